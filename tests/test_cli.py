@@ -1,0 +1,191 @@
+"""The command line as its users meet it: other processes, Ctrl-C, kills, bad input, a full disk."""
+import csv, json, os, shutil, signal, subprocess, sys, time
+from pathlib import Path
+
+import pytest
+
+from domain_llm.synthetic import SyntheticScience
+
+ENV = {**os.environ, 'HF_HUB_OFFLINE': '1', 'OMP_NUM_THREADS': '1'}
+ENV.pop('DOMAIN_LLM_DATA', None)
+
+
+def cli(*args, **kwargs):
+    return subprocess.run([sys.executable, '-m', 'domain_llm', *map(str, args)], capture_output=True, text=True, env=ENV, timeout=300, **kwargs)
+
+
+def refused(*words, code=1, args, **kwargs):
+    "The command fails with one sentence that holds the words, and no traceback."
+    done = cli(*args, **kwargs)
+    assert done.returncode == code, done.stderr
+    assert 'Traceback' not in done.stderr and 'Traceback' not in done.stdout
+    last = done.stderr.strip().splitlines()[-1]
+    if code == 1: assert last.startswith('domain-llm: ') and last.endswith('.'), last
+    for word in words: assert word in done.stderr, done.stderr
+    return done
+
+
+def papers(path, n=400):
+    Path(path).write_text('\n'.join(json.dumps(dict(text=t)) for t in SyntheticScience(0).papers(n)))
+    return path
+
+
+def cases(path, rows=None, header=('original_abstract', 'incorrect_abstract')):
+    with open(path, 'w', newline='') as f:
+        csv.writer(f).writerows([header] + (rows or [(c.original, c.altered) for c in SyntheticScience(0).cases()[:20]]))
+    return path
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+    "A run of all steps, one command each."
+    home = tmp_path_factory.mktemp('run')
+    papers(home / 'p.jsonl', 1500), cases(home / 'c.csv')
+    for args in (['corpus', home / 'p.jsonl', '--cases', home / 'c.csv'], ['tokenizer', '--vocab-size', 600], ['tokens'], ['pretrain', '--size', 'demo', '--minutes', 0.03],
+                 ['evaluate', '--cases', home / 'c.csv'], ['report']):
+        done = cli(*args, '--out', home / 'out')
+        assert done.returncode == 0, done.stderr
+    return home
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    "A copy of it that a test may harm."
+    shutil.copytree(finished, tmp_path / 'run')
+    return tmp_path / 'run'
+
+
+def test_each_step_is_a_command_and_is_skipped_when_done(run):
+    done = cli('tokens', '--out', run / 'out')
+    assert done.returncode == 0 and 'already done' in done.stdout
+    assert 'tokens of' in cli('tokens', '--out', run / 'out', '--force').stdout
+    done = cli('report', '--out', run / 'out')
+    assert 'already done' in done.stdout and 'trained GPT-2' in done.stdout and 'chance' in done.stdout
+
+
+def test_the_model_is_what_transformers_loads(run):
+    import torch
+    import transformers
+    from domain_llm.gpt2 import GPT2
+    folder = run / 'out/pretrain/model'
+    model, judge = GPT2.from_pretrained(folder), transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+    ids = torch.tensor([transformers.AutoTokenizer.from_pretrained(folder)('Muscimol in the amygdala')['input_ids']])
+    with torch.no_grad(): assert (model(ids) - judge(ids).logits).abs().max() < 1e-4
+
+
+def test_wrong_usage_is_exit_code_2(tmp_path):
+    for args in (['demo', '--nonsense'], ['fly'], ['corpus', '--out', tmp_path], ['demo', '--steps', '0'], ['pretrain', '--out', tmp_path, '--minutes', 'many']):
+        refused(code=2, args=args)
+
+
+@pytest.mark.parametrize('name, content, words', [
+    ('missing.txt', None, 'missing.txt'), ('empty.txt', b'', 'empty file'), ('c.csv', b'a,b\n1,2\n', "expected a column or field 'text'"),
+    ('x.xml', b'<article><front>', 'broken'), ('d.docx', b'x', '.docx'), ('e.jsonl', b'{"a"\n', 'invalid JSON'), ('z.parquet', b'PAR', 'broken')])
+def test_a_bad_corpus_is_a_sentence(tmp_path, name, content, words):
+    if content is not None: (tmp_path / name).write_bytes(content)
+    refused(words, args=['corpus', tmp_path / name, '--out', tmp_path / 'out'])
+    assert not (tmp_path / 'out/corpus').exists()
+
+
+def test_bytes_that_are_not_text_are_kept_counted_and_reported(tmp_path):
+    (tmp_path / 'a.txt').write_bytes(b'na\xefve words'), (tmp_path / 'b.txt').write_text('good words'), (tmp_path / 'c.xml').write_text('<article>')
+    done = cli('corpus', tmp_path / 'a.txt', tmp_path / 'b.txt', tmp_path / 'c.xml', '--out', tmp_path / 'out')
+    assert done.returncode == 0 and 'not UTF-8' in done.stdout and 'c.xml (broken' in done.stdout
+    card = json.loads((tmp_path / 'out/corpus/card.json').read_text())
+    assert card['undecodable'] == 1 and card['skipped'] == 1 and card['read'] == 2
+
+
+@pytest.mark.parametrize('rows, header, words', [
+    ([('a', 'b')], ('one', 'two'), 'it has one, two'), ([('it [[rose, fell', 'it fell')], None, '[[ or ]]'), ([('same', 'same')], None, 'the same'), ([('', 'b')], None, 'empty')])
+def test_bad_cases_are_a_sentence_before_any_work(tmp_path, rows, header, words):
+    cases(tmp_path / 'c.csv', rows, header or ('original_abstract', 'incorrect_abstract'))
+    refused(words, args=['run', '--corpus', papers(tmp_path / 'p.jsonl'), '--cases', tmp_path / 'c.csv', '--out', tmp_path / 'out'])
+    assert not (tmp_path / 'out').exists()
+
+
+def test_missing_and_empty_cases(tmp_path):
+    (tmp_path / 'empty.csv').write_bytes(b'')
+    for path, word in ((tmp_path / 'none.csv', 'neither'), (tmp_path / 'empty.csv', 'cannot be read'), (tmp_path, 'neither')):
+        refused(word, args=['corpus', papers(tmp_path / 'p.jsonl'), '--cases', path, '--out', tmp_path / 'out'])
+
+
+def test_a_step_without_the_one_before_names_it(tmp_path):
+    for step, needs in (('tokenizer', 'corpus'), ('tokens', 'corpus'), ('pretrain', 'tokens'), ('report', 'evaluate')):
+        refused(f'run `domain-llm {needs}`', args=[step, '--out', tmp_path / 'none'])
+    refused('run `domain-llm pretrain`', args=['evaluate', '--cases', cases(tmp_path / 'c.csv'), '--out', tmp_path / 'none'])
+
+
+def test_a_corpus_too_small_for_one_batch(tmp_path):
+    refused('tokens; at least', args=['run', '--corpus', papers(tmp_path / 'p.jsonl', 5), '--cases', cases(tmp_path / 'c.csv'), '--size', 'demo', '--minutes', '0.01', '--out', tmp_path / 'out'])
+    assert (tmp_path / 'out/tokens/meta.json').exists()
+
+
+def test_a_tokenizer_that_is_not_the_tokens_own(run):
+    path = run / 'out/tokenizer/tokenizer.json'
+    path.write_text(path.read_text().replace('"amygdala"', '"amygdalb"').replace('amyg', 'amzg'))
+    refused('another tokenizer', args=['pretrain', '--out', run / 'out', '--size', 'demo', '--minutes', 0.01, '--force'])
+
+
+def test_damaged_tokens_and_settings(run):
+    data = (run / 'out/tokens/train.bin').read_bytes()
+    (run / 'out/tokens/train.bin').write_bytes(data[:-8])
+    refused('cut short', args=['pretrain', '--out', run / 'out', '--size', 'demo', '--minutes', 0.01, '--force'])
+    (run / 'out/steps.json').write_text('{"corpus": ')
+    refused('cannot be read', args=['tokens', '--out', run / 'out'])
+
+
+def test_the_folder_of_another_run_is_refused_and_kept(run):
+    before = {p: p.read_bytes() for p in (run / 'out').rglob('*') if p.is_file()}
+    refused('made from other inputs', 'choose another --out', args=['corpus', papers(run / 'other.jsonl', 50), '--out', run / 'out'])
+    refused('made from other inputs', args=['pretrain', '--out', run / 'out', '--size', 'toy'])
+    refused('made from other inputs', args=['demo', '--out', run / 'out'])
+    assert before == {p: p.read_bytes() for p in (run / 'out').rglob('*') if p.is_file()}
+
+
+def test_unknown_size_and_no_minutes(run):
+    refused('--size should be one of', args=['pretrain', '--out', run / 'out', '--size', 'huge'])
+    refused('--minutes should be more than 0', args=['pretrain', '--out', run / 'out', '--size', 'toy', '--minutes', -1])
+
+
+def test_an_out_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / 'file').write_text('x')
+    refused('file', args=['demo', '--out', tmp_path / 'file'])
+
+
+@pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_demo_is_resumed_by_the_same_command(tmp_path, how):
+    out, args = tmp_path / 'out', [sys.executable, '-m', 'domain_llm', 'demo', '--steps', '60', '--out']
+    process = subprocess.Popen([*args, out], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    log, end = out / 'pretrain/log.jsonl', time.time() + 120
+    while time.time() < end and not (log.exists() and log.read_text().count('loss') > 12): time.sleep(0.05)
+    process.send_signal(how)
+    _, stderr = process.communicate(timeout=60)
+    assert not (out / 'pretrain/model').exists()
+    if how == signal.SIGINT: assert process.returncode == 1 and 'stopped' in stderr and 'Traceback' not in stderr
+    done = subprocess.run([*args, out], env=ENV, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert 'corpus: already done' in done.stdout and (how == signal.SIGKILL or 'resuming at step' in done.stdout)
+    subprocess.run([*args, tmp_path / 'alone'], env=ENV, capture_output=True, check=True, timeout=300)
+    weights = lambda folder: (folder / 'pretrain/model/model.safetensors').read_bytes()
+    assert weights(out) == weights(tmp_path / 'alone')
+    steps = [json.loads(l)['step'] for l in log.read_text().splitlines() if 'lr' in l]
+    assert steps == list(range(60))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    "A file system of 3 MB, where the machine lets us make one."
+    folder = tmp_path / 'disk'
+    folder.mkdir()
+    if os.geteuid() or subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=3m', 'tmpfs', folder], capture_output=True).returncode: pytest.skip('cannot mount a small file system here')
+    yield folder
+    subprocess.run(['umount', '-l', folder])
+
+
+@pytest.mark.parametrize('left', [0, 300, 700, 1500, 2200])
+def test_a_full_disk_is_a_sentence_and_keeps_what_was_there(small_disk, finished, left):
+    "The disk fills up at another step of the run for each number of kilobytes left."
+    (small_disk / 'filler').write_bytes(b'x' * (3_000_000 - 1000 * left))
+    done = refused('the disk is full', args=['run', '--corpus', finished / 'p.jsonl', '--cases', finished / 'c.csv', '--size', 'demo', '--minutes', '0.01', '--out', small_disk / 'out'])
+    (small_disk / 'filler').unlink()
+    assert not [p for p in (small_disk / 'out').rglob('*.part')] if (small_disk / 'out').exists() else done

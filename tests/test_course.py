@@ -1,0 +1,291 @@
+"""Edge cases of `domain_llm.course` that a lesson cell cannot show well."""
+import subprocess
+import sys
+from fractions import Fraction
+
+import matplotlib
+import numpy as np
+import pytest
+
+from domain_llm import course
+from domain_llm.course import (Claim, Exercise, Prediction, budget, check_exercise, claim, claims, data_dir,
+                               plot_predictions, predict, reveal)
+
+matplotlib.use("agg")
+
+
+@pytest.fixture(autouse=True)
+def fresh_session(monkeypatch):
+    """Give each test a session without claims and predictions."""
+    monkeypatch.setattr(course, "_claims", {})
+    monkeypatch.setattr(course, "_predictions", {})
+
+
+def test_importing_the_module_loads_nothing_heavy():
+    code = ("import sys; before = set(sys.modules); import domain_llm.course; "
+            "new = {name.split('.')[0] for name in set(sys.modules) - before}; "
+            "print(sorted(new - set(sys.stdlib_module_names) - {'domain_llm'}))")
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+# claim
+
+@pytest.mark.parametrize("measured, stated, tol", [
+    (18, 18, 0), (124_439_808, 124_439_808, 0), (2.25, 2.3, 0.1), (2.35, 2.3, 0.1), (0.5, 0, 0.5), (1, 1.0, 0),
+    (float("inf"), float("inf"), 0), (Fraction(1, 3), 0.33, 0.01), ("neuro", "neuro", 0), ([1, 2], [1, 2], 0),
+    (None, None, 0), (True, True, 0), (np.float32(0.5), 0.5, 0), (np.True_, True, 0), (np.array(3), 3, 0),
+])
+def test_claims_that_hold(measured, stated, tol, capsys):
+    claim("It holds", measured, stated, tol)
+    assert capsys.readouterr().out.startswith("✓ It holds (measured ")
+
+
+@pytest.mark.parametrize("measured, stated, tol", [
+    (18, 21, 0), (2.19, 2.3, 0.1), (2.41, 2.3, 0.1), (2.3000001, 2.3, 0), (float("nan"), 2.3, 0.1),
+    (2.3, float("nan"), 0.1), (float("nan"), float("nan"), float("inf")), (2.3, 2.4, float("nan")),
+    (float("inf"), 2.3, 0.1), (float("inf"), float("-inf"), 9), (2**60 + 1, 2**60, 0), ("18", 18, 0),
+    ("neuro", "Neuro", 9), ([1, 2], [2, 1], 9), (None, 0, 9), (np.False_, True, 0), (np.float64("nan"), 2.3, 0.1),
+])
+def test_claims_that_do_not_hold(measured, stated, tol, capsys):
+    with pytest.raises(AssertionError, match='"It holds" does not hold') as error:
+        claim("It holds", measured, stated, tol)
+    assert str(error.value).count("\n") == 0 and capsys.readouterr().out == "" and claims() == []
+
+
+def test_a_failing_claim_shows_both_numbers_in_full_and_the_tolerance():
+    with pytest.raises(AssertionError, match=r"states 2\.3, give or take 1e-07, .* measured 2\.3000002"):
+        claim("t", np.float64(2.3000002), 2.3, 1e-7)
+
+
+def test_a_torch_scalar_is_a_number():
+    torch = pytest.importorskip("torch")
+    claim("t", torch.tensor(2.25), 2.3, tol=0.1)
+    with pytest.raises(AssertionError, match="measured nan"):
+        claim("t", torch.tensor(float("nan")), 2.3, tol=0.1)
+
+
+def test_claims_are_kept_in_order_and_a_second_run_replaces_the_first():
+    claim("first", 1, 1)
+    claim("second", 2.04, 2, tol=0.1)
+    claim("first", 3, 3)
+    assert claims() == [Claim("first", 3, 3, 0), Claim("second", 2.04, 2, 0.1)]
+    claims().clear()  # a copy: the page cannot lose what was measured
+    assert len(claims()) == 2
+
+
+def test_claims_fail_even_when_python_drops_asserts():
+    code = "from domain_llm.course import claim; claim('t', 1, 2)"
+    run = subprocess.run([sys.executable, "-O", "-c", code], capture_output=True, text=True)
+    assert run.returncode == 1 and "AssertionError" in run.stderr
+
+
+# predict and reveal
+
+@pytest.mark.parametrize("guess, truth, said", [
+    (5, 10, "2 times too low"), (40, 10, "4 times too high"), (10, 10, "as good as exact"),
+    (10.01, 10, "as good as exact"), (1e-9, 1, "1e+09 times too low"), (5, 0, "5 too high"), (-5, 0, "5 too low"),
+    (0, 0, "as good as exact"), (0, 4, "4 too low"), (-3, -1, "2 too low"), (3, -1, "4 too high"), (-1, 3, "4 too low"),
+])
+def test_reveal_says_how_far_off(guess, truth, said, capsys):
+    reveal(predict("How many?", guess), truth, "coins")
+    assert capsys.readouterr().out.splitlines()[1].endswith(f": {said}.")
+
+
+def test_without_a_guess_reveal_only_tells_the_truth(capsys):
+    reveal(predict("How many?"), 0)
+    assert capsys.readouterr().out.splitlines()[1] == "= How many? 0."
+
+
+def test_reveal_accepts_the_question_and_numpy_numbers():
+    predict("How many?", np.int64(4))
+    reveal("How many?", np.float32(2), "coins")
+    assert course._predictions == {"How many?": Prediction("How many?", 4, 2.0, "coins")}
+
+
+def test_a_new_guess_replaces_the_old_one():
+    reveal(predict("How many?", 4), 2)
+    predict("How many?", 3)
+    assert course._predictions["How many?"] == Prediction("How many?", 3)
+
+
+@pytest.mark.parametrize("bad", ["forty", float("nan"), float("inf"), [4], "4"])
+def test_what_is_no_finite_number_is_refused(bad):
+    with pytest.raises(ValueError, match="finite number"):
+        predict("How many?", bad)
+    with pytest.raises(ValueError, match="finite number"):
+        reveal(predict("How many?", 4), bad)
+
+
+def test_a_question_that_nobody_asked_is_refused():
+    with pytest.raises(ValueError, match="call predict"):
+        reveal("How many?", 4)
+
+
+def test_plot_predictions_falls_back_to_text(capsys):
+    assert plot_predictions() is None
+    reveal(predict("No guess?"), 4)
+    reveal(predict("Zero?", 1), 0)
+    predict("Not revealed?", 3)
+    capsys.readouterr()
+    assert plot_predictions() is None
+    out = capsys.readouterr().out
+    assert "Zero? You said 1, it is 0: 1 too high." in out and "No guess?" not in out and "Not revealed?" not in out
+
+
+def test_plot_predictions_draws_every_factor():
+    for guess in (0.001, 0.4, 0.5, 2, 5000):
+        reveal(predict(f"{guess} for 1?", guess), 1)
+    reveal(predict("Zero?", 1), 0)
+    ax = plot_predictions()
+    drawn = [line.get_xdata()[0] for line in ax.lines if line.get_marker() in ("<", ">")]
+    low, high = ax.get_xlim()
+    assert drawn == [0.001, 0.4, 0.5, 2, 5000] and low < 0.001 and high > 5000 and ax.get_xscale() == "log"
+    assert len(ax.get_yticklabels()) == 5 and ax.get_title().startswith("2 of 5")
+    matplotlib.pyplot.close(ax.figure)
+
+
+# exercises
+
+def stops(answer):
+    raise RuntimeError("the checker is broken")
+
+
+def double(**changes):
+    """Return an exercise that asks for a function that doubles its number."""
+    asked = dict(name="double", level="apply", check=lambda f: f(3) == 6,
+                 wrong={"That squares.": lambda f: f(3) == 9, "That does nothing.": lambda f: f(3) == 3})
+    return Exercise(**(asked | changes))
+
+
+RIGHT, SQUARE, SAME = (lambda x: 2 * x), (lambda x: x * x), (lambda x: x)
+
+
+def test_check_says_right_or_gives_the_hint(capsys):
+    assert double().check(RIGHT) is True and double().check(SQUARE) is False
+    assert capsys.readouterr().out == "✓ double: right (apply).\n✗ double: That squares.\n"
+
+
+@pytest.mark.parametrize("answer", [
+    lambda x: 1 / 0, lambda: 6, lambda x: sys.exit(), lambda x: answer_that_is_not_defined, None, ..., 6,
+    lambda x: np.array([6, 6]),
+])
+def test_an_answer_that_raises_gets_its_error_as_the_hint(answer, capsys):
+    assert double().check(answer) is False
+    assert "✗ double: Your answer stopped with " in capsys.readouterr().out
+
+
+def test_an_error_that_cannot_be_printed_is_still_no_error():
+    class Mute(Exception):
+        def __str__(self):
+            raise ValueError("no words")
+
+    def answer(x):
+        raise Mute
+    assert "Mute" in double().hint(answer)
+
+
+def test_an_endless_recursion_is_a_hint():
+    def answer(x):
+        return answer(x)
+    assert "RecursionError" in double().hint(answer)
+
+
+def test_a_planted_hint_goes_before_the_error():
+    def raises(f):
+        try:
+            f(3)
+        except ZeroDivisionError:
+            return True
+    exercise = double(wrong={"You divide by zero.": raises})
+    assert exercise.hint(lambda x: x / 0) == "You divide by zero."
+
+
+def test_a_checker_that_raises_does_not_raise_outward():
+    assert double(check=stops).check(RIGHT) is False
+    assert "RuntimeError: the checker is broken" in double(check=stops).hint(RIGHT)
+    assert double(wrong={"h": stops}).hint(SQUARE) == "Not yet, and it is none of the usual mistakes."
+    with pytest.raises(AssertionError, match="the solution fails"):
+        check_exercise(double(check=stops), SAME, RIGHT, [SQUARE, SAME])
+
+
+def test_the_reader_can_still_interrupt():
+    def answer(x):
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        double().check(answer)
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"level": "hard"}, "remember, understand, apply, analyse, evaluate, create"),
+    ({"wrong": {}}, "hints"), ({"wrong": {"": RIGHT}}, "hints"), ({"wrong": {"h": RIGHT, " \n": RIGHT}}, "hints"),
+])
+def test_exercises_that_make_no_sense_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        double(**changes)
+
+
+def test_check_exercise_accepts_a_good_exercise():
+    check_exercise(double(), None, RIGHT, [SQUARE, SAME])
+
+
+DUPLICATE = {"A hint.": lambda f: f(3) == 9, "A hint.": lambda f: f(3) == 3}  # noqa: F601 (Python keeps the last)
+
+
+@pytest.mark.parametrize("exercise, stub, solution, wrong, message", [
+    (double(), RIGHT, RIGHT, [SQUARE, SAME], "the stub already passes"),
+    (double(), None, SQUARE, [SQUARE, SAME], "the solution fails with: That squares."),
+    (double(), None, RIGHT, [SQUARE], "1 wrong answers are planted for 2 different hints"),
+    (double(), None, RIGHT, [SQUARE, RIGHT], "wrong answer 2 .* because it passes"),
+    (double(), None, RIGHT, [SAME, SQUARE], "wrong answer 1 .* but got 'That does nothing.'"),
+    (double(), None, RIGHT, [SQUARE, SQUARE], "wrong answer 2"),
+    (double(), None, RIGHT, [SQUARE, None], "wrong answer 2 .* stopped with TypeError"),
+    (double(wrong=DUPLICATE), None, RIGHT, [SQUARE, SAME], "write no hint twice"),
+    (double(check=lambda f: True), None, RIGHT, [SQUARE, SAME], "the stub already passes"),
+])
+def test_check_exercise_names_what_does_not_hold(exercise, stub, solution, wrong, message):
+    with pytest.raises(AssertionError, match=f"double: .*{message}"):
+        check_exercise(exercise, stub, solution, wrong)
+
+
+# budget
+
+@pytest.mark.parametrize("taken, warned", [(0, False), (6, False), (6.01, True), (40, True)])
+def test_budget_warns_beyond_three_times_the_promise(taken, warned, monkeypatch, capsys):
+    monkeypatch.setattr(course, "perf_counter", iter([100, 100 + taken]).__next__)
+    with budget(2, "training"):
+        pass
+    out = capsys.readouterr().out
+    assert out.startswith("training: promised 2 s, took ") and ("slower" in out) is warned
+
+
+def test_budget_raises_beyond_twenty_times_the_promise(monkeypatch):
+    monkeypatch.setattr(course, "perf_counter", iter([100, 140.01]).__next__)
+    with pytest.raises(RuntimeError, match="training: promised 2 s, took 40.01 s"):
+        with budget(2, "training"):
+            pass
+
+
+def test_budget_lets_the_error_of_its_block_through(monkeypatch):
+    monkeypatch.setattr(course, "perf_counter", iter([100, 999]).__next__)
+    with pytest.raises(KeyError, match="the block's own"):
+        with budget(2):
+            raise KeyError("the block's own")
+
+
+# data_dir
+
+def test_data_dir_is_the_folder_or_nothing(tmp_path, monkeypatch):
+    monkeypatch.delenv("DOMAIN_LLM_DATA", raising=False)
+    assert data_dir() is None
+    (tmp_path / "file").touch()
+    for value, expected in [("", None), (tmp_path / "none", None), (tmp_path / "file", None), (tmp_path, tmp_path)]:
+        monkeypatch.setenv("DOMAIN_LLM_DATA", str(value))
+        assert data_dir() == expected
+
+
+def test_data_dir_understands_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv("DOMAIN_LLM_DATA", "~")
+    assert data_dir() == tmp_path
