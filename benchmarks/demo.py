@@ -6,6 +6,7 @@ python benchmarks/demo.py --store         also renews domain_llm/stored/demo.jso
 import itertools, json, os, platform, shutil, sys, tempfile, time
 from collections import Counter
 from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 
 from domain_llm.brainbench import Scores, wilson_interval
@@ -41,7 +42,7 @@ def main():
         stored[seed] = dict(log=[line for line in read_log(home / str(seed) / "pretrain") if "accuracy" in line],
                             results={s.name: dict(correct=int(s.correct.sum()), n=s.n) for s in scores})
         rows.append((seed, minutes, memory))
-    print(f"\n{date.today()}, {os.cpu_count()} processors, {platform.platform()}, Python {platform.python_version()}\n")
+    print(f"\n{date.today()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}, torch {version('torch')}\n")
     print("| seed | minutes | peak memory | " + " | ".join(stored[0]["results"]) + " |\n" + "|---" * (3 + len(stored[0]["results"])) + "|")
     for seed, minutes, memory in rows:
         print(f"| {seed} | {minutes:.1f} | {memory:,.0f} MB | " + " | ".join(f"{r['correct']}/{r['n']} = {r['correct'] / r['n']:.3f}" for r in stored[seed]["results"].values()) + " |")

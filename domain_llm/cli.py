@@ -24,7 +24,7 @@ def _sentence(
 ) -> str:   # one sentence, or '' for what nobody foresaw
     "Say in one sentence what went wrong."
     text = str(error)
-    if getattr(error, 'errno', None) == 28 or any(sign in text for sign in ('No space left', 'os error 28', 'code: 28', 'file write failed', 'failed writing file')):
+    if getattr(error, 'errno', None) == 28 or any(sign in text for sign in ('No space left', 'os error 28', 'code: 28', 'unexpected pos')):
         return 'the disk is full: free some space and give the same command again; what was written before is intact'
     if isinstance(error, OSError) and error.strerror: return f'{error.strerror}: {error.filename}'
     return text if isinstance(error, (ValueError, OSError, FloatingPointError)) else ''
@@ -141,7 +141,7 @@ def make_tokens(folder, corpus, tokenizer):
 # %% ../nbs/09_cli.ipynb #3daae467
 SIZES = {  # size: model, vocabulary, tokens in one step, AdamW's peak rate, minutes when none are given
     'demo': dict(preset='toy', vocab_size=800, tokens_per_step=4096, lr=3e-3),
-    'toy': dict(preset='small', vocab_size=8192, tokens_per_step=8192, lr=3e-3, minutes=10),
+    'toy': dict(preset='small', vocab_size=8192, tokens_per_step=4096, lr=3e-3, minutes=10),
     't4': dict(preset='gpt2', vocab_size=32_768, tokens_per_step=131_072, lr=1e-3, minutes=120),
     'full': dict(preset='gpt2', vocab_size=50_257, tokens_per_step=524_288, lr=1e-3, minutes=600)}
 
@@ -151,15 +151,14 @@ def _size(name):
     return SIZES[name]
 
 def new_model(
-    out,             # a run's folder
-    seed: int = 0,   # decides the weights
-):                   # an untrained `GPT2`
+    out,  # a run's folder, in which the pretrain step has begun
+):        # an untrained `GPT2`
     "Make the untrained model of a run."
     import torch
     from domain_llm.gpt2 import GPT2, GPT2Config
-    meta, size = _read_json(_need(out, 'tokens') / 'meta.json'), _read_json(Path(out) / 'steps.json')['pretrain']['inputs']['size']
-    torch.manual_seed(seed)
-    return GPT2(GPT2Config.preset(SIZES[size]['preset'], meta['vocab_size'], eos_token_id=meta['eos_token_id']))
+    meta, made_from = _read_json(_need(out, 'tokens') / 'meta.json'), _read_json(Path(out) / 'steps.json')['pretrain']['inputs']
+    torch.manual_seed(made_from['seed'])
+    return GPT2(GPT2Config.preset(SIZES[made_from['size']]['preset'], meta['vocab_size'], eos_token_id=meta['eos_token_id']))
 
 def train(folder, out, size, seed, minutes=None, steps=None, cases=()):
     "Train the run's model; note the accuracy on the cases along the way when there are any."
@@ -167,13 +166,14 @@ def train(folder, out, size, seed, minutes=None, steps=None, cases=()):
     from domain_llm.pretrain import FAST_RECIPE, TrainConfig, device_info, pretrain, steps_in
     from domain_llm.tokenizer import load_tokenizer, save_tokenizer
     from domain_llm.tokens import Batches, TokenFile
-    tokenizer, model = load_tokenizer(_need(out, 'tokenizer')), new_model(out, seed)
+    tokenizer, model = load_tokenizer(_need(out, 'tokenizer')), new_model(out)
     tokens, held_out = (TokenFile(out / 'tokens', split, tokenizer) for split in ('train', 'validation'))
     recipe = {**FAST_RECIPE, 'tokens_per_step': SIZES[size]['tokens_per_step'], 'lr': SIZES[size]['lr'], 'seed': seed}
     batches = Batches(tokens, model.cfg.n_ctx, recipe['tokens_per_step'], seed)
     typer.echo(f'{sum(p.numel() for p in model.parameters()):,} parameters on {device_info()}')
     known = _read_json(folder / 'config.json')['train']['steps'] if (folder / 'config.json').exists() else steps
-    config = TrainConfig(steps=known or steps_in(minutes, model, batches, TrainConfig(steps=1, **recipe)), **recipe)
+    steps = known or steps_in(minutes, model, batches, TrainConfig(steps=1, **recipe))
+    config = TrainConfig(steps=steps, eval_every=max(1, min(100, steps // 10)), **recipe)
     look = lambda m, step: dict(accuracy=score_cases(m, tokenizer, cases, prompt='').accuracy)
     pretrain(model, batches, config, folder, held_out, look if cases else None)
     tokenizer.save(str(folder / 'model' / 'tokenizer.json'))
@@ -254,7 +254,7 @@ def _training_section(out):
     V, log = tokens.meta['vocab_size'], read_log(out / 'pretrain')
     lines = {'uniform': math.log(V)} | {name: float(NGram(tokens.ids[:20_000_000], V, n).nll(held_out.ids[:200_000]).mean()) for n, name in ((1, 'unigram'), (2, 'bigram'))}
     final = [l for l in log if 'validation_loss' in l][-1]
-    table = pd.DataFrame([dict(model=k, nats_per_token=v) for k, v in {**lines, 'trained GPT-2': final['validation_loss']}.items()])
+    table = pd.DataFrame([{'model': k, 'nats per token': v} for k, v in {**lines, 'trained GPT-2': final['validation_loss']}.items()])
     loss = _figure(out, 'loss', plot_run(out / 'pretrain', lines), 'Training and validation loss by step, with the losses of guessing and counting as lines; the table holds the final numbers.')
     return 'Training', f'{final["step"]:,} steps; the loss is on {held_out.meta["splits"]["validation"]["documents"]:,} documents the model never saw.', table, loss
 
@@ -309,7 +309,7 @@ def run_demo(out, seed, steps, force):
     once(out, 'corpus', dict(science=seed), write, force)
     _tokenize(out, SIZES['demo']['vocab_size'], force)
     once(out, 'pretrain', dict(tokens=fingerprint(out / 'tokens'), size='demo', seed=seed, steps=steps), lambda f: train(f, out, 'demo', seed, steps=steps, cases=cases), force)
-    _evaluate(out, 'held-out findings', dict(science=seed), cases, '', force, science.oracle())
+    _evaluate(out, 'held-out-findings', dict(science=seed), cases, '', force, science.oracle())
     _report(out, f'A language model in a synthetic science (seed {seed})', 'This is a toy: a small GPT-2, trained from nothing on the papers of a made-up science, and tested on findings that appear in none of them. It shows what success looks like where the truth is known; it says nothing about neuroscience.', force)
 
 def _tokenize(out, vocab_size, force):
@@ -345,6 +345,7 @@ def demo(
 def _case_sets(names):
     "Load case sets: {folder name: (inputs, cases)}."
     from domain_llm.brainbench import CASE_SETS, load_cases, named_file
+    if set(names) & set(EXPERTS): named_file('participant_data.csv')     # now, not after the training
     paths = {name if name in CASE_SETS else Path(name).stem: name for name in names}
     if len(paths) < len(names): raise ValueError(f'each of the --cases should have a name of its own, but got {", ".join(names)}')
     return {key: (dict(cases=fingerprint(named_file(CASE_SETS[name])) if name in CASE_SETS else fingerprint(name)), load_cases(name)) for key, name in paths.items()}
@@ -368,7 +369,7 @@ def _evaluate_step(out, case_sets, prompt, force):
         _evaluate(out, name, source, cases, prompt if prompt is not None else PROMPT if name in EXPERTS else '', force)
 
 ABOUT = ('A small GPT-2, trained from nothing on the papers that were given, and tested on pairs of abstracts of which one was altered. '
-         'A model of this size and so little text is expected to guess; what the cases can tell is said below, with its interval.')
+         'A small model that has read only a few million words can be expected to guess. What these cases can tell, and what they cannot, is said below.')
 Corpus = typer.Option(..., '--corpus', help='Files (.txt .jsonl .jsonl.gz .csv .parquet .xml .nxml), folders, or owner/name of a Hugging Face dataset.')
 Cases = typer.Option(['brainbench-human', 'brainbench-gpt4'], '--cases', help='brainbench-human, brainbench-gpt4, or a CSV with original_abstract and incorrect_abstract.')
 Size = typer.Option('toy', '--size', help='toy (a CPU), t4 (a free Colab GPU) or full (a large GPU).')

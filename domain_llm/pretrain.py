@@ -241,7 +241,7 @@ def _draw_loss(ax, loss, val, baselines):
         ax.axhline(value, color='#333333', linestyle=style, linewidth=1.2, label=f'{name} {value:.2f}')
     ax.set(yscale='log', ylabel='nats per token', title='Loss: lower is better')
     low, high = ax.get_ylim()
-    ax.set_yticks([t for t in (0.5, 0.7, 1, 1.5, 2, 3, 4, 5, 7, 10) if low <= t <= high], minor=False)
+    ax.set_yticks([t for t in (0.5, 0.7, 1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10) if low <= t <= high], minor=False)
     ax.yaxis.set_major_formatter('{x:g}'); ax.minorticks_off(); ax.legend()
 
 def _draw_accuracy(ax, acc):

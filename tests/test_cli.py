@@ -121,8 +121,7 @@ def test_a_corpus_too_small_for_one_batch(tmp_path):
 
 
 def test_a_tokenizer_that_is_not_the_tokens_own(run):
-    path = run / 'out/tokenizer/tokenizer.json'
-    path.write_text(path.read_text().replace('"amygdala"', '"amygdalb"').replace('amyg', 'amzg'))
+    assert cli('tokenizer', '--vocab-size', 500, '--out', run / 'out', '--force').returncode == 0
     refused('another tokenizer', args=['pretrain', '--out', run / 'out', '--size', 'demo', '--minutes', 0.01, '--force'])
 
 
