@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['FAST_RECIPE', 'PAPER_RECIPE', 'Device', 'device_info', 'TrainConfig', 'schedule', 'make_optimizers', 'update',
-           'save_checkpoint', 'load_checkpoint', 'validation_loss', 'read_log', 'pretrain', 'plot_run', 'steps_in']
+           'save_checkpoint', 'load_checkpoint', 'validation_loss', 'read_log', 'Stop', 'pretrain', 'plot_run',
+           'steps_in']
 
 # %% ../nbs/06_pretrain.ipynb #40e272d1
-import copy, json, math, shutil, statistics, time
+import copy, json, math, shutil, signal, statistics, threading, time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,8 +32,10 @@ def device_info() -> Device:
         major, minor = torch.cuda.get_device_capability()
         name = f'{torch.cuda.get_device_name()} has compute capability {major}.{minor}'
         if (major, minor) >= (8, 0): return Device('cuda', torch.bfloat16, f'{name}, and bfloat16 needs 8.0')
-        return Device('cuda', torch.float16, f'{name}, below the 8.0 that bfloat16 needs, so float16 with a scaled loss')
-    if torch.backends.mps.is_available(): return Device('mps', torch.float32, 'an Apple GPU, where float32 is the safe choice')
+        return Device('cuda', torch.float16,
+                      f'{name}, below the 8.0 that bfloat16 needs, so float16 with a scaled loss')
+    if torch.backends.mps.is_available():
+        return Device('mps', torch.float32, 'an Apple GPU, where float32 is the safe choice')
     return Device('cpu', torch.float32, 'no GPU was found, and float32 is exact and repeatable on a CPU')
 
 # %% ../nbs/06_pretrain.ipynb #5ca3027c
@@ -42,7 +45,7 @@ class TrainConfig:
     steps: int                    # optimizer updates
     tokens_per_step: int          # tokens in one update, over all micro-batches
     lr: float = 1e-3              # peak learning rate of AdamW
-    muon_lr: float = 0.0          # peak learning rate of Muon for the blocks' matrices; 0 leaves them to AdamW
+    muon_lr: float = 0.0          # peak rate of Muon for the blocks' matrices; 0 leaves them to AdamW
     warmup: float = 0.03          # share of the steps in which the rate rises to its peak
     weight_decay: float = 0.1     # decoupled decay of matrices; biases and norms have none
     betas: tuple = (0.9, 0.95)    # AdamW's memory of the gradient and of its square
@@ -56,8 +59,10 @@ class TrainConfig:
         if self.steps < 1: raise ValueError(f'steps must be at least 1, but got {self.steps}')
         object.__setattr__(self, 'betas', tuple(self.betas))
 
-FAST_RECIPE = dict(lr=3e-3, muon_lr=0.02, warmup=0.05, weight_decay=0.1, betas=(0.9, 0.95), eps=1e-8, clip=1.0)
-PAPER_RECIPE = dict(lr=2e-5, warmup=0.03, weight_decay=0.001, betas=(0.9, 0.999), eps=1e-6, clip=0.0, tokens_per_step=524_288)  # paper_system.md, F16-F19
+FAST_RECIPE = dict(lr=3e-3, muon_lr=0.02, warmup=0.05, weight_decay=0.1,
+                   betas=(0.9, 0.95), eps=1e-8, clip=1.0)
+PAPER_RECIPE = dict(lr=2e-5, warmup=0.03, weight_decay=0.001,  # from the training code of arXiv 2405.09395
+                    betas=(0.9, 0.999), eps=1e-6, clip=0.0, tokens_per_step=524_288)
 
 def schedule(
     config: TrainConfig,  # the recipe
@@ -74,67 +79,91 @@ def make_optimizers(
     config: TrainConfig,  # the recipe
 ) -> list:                # AdamW, and Muon when the recipe gives it a rate
     "Share the weights out among optimizers; only matrices are decayed."
-    muon = {id(p) for p in model.h.parameters() if p.dim() == 2} if config.muon_lr else set()
-    groups = [dict(params=[p for p in model.parameters() if id(p) not in muon and (p.dim() == 2) == decayed], weight_decay=config.weight_decay * decayed) for decayed in (True, False)]
+    inner = [p for p in model.h.parameters() if p.dim() == 2] if config.muon_lr else []
+    taken, decay = {id(p) for p in inner}, config.weight_decay
+    rest = [p for p in model.parameters() if id(p) not in taken]
+    groups = [dict(params=[p for p in rest if p.dim() == 2], weight_decay=decay),
+              dict(params=[p for p in rest if p.dim() != 2], weight_decay=0.0)]
     optimizers = [torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)]
-    if muon: optimizers.append(torch.optim.Muon([p for p in model.parameters() if id(p) in muon], lr=config.muon_lr, weight_decay=config.weight_decay))
+    if inner: optimizers.append(torch.optim.Muon(inner, lr=config.muon_lr, weight_decay=decay))
     return optimizers
+
+def _scaler(device):
+    "Make the scaler of the loss, switched off unless the precision is float16."
+    return torch.amp.GradScaler(device.device, enabled=device.dtype == torch.float16)
 
 def _micro_rows(cfg, most_logits=2**27):
     "Say how many rows fit in one micro-batch: logits of half a gigabyte."
     return max(1, most_logits // (cfg.n_ctx * cfg.vocab_size))
 
-def update(
-    model,      # the model
-    optimizers,  # from `make_optimizers`
-    scaler,     # `torch.amp.GradScaler`, switched off unless the precision is float16
-    batch,      # (ids, targets), each (B, T)
-    config: TrainConfig,  # the recipe
-    step: int,  # updates already done
-    device: Device,  # where and in which precision
-) -> tuple:     # mean loss in nats, norm of the gradient before clipping
-    "Make one optimizer update, in as many micro-batches as memory asks for."
+def _add_gradients(model, scaler, batch, device):
+    "Add up the gradients of a batch, one micro-batch after the other; give the mean loss."
     ids, targets = (torch.from_numpy(x).to(device.device) for x in batch)            # (B, T)
     size, total = _micro_rows(model.cfg), 0.0
-    for optimizer, peak in zip(optimizers, (config.lr, config.muon_lr)):
-        for group in optimizer.param_groups: group['lr'] = peak * schedule(config, step)
     for micro, wanted in zip(ids.split(size), targets.split(size)):
         with torch.autocast(device.device, device.dtype, enabled=device.dtype != torch.float32):
             loss = model(micro, wanted) * len(micro) / len(ids)
         scaler.scale(loss).backward()
         total += loss.item()
-    if not math.isfinite(total): raise FloatingPointError(f'the loss of step {step} is {total}: the last checkpoint is unharmed; try a lower learning rate than {config.lr}')
+    return total
+
+def update(
+    model,                # the model
+    optimizers,           # from `make_optimizers`
+    scaler,               # `torch.amp.GradScaler`, switched off unless the precision is float16
+    batch,                # (ids, targets), each (B, T)
+    config: TrainConfig,  # the recipe
+    step: int,            # updates already done
+    device: Device,       # where and in which precision
+) -> tuple:               # mean loss in nats, norm of the gradient before clipping
+    "Make one optimizer update, in as many micro-batches as memory asks for."
+    for optimizer, peak in zip(optimizers, (config.lr, config.muon_lr)):
+        for group in optimizer.param_groups: group['lr'] = peak * schedule(config, step)
+    loss = _add_gradients(model, scaler, batch, device)
+    if not math.isfinite(loss):
+        raise FloatingPointError(f'the loss of step {step} is {loss}: the last checkpoint is unharmed; '
+                                 f'try a lower learning rate than {config.lr}')
     for optimizer in optimizers: scaler.unscale_(optimizer)
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip or math.inf).item()
     for optimizer in optimizers: scaler.step(optimizer); optimizer.zero_grad()
     scaler.update()
-    return total, norm
+    return loss, norm
 
 # %% ../nbs/06_pretrain.ipynb #b962edd4
 def save_checkpoint(run_dir, model, optimizers, scaler, step):
     "Write a checkpoint that appears whole or not at all; keep the last two."
     folder = Path(run_dir) / 'checkpoints' / f'step-{step:08d}'
     with whole_folder(folder) as part:
-        torch.save(dict(model=model.state_dict(), optimizers=[o.state_dict() for o in optimizers], scaler=scaler.state_dict(), step=step), part / 'state.pt')
+        state = dict(model=model.state_dict(), optimizers=[o.state_dict() for o in optimizers],
+                     scaler=scaler.state_dict(), step=step)
+        torch.save(state, part / 'state.pt')
     for old in sorted(folder.parent.glob('step-????????'))[:-2]: shutil.rmtree(old)
 
 def load_checkpoint(run_dir, model, optimizers, scaler):
     "Load the newest readable checkpoint; give the number of updates done, 0 when there is none."
     for folder in sorted((Path(run_dir) / 'checkpoints').glob('step-????????'), reverse=True):
         try: state = torch.load(folder / 'state.pt', map_location='cpu', weights_only=True)
-        except Exception as error: print(f'{folder.name} cannot be read ({type(error).__name__}): trying the checkpoint before it'); continue
-        for part, saved in zip((model, scaler, *optimizers), (state['model'], state['scaler'], *state['optimizers'])): part.load_state_dict(saved)
+        except Exception as error:
+            print(f'{folder.name} cannot be read ({type(error).__name__}): trying the checkpoint before it')
+            continue
+        model.load_state_dict(state['model'])
+        scaler.load_state_dict(state['scaler'])
+        for optimizer, saved in zip(optimizers, state['optimizers']): optimizer.load_state_dict(saved)
         return state['step']
     return 0
 
 def _open_run(run_dir, config, model_config):
     "Claim a folder for this run, or refuse the folder of another."
     run_dir.mkdir(parents=True, exist_ok=True)
-    path, mine = run_dir / 'config.json', json.loads(json.dumps(dict(train=asdict(config), model=asdict(model_config))))
+    path, mine = run_dir / 'config.json', dict(train=asdict(config), model=asdict(model_config))
+    mine = json.loads(json.dumps(mine))              # as it will be read back: tuples are lists
     if not path.exists(): return write_whole(path, json.dumps(mine, indent=1))
     theirs = json.loads(path.read_text(encoding='utf-8'))
-    differ = [f'{k} {theirs[part].get(k)} there, {v} here' for part in mine for k, v in mine[part].items() if theirs[part].get(k) != v]
-    if differ: raise ValueError(f'{run_dir} holds another run ({"; ".join(differ)}): choose another folder or delete it')
+    differ = [f'{k} {theirs[part].get(k)} there, {v} here'
+              for part in mine for k, v in mine[part].items() if theirs[part].get(k) != v]
+    if differ:
+        raise ValueError(f'{run_dir} holds another run ({"; ".join(differ)}): '
+                         'choose another folder or delete it')
 
 # %% ../nbs/06_pretrain.ipynb #2c098c05
 @torch.no_grad()
@@ -145,14 +174,15 @@ def validation_loss(
     most: int = 200_000,   # look at so many tokens at most
 ) -> float:      # nats per token
     "Average the loss over the validation text's windows, each token once."
-    ids, T, device = getattr(tokens, 'ids', tokens), model.cfg.n_ctx, model.wte.weight.device
+    ids, device = getattr(tokens, 'ids', tokens), model.wte.weight.device
     ids = torch.from_numpy(ids[:most].astype('int64'))
-    T = min(T, len(ids) - 1)
+    T = min(model.cfg.n_ctx, len(ids) - 1)
     n = (len(ids) - 1) // T
     x, y = (ids[s:s + n * T].view(n, T) for s in (0, 1))                             # (n, T)
     was, total = model.training, 0.0
     model.eval()
-    for a, b in zip(x.split(rows), y.split(rows)): total += model(a.to(device), b.to(device)).item() * len(a)
+    for a, b in zip(x.split(rows), y.split(rows)):
+        total += model(a.to(device), b.to(device)).item() * len(a)
     model.train(was)
     return total / n
 
@@ -173,6 +203,23 @@ def read_log(
         except json.JSONDecodeError: break
     return lines
 
+# %% ../nbs/06_pretrain.ipynb #228e9b8b
+class Stop:
+    "Hold Ctrl-C and SIGTERM back until the step is done; a second one stops at once."
+    asked = False
+
+    def __enter__(self):
+        self.main, self.before = threading.current_thread() is threading.main_thread(), {}
+        if self.main: self.before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _ask(self, *_):
+        if self.asked: raise KeyboardInterrupt
+        self.asked = True
+
+    def __exit__(self, *_):
+        for number, handler in self.before.items(): signal.signal(number, handler)
+
 # %% ../nbs/06_pretrain.ipynb #cc4ab222
 def pretrain(
     model,                # a `GPT2`; trained in place
@@ -186,24 +233,26 @@ def pretrain(
     run_dir, device = Path(run_dir), device_info()
     _open_run(run_dir, config, model.cfg)
     model.to(device.device).train()
-    optimizers, scaler = make_optimizers(model, config), torch.amp.GradScaler(device.device, enabled=device.dtype == torch.float16)
+    optimizers, scaler = make_optimizers(model, config), _scaler(device)
     step = load_checkpoint(run_dir, model, optimizers, scaler)
     if step: print(f'resuming at step {step} of {config.steps}')
-    saved = begun = time.monotonic()
-    with _open_log(run_dir, step) as log, tqdm(total=config.steps, initial=step, desc='training', unit=' steps', mininterval=1) as bar:
-        try:
-            while step < config.steps:
-                if step % config.eval_every == 0: _look(model, step, validation, evaluate, log)
-                start = time.monotonic()
-                loss, norm = update(model, optimizers, scaler, batches[step], config, step, device)
-                speed = config.tokens_per_step / (time.monotonic() - start)
-                log.write(json.dumps(dict(step=step, loss=loss, lr=config.lr * schedule(config, step), grad_norm=norm, tokens_per_second=speed)) + '\n')
-                step += 1
-                bar.update(); bar.set_postfix(loss=f'{loss:.3f}', tokens_per_s=f'{speed:,.0f}', refresh=False)
-                if time.monotonic() - saved > 60 * config.save_minutes: save_checkpoint(run_dir, model, optimizers, scaler, step); saved = time.monotonic()
-        except KeyboardInterrupt:
-            save_checkpoint(run_dir, model, optimizers, scaler, step)
-            raise
+    saved = time.monotonic()
+    bar = tqdm(total=config.steps, initial=step, desc='training', unit=' steps', mininterval=1)
+    with _open_log(run_dir, step) as log, bar, Stop() as stop:
+        while step < config.steps:
+            if step % config.eval_every == 0: _look(model, step, validation, evaluate, log)
+            start = time.monotonic()
+            loss, norm = update(model, optimizers, scaler, batches[step], config, step, device)
+            speed = config.tokens_per_step / (time.monotonic() - start)
+            _log(log, step=step, loss=loss, lr=config.lr * schedule(config, step), grad_norm=norm,
+                 tokens_per_second=speed)
+            step += 1
+            bar.update()
+            bar.set_postfix(loss=f'{loss:.3f}', tokens_per_s=f'{speed:,.0f}', refresh=False)
+            if stop.asked or time.monotonic() - saved > 60 * config.save_minutes:
+                save_checkpoint(run_dir, model, optimizers, scaler, step)
+                saved = time.monotonic()
+            if stop.asked: raise KeyboardInterrupt
         _look(model, step, validation, evaluate, log)
     save_checkpoint(run_dir, model, optimizers, scaler, step)
     model.save_pretrained(run_dir / 'model')
@@ -211,10 +260,17 @@ def pretrain(
 
 def _look(model, step, validation, evaluate, log):
     "Log the validation loss and whatever `evaluate` finds."
-    line = dict(step=step)
-    if validation is not None: line['validation_loss'] = validation_loss(model, validation)
-    if evaluate: model.eval(); line.update(evaluate(model, step)); model.train()
-    if len(line) > 1: log.write(json.dumps(line) + '\n')
+    found = {}
+    if validation is not None: found['validation_loss'] = validation_loss(model, validation)
+    if evaluate:
+        model.eval()
+        found.update(evaluate(model, step))
+        model.train()
+    if found: _log(log, step=step, **found)
+
+def _log(log, **line):
+    "Write one line of the log."
+    log.write(json.dumps(line) + '\n')
 
 # %% ../nbs/06_pretrain.ipynb #3d905762
 def plot_run(
@@ -224,9 +280,11 @@ def plot_run(
     "Draw a run's loss, and the benchmark's accuracy when it was logged."
     import matplotlib.pyplot as plt
     lines = read_log(run_dir)
-    loss, val, acc = ([(l['step'], l[k]) for l in lines if k in l] for k in ('loss', 'validation_loss', 'accuracy'))
+    loss, val, acc = ([(l['step'], l[k]) for l in lines if k in l]
+                      for k in ('loss', 'validation_loss', 'accuracy'))
+    rows, height = (2, 7) if acc else (1, 4.2)
     with plt.rc_context({'font.size': 12}):
-        fig, axes = plt.subplots(2 if acc else 1, figsize=(8, 7 if acc else 4.2), layout='constrained', sharex=True, squeeze=False)
+        fig, axes = plt.subplots(rows, figsize=(8, height), layout='constrained', sharex=True, squeeze=False)
         _draw_loss(axes[0, 0], loss, val, baselines or {})
         if acc: _draw_accuracy(axes[1, 0], acc)
         axes[-1, 0].set_xlabel('step')
@@ -241,8 +299,10 @@ def _draw_loss(ax, loss, val, baselines):
         ax.axhline(value, color='#333333', linestyle=style, linewidth=1.2, label=f'{name} {value:.2f}')
     ax.set(yscale='log', ylabel='nats per token', title='Loss: lower is better')
     low, high = ax.get_ylim()
-    ax.set_yticks([t for t in (0.5, 0.7, 1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10) if low <= t <= high], minor=False)
-    ax.yaxis.set_major_formatter('{x:g}'); ax.minorticks_off(); ax.legend()
+    ax.set_yticks([t for t in (0.5, 0.7, 1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10) if low <= t <= high])
+    ax.yaxis.set_major_formatter('{x:g}')
+    ax.minorticks_off()
+    ax.legend()
 
 def _draw_accuracy(ax, acc):
     "Draw the share of cases answered rightly, with chance as a line."
@@ -262,7 +322,7 @@ def steps_in(
     "Measure a few steps and say how many fit into the minutes."
     device = device_info()
     trial = copy.deepcopy(model).to(device.device).train()
-    optimizers, scaler, seconds = make_optimizers(trial, config), torch.amp.GradScaler(device.device, enabled=device.dtype == torch.float16), []
+    optimizers, scaler, seconds = make_optimizers(trial, config), _scaler(device), []
     for step in range(n + 1):
         start = time.monotonic()
         update(trial, optimizers, scaler, batches[step], config, step, device)

@@ -12,13 +12,18 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 # %% ../nbs/01_synthetic.ipynb #dc584bef
-MANIPULATIONS = ('muscimol', 'bicuculline', 'picrotoxin', 'gabazine', 'baclofen', 'carbachol', 'scopolamine', 'quinpirole', 'haloperidol', 'ketamine',
-                 'lidocaine', 'tetrodotoxin', 'kainate', 'clozapine', 'oxytocin', 'noradrenaline', 'channelrhodopsin stimulation', 'halorhodopsin inhibition',
-                 'archaerhodopsin inhibition', 'chemogenetic activation', 'chemogenetic silencing', 'electrical stimulation', 'cooling', 'theta-burst stimulation')
-REGIONS = ('amygdala', 'hippocampus', 'striatum', 'insula', 'prefrontal cortex', 'nucleus accumbens', 'habenula', 'hypothalamus')
-BEHAVIOURS = ('freezing', 'lever pressing', 'licking', 'grooming', 'exploration', 'social approach', 'maze learning', 'startle')
-DIRECTIONS = (('rose', 'fell'), ('increased', 'decreased'), ('grew', 'shrank'), ('went up', 'went down'))  # (up, down) in matching words
-FINDINGS = ('{m} in the {r}: {b} {d}.', '{m}, {r}: {b} {d}.', 'After {m} in the {r}, {b} {d}.', 'With {m} in the {r}, {b} {d}.')
+MANIPULATIONS = (
+    'muscimol', 'bicuculline', 'picrotoxin', 'gabazine', 'baclofen', 'carbachol', 'scopolamine', 'quinpirole',
+    'haloperidol', 'ketamine', 'lidocaine', 'tetrodotoxin', 'kainate', 'clozapine', 'oxytocin', 'noradrenaline',
+    'channelrhodopsin stimulation', 'halorhodopsin inhibition', 'archaerhodopsin inhibition', 'chemogenetic activation',
+    'chemogenetic silencing', 'electrical stimulation', 'cooling', 'theta-burst stimulation')
+REGIONS = ('amygdala', 'hippocampus', 'striatum', 'insula',
+           'prefrontal cortex', 'nucleus accumbens', 'habenula', 'hypothalamus')
+BEHAVIOURS = ('freezing', 'lever pressing', 'licking', 'grooming',
+              'exploration', 'social approach', 'maze learning', 'startle')
+DIRECTIONS = (('rose', 'fell'), ('increased', 'decreased'), ('grew', 'shrank'), ('went up', 'went down'))  # (up, down)
+FINDINGS = ('{m} in the {r}: {b} {d}.', '{m}, {r}: {b} {d}.',
+            'After {m} in the {r}, {b} {d}.', 'With {m} in the {r}, {b} {d}.')
 OPENINGS = ('We studied behaviour in rats.', 'We report experiments in mice.', 'Animals were tested for days.')
 CLOSINGS = ('More work is needed.', 'Controls showed no effect.')
 POPULARITY = 0.7  # spread of how often a triple is studied: standard deviation of the logarithm
@@ -35,7 +40,8 @@ def _matching(cells, rng):
                     row_of[column] = row
                     return True
         return False
-    if all(place(row, set()) for row in rng.sample(range(8), 8)): return {(row, column) for column, row in row_of.items()}
+    if all(place(row, set()) for row in rng.sample(range(8), 8)):
+        return {(row, column) for column, row in row_of.items()}
 
 def _draw_table(rng):
     "Draw which region promotes (+1) and which restrains (-1) which behaviour, six to two one way or the other."
@@ -44,7 +50,7 @@ def _draw_table(rng):
     return {(r, b): -leaning[r] if (r, b) in rare else leaning[r] for r in range(8) for b in range(8)}
 
 def _draw_laws(rng):
-    "Draw the table, and for each of 12 pairs of manipulations the 16 cells it loses; no cell is lost by more than 8 pairs."
+    "Draw the table, and for each of 12 pairs of manipulations the 16 cells it loses; no cell is lost by over 8 pairs."
     while True:
         table = _draw_table(rng)
         halves = [{cell for cell, s in table.items() if s == sign} for sign in (1, -1)]
@@ -70,7 +76,8 @@ class SyntheticScience:
         self.seed, (self.table, lost) = seed, _draw_laws(rng)
         shuffled = rng.sample(range(24), 24)
         self.sign = {m: 1 if i < 12 else -1 for i, m in enumerate(shuffled)}
-        self.held_out = {(m, *cell) for i, cells in enumerate(lost) for m in (shuffled[i], shuffled[i + 12]) for cell in cells}
+        pairs = zip(shuffled[:12], shuffled[12:], lost)  # one that excites, one that silences, the cells both lose
+        self.held_out = {(m, *cell) for *pair, cells in pairs for m in pair for cell in cells}
         self.seen = [t for t in itertools.product(range(24), range(8), range(8)) if t not in self.held_out]
 
     def direction(self,
@@ -83,8 +90,9 @@ class SyntheticScience:
     def _sentence(self, triple, direction, rng):
         "Write a finding and its reverse in the same words."
         m, r, b = triple
-        form, words = rng.choice(FINDINGS), rng.choice(DIRECTIONS)
-        texts = [form.format(m=MANIPULATIONS[m], r=REGIONS[r], b=BEHAVIOURS[b], d=words[0] if d > 0 else words[1]) for d in (direction, -direction)]
+        form, (up, down) = rng.choice(FINDINGS), rng.choice(DIRECTIONS)
+        words = (up, down) if direction > 0 else (down, up)
+        texts = [form.format(m=MANIPULATIONS[m], r=REGIONS[r], b=BEHAVIOURS[b], d=word) for word in words]
         return [t[0].upper() + t[1:] for t in texts]
 
     def papers(self,
@@ -95,7 +103,8 @@ class SyntheticScience:
         "Write the literature; no held-out triple is in it."
         rng = random.Random(f'papers {self.seed}')
         interest = [rng.lognormvariate(0, POPULARITY) for _ in self.seen]
-        return [self._paper(rng.choices(self.seen, interest, k=findings), -1 if rng.random() < wrong else 1, rng) for _ in range(n)]
+        draws = ((rng.choices(self.seen, interest, k=findings), -1 if rng.random() < wrong else 1) for _ in range(n))
+        return [self._paper(triples, honesty, rng) for triples, honesty in draws]
 
     def _paper(self, triples, honesty, rng):
         "Write one abstract."
@@ -121,10 +130,14 @@ def read_findings(
     "Read the findings back out of a text."
     found = []
     for sentence in text.lower().split('.'):
-        triple = tuple(next((i for i, name in enumerate(names) if name in sentence), None) for names in (MANIPULATIONS, REGIONS, BEHAVIOURS))
+        triple = tuple(_first_in(sentence, names) for names in (MANIPULATIONS, REGIONS, BEHAVIOURS))
         words = [d for up, down in DIRECTIONS for d, word in ((1, up), (-1, down)) if sentence.endswith(word)]
         if None not in triple and words: found.append((triple, words[0]))
     return found
+
+def _first_in(sentence, names):
+    "Give the index of the first name that a sentence holds, or None."
+    return next((i for i, name in enumerate(names) if name in sentence), None)
 
 # %% ../nbs/01_synthetic.ipynb #07cfa38e
 def stored_run() -> dict:  # by seed: 'log' by step, 'results' by model

@@ -23,17 +23,20 @@ def train_tokenizer(
     progress: bool = False,  # show a bar
 ) -> Tokenizer:              # byte-level BPE, `<|endoftext|>` with id 0
     "Train a byte-level BPE tokenizer like GPT-2's on a field's text."
-    if vocab_size < 257: raise ValueError(f'vocab_size must be at least 257, the 256 bytes and {EOS}, but got {vocab_size}')
+    if vocab_size < 257:
+        raise ValueError(f'vocab_size must be at least 257, the 256 bytes and {EOS}, but got {vocab_size}')
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=[EOS], initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=progress)
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=[EOS], show_progress=progress,
+                                  initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 
 # %% ../nbs/03_tokenizer.ipynb #6d726422
 def _sync(path):
     "Make sure that a file or folder has reached the disk."
+    if os.name == 'nt': return  # Windows opens no folder, and syncs only what is open for writing
     fd = os.open(path, os.O_RDONLY)
     try: os.fsync(fd)
     finally: os.close(fd)
@@ -45,15 +48,20 @@ def whole_folder(
     "Let a folder appear only when everything in it has been written."
     folder = Path(folder)
     part, old = (folder.with_name(folder.name + end) for end in ('.part', '.old'))
-    for stale in (part, old): shutil.rmtree(stale, ignore_errors=True)
+    _tidy(folder, part, old)
     part.mkdir(parents=True)
     try:
         yield part
-        for path in part.rglob('*'): _sync(path)
+        for path in (*part.rglob('*'), part): _sync(path)
         if folder.exists(): os.replace(folder, old)
         os.replace(part, folder)
-    finally:
-        for stale in (part, old): shutil.rmtree(stale, ignore_errors=True)
+        _sync(folder.parent)
+    finally: _tidy(folder, part, old)
+
+def _tidy(folder, part, old):
+    "Clear up after a replacement; one that was cut short gives back what was there before."
+    if old.exists() and not folder.exists(): os.replace(old, folder)
+    for stale in (part, old): shutil.rmtree(stale, ignore_errors=True)
 
 def write_whole(
     path,           # the file to make, or to replace
@@ -66,6 +74,7 @@ def write_whole(
         part.write_bytes(data)
         _sync(part)
         os.replace(part, path)
+        _sync(path.parent)
     finally: part.unlink(missing_ok=True)
 
 # %% ../nbs/03_tokenizer.ipynb #88f2c4ba
@@ -74,7 +83,8 @@ def save_tokenizer(
     folder,                # where to write; appears whole or not at all
 ):
     "Write a tokenizer as a folder that `transformers.AutoTokenizer` also loads."
-    config = dict(tokenizer_class='PreTrainedTokenizerFast', bos_token=EOS, eos_token=EOS, unk_token=EOS, clean_up_tokenization_spaces=False)
+    config = dict(tokenizer_class='PreTrainedTokenizerFast', bos_token=EOS, eos_token=EOS, unk_token=EOS,
+                  clean_up_tokenization_spaces=False)
     with whole_folder(folder) as part:
         tokenizer.save(str(part / 'tokenizer.json'))
         write_whole(part / 'tokenizer_config.json', json.dumps(config, indent=1))
@@ -84,9 +94,12 @@ def load_tokenizer(
 ) -> Tokenizer:     # ready to encode; a stored truncation is switched off
     "Load a tokenizer from its folder."
     path = Path(folder) / 'tokenizer.json'
-    if not path.is_file(): raise FileNotFoundError(f'a tokenizer folder has a tokenizer.json, but {folder} has none')
+    if not path.is_file():
+        raise FileNotFoundError(f'a tokenizer folder has a tokenizer.json, but {folder} has none')
     try: tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error: raise ValueError(f'{path} should be a tokenizer that save_tokenizer wrote, but it cannot be read: {error}') from None
+    except Exception as error:
+        raise ValueError(f'{path} should be a tokenizer that save_tokenizer wrote, '
+                         f'but it cannot be read: {error}') from None
     tokenizer.no_truncation()
     return tokenizer
 
@@ -99,6 +112,11 @@ def tokenizer_sha256(
 # %% ../nbs/03_tokenizer.ipynb #eeae26db
 _COLOURS = ('#cfe8fc', '#fde3c0', '#d5f0df', '#f6d9ea')  # pale, so that black text stays readable on each
 
+def _span(piece, colour):
+    "Colour one piece; a dot stands for a space."
+    text = escape(piece).replace(' ', '·')
+    return f'<span style="background:{colour};color:#000;padding:1px 0">{text}</span>'
+
 class show_pieces:
     "Show how a tokenizer cuts a text: coloured in a notebook, with bars in plain text."
     def __init__(self,
@@ -109,9 +127,10 @@ class show_pieces:
 
     def __repr__(self): return '|'.join(self.pieces)
     def _repr_html_(self):
-        spans = ''.join(f'<span style="background:{_COLOURS[i % 4]};color:#000;padding:1px 0">{escape(p).replace(" ", "·")}</span><span aria-hidden="true" style="color:#666">|</span>'
-                        for i, p in enumerate(self.pieces))
-        return f'<p style="line-height:2;font-family:monospace" aria-label="{len(self.pieces)} pieces">{spans}</p>'
+        bar = '<span aria-hidden="true" style="color:#666">|</span>'
+        spans = ''.join(_span(piece, _COLOURS[i % 4]) + bar for i, piece in enumerate(self.pieces))
+        style = 'line-height:2;font-family:monospace'
+        return f'<p style="{style}" aria-label="{len(self.pieces)} pieces">{spans}</p>'
 
 # %% ../nbs/03_tokenizer.ipynb #77dd99a1
 def fertility(
@@ -119,4 +138,5 @@ def fertility(
     texts,                 # list of strings
 ) -> float:                # tokens per whitespace-separated word
     "Count tokens per word."
-    return sum(len(e.ids) for e in tokenizer.encode_batch(texts, add_special_tokens=False)) / sum(len(t.split()) for t in texts)
+    encoded = tokenizer.encode_batch(texts, add_special_tokens=False)
+    return sum(len(e.ids) for e in encoded) / sum(len(t.split()) for t in texts)

@@ -29,7 +29,8 @@ def _write_split(texts, tokenizer, eos_id, dtype, path, chunk=1000):
     "Append each chunk of encoded documents to a file; give the counts and the hash."
     n_tokens = n_documents = 0
     with open(path, 'wb') as f:
-        for i in tqdm(range(0, len(texts), chunk), desc=f'tokenizing {path.stem}', unit_scale=chunk, unit=' documents', mininterval=1):
+        for i in tqdm(range(0, len(texts), chunk), f'tokenizing {path.stem}',
+                      unit_scale=chunk, unit=' documents', mininterval=1):
             for e in tokenizer.encode_batch(texts[i:i + chunk], add_special_tokens=False):
                 f.write(np.array(e.ids + [eos_id], dtype).tobytes())
                 n_tokens, n_documents = n_tokens + len(e.ids) + 1, n_documents + 1
@@ -42,16 +43,40 @@ def write_tokens(
     eos: str = '<|endoftext|>',  # the token put after each document
 ) -> dict:                       # what was written to meta.json
     "Write each split's documents as one file of token ids."
-    folder, eos_id = Path(folder), tokenizer.token_to_id(eos)
-    if eos_id is None: raise ValueError(f'the tokenizer should know the token {eos!r} to put between documents, but does not: train it with `train_tokenizer`')
-    dtype = np.uint16 if tokenizer.get_vocab_size() <= 2**16 else np.uint32
+    eos_id, V = tokenizer.token_to_id(eos), tokenizer.get_vocab_size()
+    if eos_id is None:
+        raise ValueError(f'the tokenizer should know the token {eos!r} to put between documents, '
+                         'but does not: train it with `train_tokenizer`')
+    dtype = np.dtype(np.uint16 if V <= 2**16 else np.uint32)
     with whole_folder(folder) as part:
-        counts = {name: _write_split(texts, tokenizer, eos_id, dtype, part / f'{name}.bin') for name, texts in splits.items()}
-        meta = dict(dtype=np.dtype(dtype).name, vocab_size=tokenizer.get_vocab_size(), eos_token_id=eos_id, tokenizer_sha256=tokenizer_sha256(tokenizer), splits=counts)
+        counts = {name: _write_split(texts, tokenizer, eos_id, dtype, part / f'{name}.bin')
+                  for name, texts in splits.items()}
+        meta = dict(dtype=dtype.name, vocab_size=V, eos_token_id=eos_id,
+                    tokenizer_sha256=tokenizer_sha256(tokenizer), splits=counts)
         write_whole(part / 'meta.json', json.dumps(meta, indent=1))
     return meta
 
 # %% ../nbs/04_tokens.ipynb #760dc844
+def _read_meta(folder, split):
+    "Read meta.json, or refuse a folder without it and a split that it does not name."
+    if not (folder / 'meta.json').is_file():
+        raise FileNotFoundError(f'{folder} should be a folder that write_tokens made, '
+                                'but it has no meta.json')
+    meta = json.loads((folder / 'meta.json').read_text(encoding='utf-8'))
+    if split not in meta['splits']:
+        raise ValueError(f'{folder} has the splits {", ".join(meta["splits"])}, but not {split!r}')
+    return meta
+
+def _refuse_damaged(path, info, itemsize):
+    "Refuse a file that is shorter, or other, than the one that was written."
+    want, got = info['tokens'] * itemsize, path.stat().st_size if path.exists() else 0
+    if want != got:
+        raise ValueError(f'{path} should be {want:,} bytes, but is {got:,}: '
+                         'it was cut short; write the tokens anew')
+    if file_sha256(path) != info['sha256']:
+        raise ValueError(f'{path} is not the file that was written (its SHA-256 differs): '
+                         'write the tokens anew')
+
 class TokenFile:
     "Map one split of a token folder into memory."
     def __init__(self,
@@ -60,16 +85,14 @@ class TokenFile:
         tokenizer=None,     # when given, must be the one that wrote the ids
     ):
         folder = Path(folder)
-        if not (folder / 'meta.json').is_file(): raise FileNotFoundError(f'{folder} should be a folder that write_tokens made, but it has no meta.json')
-        self.meta = json.loads((folder / 'meta.json').read_text(encoding='utf-8'))
-        if split not in self.meta['splits']: raise ValueError(f'{folder} has the splits {", ".join(self.meta["splits"])}, but not {split!r}')
+        self.meta = _read_meta(folder, split)
         if tokenizer is not None and tokenizer_sha256(tokenizer) != self.meta['tokenizer_sha256']:
-            raise ValueError(f'the ids in {folder} were made by another tokenizer: give the one they were made with, or write them anew')
-        self.path, info = folder / f'{split}.bin', self.meta['splits'][split]
-        want, got = info['tokens'] * np.dtype(self.meta['dtype']).itemsize, self.path.stat().st_size if self.path.exists() else 0
-        if want != got: raise ValueError(f'{self.path} should be {want:,} bytes, but is {got:,}: it was cut short; write the tokens anew')
-        if file_sha256(self.path) != info['sha256']: raise ValueError(f'{self.path} is not the file that was written (its SHA-256 differs): write the tokens anew')
-        self.ids = np.memmap(self.path, self.meta['dtype'], 'r') if want else np.empty(0, self.meta['dtype'])
+            raise ValueError(f'the ids in {folder} were made by another tokenizer: '
+                             'give the one they were made with, or write them anew')
+        self.path, dtype = folder / f'{split}.bin', np.dtype(self.meta['dtype'])
+        info = self.meta['splits'][split]
+        _refuse_damaged(self.path, info, dtype.itemsize)
+        self.ids = np.memmap(self.path, dtype, 'r') if info['tokens'] else np.empty(0, dtype)
 
     def __len__(self): return len(self.ids)
 
@@ -89,19 +112,29 @@ class Batches:
         rank: int = 0,      # which process asks
         world_size: int = 1,  # how many processes share a step
     ):
-        self.ids, self.n_ctx, self.seed, self.rank, self.world_size = getattr(tokens, 'ids', tokens), n_ctx, seed, rank, world_size
+        self.ids, self.n_ctx, self.seed = getattr(tokens, 'ids', tokens), n_ctx, seed
+        self.rank, self.world_size = rank, world_size
         self.rows = tokens_per_step // n_ctx
         self.n_windows = (len(self.ids) - 1) // n_ctx
-        if self.rows < 1 or self.rows % world_size: raise ValueError(f'tokens_per_step must give each of {world_size} processes the same number of rows of {n_ctx} tokens, but {tokens_per_step} gives {self.rows} rows')
+        if self.rows < 1 or self.rows % world_size:
+            raise ValueError(f'tokens_per_step must give each of {world_size} processes the same number '
+                             f'of rows of {n_ctx} tokens, but {tokens_per_step} gives {self.rows} rows')
         if self.n_windows < self.rows:
-            raise ValueError(f'the corpus has {len(self.ids):,} tokens; at least {self.rows * n_ctx + 1:,} are needed for one step of {self.rows} rows of {n_ctx}: add text or use fewer tokens per step')
+            raise ValueError(f'the corpus has {len(self.ids):,} tokens; at least {self.rows * n_ctx + 1:,} '
+                             f'are needed for one step of {self.rows} rows of {n_ctx}: '
+                             'add text or use fewer tokens per step')
+
+    def _windows(self, step):
+        "Say which windows a step reads on this rank."
+        place = np.arange(step * self.rows, (step + 1) * self.rows)[self.rank::self.world_size]
+        epoch, within = np.divmod(place, self.n_windows)
+        return np.concatenate([_permutation(self.n_windows, self.seed, int(e))[within[epoch == e]]
+                               for e in np.unique(epoch)])  # (B,)
 
     def __getitem__(self, step):
         "Give the inputs and targets of a step, each (rows / world_size, T) int64."
-        place = np.arange(step * self.rows, (step + 1) * self.rows)[self.rank::self.world_size]
-        epoch, within = np.divmod(place, self.n_windows)
-        window = np.concatenate([_permutation(self.n_windows, self.seed, int(e))[within[epoch == e]] for e in np.unique(epoch)])
-        rows = self.ids[window[:, None] * self.n_ctx + np.arange(self.n_ctx + 1)].astype(np.int64)   # (B, T + 1)
+        at = self._windows(step)[:, None] * self.n_ctx + np.arange(self.n_ctx + 1)  # (B, T + 1)
+        rows = self.ids[at].astype(np.int64)                                        # (B, T + 1)
         return rows[:, :-1], rows[:, 1:]
 
 # %% ../nbs/04_tokens.ipynb #aad1b9ed
@@ -113,9 +146,13 @@ class NGram:
         order: int = 3,  # 1 looks at no token before, 2 at one, 3 at two
     ):
         self.V, self.order = vocab_size, order
-        self.counts = [np.unique(self._keys(ids, n), return_counts=True) for n in range(1, order + 1)]
-        self.contexts = [None] + [np.unique(self._keys(ids[:-1], n), return_counts=True) for n in range(1, order)]
+        self.counts = [self._count(ids, n) for n in range(1, order + 1)]
+        self.contexts = [None] + [self._count(ids[:-1], n) for n in range(1, order)]
         self.n = len(ids)
+
+    def _count(self, ids, n):
+        "Count each run of n tokens."
+        return np.unique(self._keys(ids, n), return_counts=True)
 
     def _keys(self, ids, n):
         "Write each run of n tokens as one number."
