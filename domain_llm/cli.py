@@ -268,7 +268,7 @@ def case_results(
     oracle, trained = scores.pop('oracle', None), scores['trained GPT-2']
     answers = load_participants() if name in EXPERTS else None
     experts = human_accuracy(answers, EXPERTS[name]) if name in EXPERTS else None
-    said = [verdict(trained, experts), str(compare(trained, scores['trigram counts']))]
+    said = [verdict(trained, answers, EXPERTS.get(name, 'human')), str(compare(trained, scores['trigram counts']))]
     return dict(trained=trained, table=summary_table(list(scores.values()), experts, oracle), said=said, answers=answers)
 
 # %% ../nbs/09_cli.ipynb #3daae467
@@ -332,7 +332,7 @@ def _sample(out):
     from domain_llm.tokenizer import load_tokenizer
     model, tokenizer = GPT2.from_pretrained(out / 'pretrain' / 'model'), load_tokenizer(out / 'tokenizer')
     start = torch.tensor([[model.cfg.eos_token_id]])
-    ids = model.generate(start, 60, 0.8, generator=torch.Generator().manual_seed(0))
+    ids = model.generate(start, 60, 0.8, seed=0)
     return tokenizer.decode(ids[0].tolist(), skip_special_tokens=True).strip()
 
 # %% ../nbs/09_cli.ipynb #878293cf

@@ -256,6 +256,7 @@ def pretrain(
         _look(model, step, validation, evaluate, log)
     save_checkpoint(run_dir, model, optimizers, scaler, step)
     model.save_pretrained(run_dir / 'model')
+    if stop.asked: raise KeyboardInterrupt
     return run_dir / 'model'
 
 def _look(model, step, validation, evaluate, log):

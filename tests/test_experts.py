@@ -1,5 +1,8 @@
-"""What lesson 08 cannot show in a cell: the published tables in full, properties, crashes while writing, a real browser."""
-import os, re, shutil, signal, subprocess, sys, textwrap
+"""What lesson 08 cannot show in a cell: properties, oracles, known coverage, crashes while writing, a real browser.
+
+The tables of the paper stand in test_paper_tables.py.
+"""
+import itertools, math, os, re, shutil, signal, subprocess, sys, textwrap
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from lxml import html as reader
 from scipy import stats
+from scipy.optimize import minimize
 
 from domain_llm import experts as ex
 from domain_llm.brainbench import Scores, wilson_interval
@@ -25,14 +29,10 @@ def made_up(name, correct, ids=None):
     return Scores(name, frame, {})
 
 
-def published(model):
-    folder = Path(DATA) / 'published' / model
-    pair, label = np.load(folder / 'PPL_A_and_B.npy'), np.load(folder / 'labels.npy')
-    original, altered = (np.take_along_axis(pair, i[:, None], 1)[:, 0] for i in (label, 1 - label))
-    return Scores(model, pd.DataFrame(dict(id=[str(i + 1) for i in range(len(pair))], section='', original=original, altered=altered, correct=original < altered)), {})
+published = ex.published_scores
 
 
-# the published numbers: paper_system 2.1, 2.5, 2.7
+# against the raw file and the paper's tests
 
 @pytest.fixture(scope='module')
 def answers(): return ex.load_participants(Path(DATA) / 'brainbench')
@@ -51,32 +51,6 @@ def test_participants_agree_with_the_raw_file(answers):
 
 
 @needs_data
-@pytest.mark.parametrize('maker,k,n', [('human', 641, 1011), ('gpt4', 351, 503)])
-def test_human_accuracy(answers, maker, k, n):
-    line = ex.human_accuracy(answers, maker)
-    assert (line.k, line.n) == (k, n)
-    assert np.allclose(line.interval, stats.binomtest(k, n).proportion_ci(method='wilson'))
-
-
-@needs_data
-@pytest.mark.parametrize('maker,n,accuracy', [('human', 267, .726592), ('gpt4', 140, .735714)])
-def test_top_experts(answers, maker, n, accuracy):
-    line = ex.human_accuracy(ex.top_experts(answers), maker)
-    assert line.n == n and abs(line.accuracy - accuracy) < 5e-7
-
-
-@needs_data
-@pytest.mark.parametrize('maker,section,k,n', [
-    ('human', 'Behavioral/Cognitive', 251, 374), ('human', 'Systems/Circuits', 145, 258), ('human', 'Neurobiology of Disease', 73, 118),
-    ('human', 'Cellular/Molecular', 87, 134), ('human', 'Development/Plasticity/Repair', 85, 127),
-    ('gpt4', 'Behavioral/Cognitive', 134, 191), ('gpt4', 'Systems/Circuits', 91, 128), ('gpt4', 'Neurobiology of Disease', 42, 67),
-    ('gpt4', 'Cellular/Molecular', 44, 63), ('gpt4', 'Development/Plasticity/Repair', 40, 54)])
-def test_subfields(answers, maker, section, k, n):
-    line = ex.human_accuracy(answers[answers.section == section], maker)
-    assert (line.k, line.n) == (k, n)
-
-
-@needs_data
 @pytest.mark.parametrize('model,k,z,p', [
     ('gpt2_init', 92, -4.6006, 4e-6), ('gpt2', 115, -1.5748, .1153), ('gpt2_scratch', 116, -1.4421, .1493), ('finetune_gpt2', 127, .0261, .9791),
     ('finetune_gpt2_lr2e-6', 123, -.5095, .6104), ('gpt2_scratch_neuro_tokenizer', 125, -.2419, .8089), ('gpt2_scratch_neuro_tokenizer_spt', 129, .2947, .7682),
@@ -88,7 +62,8 @@ def test_models_against_the_experts(answers, model, k, z, p):
     assert (row.who, row.correct, row.n) == (model, k, 200)
     assert np.allclose(ex.two_proportions(ex.Line(model, k, 200), line), (z, p), atol=6e-5)
     words = {True: 'cannot tell it from the experts'}.get(p >= .05, 'above the experts' if z > 0 else 'below the experts')
-    assert words in ex.verdict(scores, line)
+    assert words in ex.verdict(scores, line) and words in ex.verdict(scores, answers)
+    assert 'z test' in ex.verdict(scores, line) and 'cases and participants random' in ex.verdict(scores, answers)
     assert ('cannot tell it from guessing' in ex.verdict(scores)) == (model == 'gpt2_init')
 
 
@@ -101,23 +76,6 @@ def test_published_contrasts(a, b, only_a, only_b, p):
     result = ex.compare(published(a), published(b))
     assert (result.only_a, result.only_b) == (only_a, only_b) and abs(result.p - p) < 5e-5
     assert ('cannot decide' in str(result)) == (p >= .05) == ('better' not in str(result))
-
-
-@needs_data
-@pytest.mark.parametrize('model,bins,slope,p', [
-    ('gpt2_scratch_neuro_tokenizer', 20, 6.390977e-4, .14474), ('gpt2-medium_scratch_neuro_tokenizer', 20, 1.887218e-3, .016407),
-    ('gpt2-medium_scratch_neuro_tokenizer', 10, 1.863636e-3, .051679), ('gpt2-large_scratch_neuro_tokenizer', 20, 1.563910e-3, .035901), ('gpt2', 20, 1.827068e-3, .0072150)])
-def test_published_slopes(model, bins, slope, p):
-    scores = published(model)
-    fit = ex.calibration_slope(abs(scores.margin), scores.correct, bins)
-    assert np.isclose(fit.slope, slope, rtol=5e-7) and np.isclose(fit.pvalue, p, rtol=5e-5)
-
-
-@needs_data
-@pytest.mark.parametrize('maker,bins,slope', [('human', 20, 2.744687e-4), ('human', 10, 2.597223e-4), ('gpt4', 20, 5.415742e-4), ('gpt4', 10, 5.175365e-4)])
-def test_published_slopes_of_experts(answers, maker, bins, slope):
-    rows = answers[answers.maker == maker]
-    assert np.isclose(ex.calibration_slope(rows.confidence, rows.correct, bins).slope, slope, rtol=5e-7)
 
 
 # properties
@@ -163,6 +121,304 @@ def test_the_verdict_is_the_score_test():
         assert undecided == (abs(k - 100) / np.sqrt(50) <= stats.norm.ppf(.975))
 
 
+# reading the answers
+
+COLUMNS = ',pid,expertise,confidence,correct,abstract_id,journal_section,current position\n'
+GOOD = COLUMNS + '0,7.0,1,15,1,34.0,human_Neurobiology of Disease,Postdoc\n1,7.0,55,58,0,151.0,machine_Systems/Circuits,Postdoc\n'
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    (tmp_path / 'participant_data.csv').write_text(GOOD)
+    return ex.load_participants(tmp_path)
+
+
+def test_answers_under_plain_names(tiny, tmp_path):
+    assert tiny.equals(ex.load_participants(tmp_path / 'participant_data.csv'))
+    assert tiny.iloc[1].to_dict() == dict(participant='7', case='151', maker='gpt4', section='Systems/Circuits', correct=False, confidence=58, expertise=55, position='Postdoc')
+    assert str(ex.human_accuracy(tiny)) == 'experts: 1 of 1 right, 1.000 (95 % interval 0.207 to 1.000)'
+    assert ex.human_accuracy(tiny, 'gpt4') == ex.Line('experts', 0, 1) and len(ex.top_experts(tiny)) == 1
+    with pytest.raises(ValueError, match='0 of 0'): ex.human_accuracy(tiny, 'robots')
+    with pytest.raises(ValueError, match='should have a column age'): ex.accuracy_by(tiny, 'age')
+
+
+@pytest.mark.parametrize('old,new,words', [
+    ('confidence,', 'surety,', 'confidence is missing'), ('machine_', 'robot_', "'robot' came"), ('58,0', '580,0', "'580' came in row 3"), ('58,0', ',0', "'nan' came in row 3"),
+    ('58,0', '58,2', 'from 0 to 1'), ('15,1,', 'x,1,', "'x' came in row 2"), ('7.0', '7.5', 'pid should')])
+def test_an_impossible_answer_is_named(tmp_path, old, new, words):
+    file = tmp_path / 'participant_data.csv'
+    file.write_text(GOOD.replace(old, new))
+    with pytest.raises(ValueError, match=re.escape(words)): ex.load_participants(file)
+
+
+@pytest.mark.parametrize('k,n', [(-1, 3), (4, 3), (0, 0)])
+def test_a_line_of_impossible_counts_is_refused(k, n):
+    with pytest.raises(ValueError, match='0 to n right'): ex.Line('x', k, n)
+
+
+def test_published_scores_need_the_data(monkeypatch, tmp_path):
+    monkeypatch.setenv('DOMAIN_LLM_DATA', str(tmp_path))
+    with pytest.raises(FileNotFoundError, match='published/gpt2/labels.npy'): ex.published_scores('gpt2')
+
+
+# paired comparisons
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(-4, 4), min_size=1, max_size=9))
+def test_flipping_signs_against_all_sign_patterns(differences):
+    d = np.array(differences)
+    brute = np.mean([abs(np.dot(signs, d)) >= abs(d.sum()) for signs in itertools.product((1, -1), repeat=len(d))])
+    assert np.isclose(ex.flip_test(d), brute)
+
+
+@pytest.mark.parametrize('k,n', [(0, 1), (3, 11), (18, 45), (50, 100), (7, 100), (400, 900)])
+def test_flipping_single_cases_is_mcnemar(k, n):
+    assert math.isclose(ex.flip_test([1] * k + [-1] * (n - k) + [0] * 9), stats.binomtest(k, n).pvalue, rel_tol=1e-9)
+
+
+def test_clusters_of_equal_sentences_count_once():
+    rng = np.random.default_rng(0)
+    left, right = rng.random(60) < .5, rng.random(60) < .7
+    once, thrice = (made_up(n, c) for n, c in (('l', left), ('r', right))), (made_up(n, np.repeat(c, 3)) for n, c in (('l', left), ('r', right)))
+    thrice = [Scores(s.name, s.frame.assign(abstract=np.repeat(np.arange(60), 3)), {}) for s in thrice]
+    one, three = ex.compare(*once), ex.compare(*thrice, clusters='abstract')
+    assert math.isclose(one.p, three.p) and (one.low, one.high) == (three.low, three.high)
+    back = ex.compare(made_up('r', right), made_up('l', left))
+    assert str(one).split('a lead of ')[1][:5] == str(back).split('a lead of ')[1][:5] and np.allclose([back.low, back.high], [-one.high, -one.low], atol=.02)
+    assert ex.compare(*thrice).p < one.p and 'exact sign flips by abstract' in str(three)
+    with pytest.raises(ValueError, match="'section_' came"): ex.compare(*thrice, clusters='section_')
+
+
+@needs_data
+def test_isolated_sentences_are_compared_by_abstract():
+    small, large = (published(f'{size}_scratch_neuro_tokenizer', isolated=True) for size in ('gpt2', 'gpt2-large'))
+    result = ex.compare(small, large, clusters='abstract')
+    gap = (large.frame.correct.astype(int) - small.frame.correct.astype(int)).groupby(small.frame.abstract).sum().to_numpy()
+    signs = np.random.default_rng(0).choice([-1, 1], (20000, len(gap)))
+    assert abs(result.p - np.mean(abs(signs @ gap) >= abs(gap.sum()))) < .003
+    assert result.n == 488 and (result.only_a, result.only_b) == (49, 78) and result.unit == 'abstract'
+    by_id = [Scores(s.name, s.frame.drop(columns='abstract').sample(frac=1, random_state=0), {}) for s in (small, large)]
+    assert ex.compare(*by_id, clusters='abstract').p == result.p                              # the id alone, as lesson 07 makes it: 12.2
+
+
+@needs_data
+def test_the_ids_of_isolated_sentences_are_those_of_lesson_07():
+    isolated_sentences = pytest.importorskip('domain_llm.brainbench').__dict__.get('isolated_sentences')
+    if isolated_sentences is None: pytest.skip('lesson 07 has no isolated sentences yet')
+    assert published('gpt2_scratch_neuro_tokenizer', isolated=True).frame.id.tolist() == [c.id for c in isolated_sentences('brainbench-human', 'published')]
+
+
+def test_two_equal_coin_tossers_are_rarely_told_apart():
+    rng, said = np.random.default_rng(0), []
+    for _ in range(400):
+        a, b = rng.random((2, 200)) < .6
+        said.append(ex.flip_test(b.astype(int) - a.astype(int)) < .05)
+    assert .01 < np.mean(said) < .06                                           # the exact test keeps its level and does not sleep
+
+
+def test_the_cluster_bootstrap_covers():
+    rng, held, naive = np.random.default_rng(1), [], []
+    for _ in range(200):
+        easy = rng.uniform(.3, .9, 80)
+        abstract = np.repeat(np.arange(80), rng.integers(1, 7, 80))
+        right = rng.random(len(abstract)) < (easy > .6)[abstract] * .8 + .1       # abstracts are right or wrong nearly as a whole
+        for store, clusters in (held, abstract), (naive, None):
+            low, high = ex.bootstrap_interval(right, clusters, draws=400)
+            store.append(low <= .5 <= high)
+    assert .91 < np.mean(held) < .98 and np.mean(naive) < .85
+
+
+@pytest.mark.parametrize('n,gain,loss', [(200, .135, .09), (60, .3, .1), (400, .1, .06), (30, .5, .2)])
+def test_power_against_simulation(n, gain, loss):
+    rng = np.random.default_rng(2)
+    drawn = rng.multinomial(n, [gain, loss, 1 - gain - loss], 4000)[:, :2]
+    found = {(a, b): stats.binomtest(int(a), int(a + b)).pvalue < .05 if a + b else False for a, b in map(tuple, np.unique(drawn, axis=0))}
+    assert abs(ex.mcnemar_power(n, gain, loss) - np.mean([found[tuple(d)] for d in drawn])) < .025
+
+
+def test_power_on_paper_and_its_inverse():
+    assert ex.mcnemar_power(5, .5, .5) == 0                                        # six tosses are the fewest that can give p < .05
+    assert math.isclose(ex.mcnemar_power(6, 1, 0), 1) and math.isclose(ex.mcnemar_power(6, .5, .5), 2 / 64)
+    assert math.isclose(ex.mcnemar_power(50, .2, .1), ex.mcnemar_power(50, .1, .2))
+    for gain, loss, power in (.135, .09, .8), (.3, .1, .9), (.05, 0, .5):
+        n = ex.cases_needed(gain, loss, power)
+        assert ex.mcnemar_power(n, gain, loss) >= power > ex.mcnemar_power(n - 1, gain, loss)
+    for bad in (0, .1, .1), (10, .8, .3), (10, 0, 0), (10, -.1, .2):
+        with pytest.raises(ValueError, match='Power needs'): ex.mcnemar_power(*bad)
+    with pytest.raises(ValueError, match='too close'): ex.cases_needed(.1, .1)
+    with pytest.raises(ValueError, match='too close'): ex.cases_needed(.1, .0999)
+
+
+# cases and participants random
+
+def world(rng, people, each, cases=200, skill=.22):
+    """Draw a model and experts whose true accuracies are .70 and .63."""
+    hard, skill = rng.uniform(-.12, .12, cases), rng.uniform(-skill, skill, people)
+    case = np.concatenate([rng.permutation(cases)[:each] for _ in range(people)])
+    person = np.repeat(np.arange(people), each)
+    rows = pd.DataFrame(dict(participant=person.astype(str), maker='human', case=case.astype(str), section='', confidence=50, expertise=person % 101))
+    return made_up('model', rng.random(cases) < .70 + hard), rows.assign(correct=rng.random(len(case)) < .63 + hard[case] + skill[person])
+
+
+@pytest.mark.parametrize('people,each', [(171, 8), (40, 60), (12, 150)])
+def test_the_crossed_intervals_cover(people, each):
+    rng, gaps, lines, naive = np.random.default_rng(people), [], [], []
+    while len(gaps) < 200:
+        scores, rows = world(rng, people, each)
+        if rows.case.nunique() < 200: continue
+        gap, line = ex.against_experts(scores, rows), ex.human_accuracy(rows)
+        gaps.append(abs(gap.difference - .07) < 1.96 * gap.error)
+        lines.append(abs(line.accuracy - .63) < 1.96 * ex.crossed_error(rows))
+        naive.append(abs(line.accuracy - .63) < 1.96 * line.se)
+    assert .915 < np.mean(gaps) < .985, np.mean(gaps)
+    assert .88 < np.mean(lines) < .985, np.mean(lines)                               # twelve people are few for a normal curve
+    assert people > 20 or np.mean(naive) < .7, np.mean(naive)
+
+
+def test_crossed_error_without_sharing_is_the_usual_one():
+    four = pd.DataFrame(dict(participant=list('wxyz'), maker='human', case=list('abcd'), correct=[True, True, False, False]))
+    assert math.isclose(ex.crossed_error(four), ex.Line('x', 2, 4).se)
+    both = pd.concat([four, four.assign(maker='gpt4', participant=list('stuv'))])           # the same numbers in two sets are other cases
+    assert math.isclose(ex.crossed_error(both), ex.Line('x', 4, 8).se)
+
+
+def test_against_experts_by_the_long_way():
+    scores, rows = world(np.random.default_rng(3), 40, 50)
+    gap, n, cases = ex.against_experts(scores, rows), len(rows), len(scores.frame)
+    m, e = scores.frame.set_index('id').correct, rows.correct - rows.correct.mean()
+    by_case = [(m[c] - m.mean()) / cases - e[rows.case == c].sum() / n for c in m.index]
+    by_person = [e[rows.participant == p].sum() / n for p in rows.participant.unique()]
+    variance = cases / (cases - 1) * np.square(by_case).sum() + max(0, 40 / 39 * np.square(by_person).sum() - np.square(e / n).sum())
+    assert math.isclose(gap.error**2, variance) and math.isclose(gap.difference, scores.accuracy - rows.correct.mean())
+    turned = ex.against_experts(Scores('model', scores.frame[::-1], {}), rows.sample(frac=1, random_state=0))
+    assert math.isclose(turned.error, gap.error)
+
+
+def test_a_gap_says_no_more_than_its_test():
+    assert 'is above the experts' in str(ex.Gap('m', .09, .03)) and 'is below' in str(ex.Gap('m', -.09, .03)) and 'cannot be told' in str(ex.Gap('m', .05, .03))
+    assert ex.Gap('m', 0., 0.).p == 1 and ex.Gap('m', .1, 0.).p == 0
+    for d in np.linspace(-.2, .2, 41):
+        gap = ex.Gap('m', d, .05)
+        assert (gap.p < .05) == (gap.interval[0] > 0 or gap.interval[1] < 0)
+
+
+def test_other_cases_than_the_scored_are_refused():
+    scores, rows = world(np.random.default_rng(3), 40, 50)
+    for bad, words in (rows[rows.case != '7'], '1 have no answer'), (rows.assign(maker='gpt4'), '200 have no answer'):
+        with pytest.raises(ValueError, match=words): ex.against_experts(scores, bad)
+    with pytest.raises(ValueError, match='2 cases of model came twice|1 cases of model came twice'):
+        ex.against_experts(Scores('model', pd.concat([scores.frame, scores.frame[:1]]), {}), rows)
+    ex.against_experts(Scores('model', scores.frame[:50], {}), rows)                         # a part of the cases is fine
+    with pytest.raises(ValueError, match='another subfield'): ex.against_experts(Scores('m', scores.frame.assign(section='here'), {}), rows)
+
+
+@needs_data
+def test_the_other_set_cannot_be_taken_for_this_one(answers):
+    cases = pd.read_csv(Path(DATA) / 'brainbench' / 'BrainBench_GPT-4_v0.1.csv')
+    scores = made_up('m', np.arange(100) % 3 > 0, [str(i + 1) for i in range(100)])
+    scores = Scores('m', scores.frame.assign(section=cases.journal_section), {})
+    table = ex.answers_by_case(scores, answers, 'gpt4')
+    assert len(table) == 100 and (table.answers.sum(), table.right.sum()) == (503, 351)
+    human_number = {doi: str(i) for i, doi in enumerate(pd.read_csv(Path(DATA) / 'brainbench' / 'BrainBench_Human_v0.1.csv').doi, 1)}
+    for row, doi in zip(table.itertuples(), cases.doi):
+        mine = answers[(answers.maker == 'gpt4') & (answers.case == human_number[doi])]
+        assert (row.answers, row.right) == (len(mine), mine.correct.sum())
+    assert math.isclose(ex.against_experts(scores, answers, 'gpt4').difference, scores.accuracy - 351 / 503)
+    with pytest.raises(ValueError, match='another subfield'): ex.answers_by_case(scores, answers, 'human')
+
+
+# calibration without bins
+
+@pytest.mark.parametrize('ridge', [0, 1])
+def test_logistic_against_a_plain_minimiser(ridge):
+    rng = np.random.default_rng(0)
+    sure = rng.normal(3, 2, 200)
+    hit = rng.random(200) < 1 / (1 + np.exp(-.3 * sure))
+    lost = lambda w: np.logaddexp(0, np.where(hit, -1, 1) * (w[0] + w[1] * sure)).sum() + ridge * w[1]**2 / 2
+    best = minimize(lost, [0, 0], tol=1e-14).x
+    fit = ex.logistic(sure, hit, ridge=ridge)
+    assert np.allclose([fit.intercept, fit.slope], best, atol=1e-5)
+    if not ridge: assert math.isclose(ex.logistic(sure * 7, hit).z, fit.z) and np.allclose(ex.logistic(sure * 7, hit).odds_ratio, fit.odds_ratio)
+
+
+def test_copies_of_an_answer_are_one_answer():
+    rng = np.random.default_rng(0)
+    sure, hit = rng.normal(3, 2, 200), rng.random(200) < .6
+    copies = ex.logistic(np.repeat(sure, 4), np.repeat(hit, 4), [np.repeat(np.arange(200), 4)])
+    assert math.isclose(copies.error, ex.logistic(sure, hit, [np.arange(200)]).error, rel_tol=1e-6)
+    assert ex.logistic(np.repeat(sure, 4), np.repeat(hit, 4)).error < .6 * copies.error
+
+
+def test_the_clustered_logistic_covers_where_the_plain_one_does_not():
+    rng, held, plain = np.random.default_rng(4), [], []
+    for _ in range(200):
+        person, case = np.divmod(np.arange(1200), 30)
+        case = rng.integers(0, 60, 1200)
+        trait = rng.normal(0, 1, 40)[person]                                               # confidence is a trait of the person, and so is skill
+        hit = rng.random(1200) < 1 / (1 + np.exp(-(.5 + rng.normal(0, .6, 40)[person] + rng.normal(0, .4, 60)[case])))
+        for store, clusters in (held, [person, case]), (plain, ()):
+            store.append(ex.logistic(trait, hit, clusters).p >= .05)                         # the true slope is 0
+    assert np.mean(held) > .88 and np.mean(plain) < .8, (np.mean(held), np.mean(plain))
+
+
+@pytest.mark.parametrize('confidence,correct,words', [([1, 2, 3, 4], [0, 0, 1, 1], 'separates'), ([1, 1], [0, 1], '1 and 2 kinds'), ([1, 2], [1, 1], '2 and 1 kinds'), ([1, np.inf], [1, 0], 'one finite')])
+def test_a_slope_that_does_not_exist_is_refused(confidence, correct, words):
+    with pytest.raises(ValueError, match=words): ex.logistic(confidence, correct)
+
+
+def test_calibration_refuses_what_it_cannot_count():
+    for bad in ([], []), ([1, 2], [1]), ([1, np.nan], [1, 0]):
+        with pytest.raises(ValueError, match='one finite confidence'): ex.calibration(*bad)
+    with pytest.raises(ValueError, match='3 came for 4 bins'): ex.rank_bins([1, 2, 3], [1, 0, 1], 4)
+    assert ex.rank_bins([4, 3, 2, 1], [1, 1, 1, 0], 2)[1] == [.5, 1]
+    halves = ex.calibration([5] * 5, [1, 1, 1, 0, 0], bins=1).iloc[0]
+    assert np.allclose([halves.low, halves.high], wilson_interval(3, 5))
+
+
+# errors in common
+
+def test_the_ceiling_is_what_the_truth_would_reach():
+    rng, found = np.random.default_rng(5), []
+    for _ in range(40):
+        hard, case = rng.uniform(.2, .98, 200), np.tile(np.arange(200), 6)
+        rows = pd.DataFrame(dict(maker='human', case=case.astype(str), correct=rng.random(1200) < hard[case]))
+        shares = rows.groupby('case').correct.mean()
+        found.append((ex.noise_ceiling(rows), np.corrcoef(shares, hard[shares.index.astype(int)])[0, 1]))
+    assert abs(np.subtract(*np.mean(found, axis=0))) < .015
+
+
+def test_correlation_intervals_cover():
+    rng, held = np.random.default_rng(6), []
+    true = 6 / np.pi * np.arcsin(.3 / 2)                                                  # Spearman's of a normal pair with correlation .3
+    for _ in range(400):
+        x = rng.normal(size=200)
+        row = ex.expert_correlation(pd.DataFrame(dict(m=x, experts=.3 * x + np.sqrt(1 - .09) * rng.normal(size=200)))).iloc[0]
+        held.append(row.low <= true <= row.high)
+    assert .92 < np.mean(held) < .98
+
+
+def test_correlation_needs_the_same_cases():
+    one, other = made_up('m', [1, 0, 1]), made_up('o', [1, 0])
+    for bad in [one, other], []:
+        with pytest.raises(ValueError, match='same cases'): ex.difficulty(bad)
+    with pytest.raises(ValueError, match="'loud' came"): ex.difficulty([one], how='loud')
+
+
+def test_who_is_right_counts_every_case():
+    scores, rows = world(np.random.default_rng(7), 40, 60)
+    table = ex.answers_by_case(scores, rows)
+    counts = ex.who_is_right(table)
+    assert counts.to_numpy().sum() == 200 and counts.loc['model right'].sum() == scores.correct.sum()
+    assert counts['most experts wrong'].sum() == (table.share < .5).sum() and table.answers.sum() == len(rows)
+    assert counts['as many right as wrong'].sum() == (table.share == .5).sum() > 0
+
+
+def test_finetuning_boost_and_zlib_refuse_other_cases():
+    a = made_up('a', [1, 0, 1])
+    with pytest.raises(ValueError, match='same cases'): ex.finetuning_boost(a, made_up('b', [1, 0]))
+    with pytest.raises(ValueError, match='2 came for 3'): ex.zlib_table(a, ['x', 'y'])
+
+
 # figures
 
 def test_figures_leave_nothing_open_and_settings_alone():
@@ -174,6 +430,25 @@ def test_figures_leave_nothing_open_and_settings_alone():
     assert plt.get_fignums() == before and plt.rcParams['font.size'] == size
     bars = [p for p in fig.axes[0].patches if abs(p.get_height() - .42) < 1e-9]
     assert [round(b.get_width(), 4) for b in bars] == [.6667, 1] and bars[0].get_hatch() and len(bars) == 2
+
+
+def test_figures_show_the_numbers_of_their_tables():
+    import matplotlib.pyplot as plt
+    before = plt.get_fignums()
+    parts = [made_up(n, [1] * k + [0] * (200 - k)) for n, k in (('one', 120), ('two', 0))]
+    groups = {s.name: ex.accuracy_by(s.frame.assign(section=['a', 'b'] * 100), 'section') for s in parts}
+    assert [c.lines[0].get_xdata().tolist() for c in ex.plot_groups(groups).axes[0].containers] == [[.6, .6], [0, 0]]
+    square = pd.DataFrame([[1, .5, .1], [.5, 1, .9], [.1, .9, 1]], list('abc'), list('abc'))
+    assert sorted(t.get_text() for t in ex.plot_correlation(square).axes[0].texts) == ['0.10', '0.50', '0.90']
+    assert ex.plot_correlation(square).axes[0].images[0].get_array().tolist() == [[.5, None], [.1, .9]]
+    scores, rows = world(np.random.default_rng(8), 40, 60)
+    assert len(ex.plot_expertise(rows).axes) == 2
+    assert sum(len(c.get_offsets()) for c in ex.plot_beside(ex.answers_by_case(scores, rows)).axes[0].collections) == 200
+    curve = ex.calibration([1, 2, 3], [1, 0, 1])
+    assert len(ex.plot_calibration({str(i): curve for i in range(9)}).axes[0].containers) == 9
+    words = ' '.join(t.get_text() for t in ex.plot_accuracy(ex.summary_table(parts, ex.Line('experts', 6, 9), .96)).axes[0].texts)
+    for part in 'one · 120 of 200', '0.600', 'chance 0.500', 'experts 0.667', 'oracle 0.960': assert part in words
+    assert len(ex.plot_accuracy(ex.summary_table([])).axes) == 1 and plt.get_fignums() == before
 
 
 @pytest.mark.parametrize('k,n', [(0, 1), (1, 1), (200, 200), (0, 200)])
@@ -209,6 +484,26 @@ def test_report_is_one_accessible_file(report):
     assert all(th.get('scope') == 'row' for th in tree.xpath('//tbody//th')) and tree.xpath('//img/@alt')[0] == 'Bar at 0.660, "experts" at 0.634'
     ids = tree.xpath('//@id')
     assert len(ids) == len(set(ids)) and set(tree.xpath('//section/@aria-labelledby')) == set(ids)
+
+
+def test_an_evaluation_holds_every_figure_as_a_table(tmp_path):
+    scores, rows = world(np.random.default_rng(9), 40, 60)
+    fields = np.array(['one', 'two'])[np.arange(200) % 2]
+    rows['section'] = fields[rows.case.astype(int)]
+    scores, other = (Scores(s.name, s.frame.assign(section=fields), {}) for s in (scores, made_up('other <model>', np.arange(200) % 2)))
+    page = ex.write_report(tmp_path / 'r.html', 'x', ex.evaluation_sections([scores, other], rows, oracle=.96)).read_text(encoding='utf-8')
+    tree = reader.fromstring(page.encode())
+    assert [h.text for h in tree.iter('h2')] == ['What was found', 'Accuracy', 'By subfield', 'Does it know when it knows?', 'Who is right where the others are wrong? model']
+    for section in tree.xpath('//section[.//img]'): assert section.xpath('.//table'), section.get('aria-labelledby')
+    assert f'model: accuracy {scores.accuracy:.3f}' in tree.xpath('//img/@alt')[0] and 'other &lt;model&gt;' in page
+    assert 'cases and participants random' in page and 'exact McNemar' in page and '<model>' not in page
+    assert len(tree.xpath('(//table)[last()]/tbody/tr')) == 200                                  # every case, with who was right
+
+
+def test_an_evaluation_without_experts_and_with_a_constant_confidence(tmp_path):
+    sections = ex.evaluation_sections(made_up('flat', [1, 0] * 10))
+    page = ex.write_report(tmp_path / 'r.html', 'x', sections).read_text(encoding='utf-8')
+    assert len(sections) == 3 and 'calibration cannot be measured here' in page
 
 
 @needs_browser

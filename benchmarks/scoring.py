@@ -1,0 +1,111 @@
+"""Score the human-made cases of BrainBench with a model of GPT-2's size: `score_cases` against a plain loop with `transformers`.
+
+DOMAIN_LLM_DATA=… python benchmarks/scoring.py              prints the table of RESULTS.md (all 200 cases)
+DOMAIN_LLM_DATA=… python benchmarks/scoring.py --cases 12   a quick try
+
+The weights are random and made here (124M, seed 0), the tokenizer is the paper's, the protocol is the paper's.
+The ways take turns on slices of the cases; a time is the sum over the slices, a ratio that of the sums, with the slices' range.
+"""
+import argparse, os, platform, tempfile, time
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from tokenizers import ByteLevelBPETokenizer
+
+from domain_llm.brainbench import PROMPT, load_cases, score_cases
+from domain_llm.gpt2 import GPT2, GPT2Config
+
+
+def processor():
+    "Name the processor and what it multiplies in bfloat16 with."
+    try: lines = Path("/proc/cpuinfo").read_text().split("\n")
+    except OSError: return platform.processor()
+    found = {line.split(":")[0].strip(): line.split(":")[1].strip() for line in lines if ":" in line}
+    return f"{found.get('model name', platform.processor())}{', amx_bf16' if 'amx_bf16' in found.get('flags', '') else ''}"
+
+
+def plain_loop(model, tokenizer, cases):
+    "Read every prompt on its own, as the paper's code does; give ln PPL of both versions (n, 2)."
+    device, found = model.device, []
+    with torch.no_grad():
+        for case in cases:
+            for text in (case.original, case.altered):
+                ids = torch.tensor([tokenizer.encode((PROMPT + text).strip()).ids], device=device)
+                found.append(model(ids, labels=ids).loss.item())
+    return np.array(found).reshape(-1, 2)
+
+
+def ours(model, tokenizer, cases, **how):
+    "Score with `score_cases`; give ln PPL of both versions (n, 2)."
+    return np.log(score_cases(model, tokenizer, cases, "paper", **how).frame[["original", "altered"]].to_numpy())
+
+
+def timed(way, *args):
+    "Run a way once; give its result and its seconds."
+    start = time.perf_counter()
+    found = way(*args)
+    if torch.cuda.is_available(): torch.cuda.synchronize()
+    return found, time.perf_counter() - start
+
+
+def measure(ways, tokenizer, cases, slices):
+    "Let the ways take turns on slices; give {way: (ln PPL (n, 2), seconds per slice)}."
+    for way in ways.values(): way(tokenizer, cases[:1])                                    # warm up
+    found = {name: ([], []) for name in ways}
+    for k, part in enumerate(np.array_split(np.arange(len(cases)), slices)):
+        order = list(ways.items())
+        for name, way in order[k % len(order):] + order[:k % len(order)]:
+            values, seconds = timed(way, tokenizer, [cases[i] for i in part])
+            found[name][0].append(values)
+            found[name][1].append(seconds)
+    return {name: (np.concatenate(values), np.array(seconds)) for name, (values, seconds) in found.items()}
+
+
+def show(device, found, cases):
+    "Print a device's rows; give the lines that list changed choices."
+    (base, base_seconds), notes = next(iter(found.values())), []
+    for name, (values, seconds) in found.items():
+        ratios, changed = base_seconds / seconds, np.flatnonzero((values[:, 0] < values[:, 1]) != (base[:, 0] < base[:, 1]))
+        print(f"| {device} | {name} | {seconds.sum():.1f} | {base_seconds.sum() / seconds.sum():.2f} | {ratios.min():.2f} to {ratios.max():.2f} | {abs(values - base).max():.1e} | {len(changed)} |")
+        margin = lambda v, i: f"{v[i, 1] - v[i, 0]:+.1e}"
+        if len(changed): notes.append(f"Changed choices, {device}, {name}: " + "; ".join(f"case {cases[i].id} (margin {margin(base, i)} → {margin(values, i)})" for i in changed) + ".")
+    return notes
+
+
+def ways_on(device, model, judge):
+    "List the ways to score on a device, the plain loop first."
+    return {"plain loop, transformers, fp32": lambda t, c: plain_loop(judge, t, c),
+            "`score_cases`, our GPT2, fp32": lambda t, c: ours(model, t, c),
+            "`score_cases`, our GPT2, bf16": lambda t, c: ours(model, t, c, dtype="bfloat16"),
+            "`score_cases`, transformers, fp32": lambda t, c: ours(judge, t, c)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--cases", type=int, default=200)
+    parser.add_argument("--slices", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    if not os.environ.get("DOMAIN_LLM_DATA"): parser.error("needs DOMAIN_LLM_DATA for the cases and the paper's tokenizer")
+    folder = Path(os.environ["DOMAIN_LLM_DATA"]) / "tokenizers" / "neuro"
+    tokenizer, cases = ByteLevelBPETokenizer(str(folder / "vocab.json"), str(folder / "merges.txt")), load_cases("brainbench-human")[:chosen.cases]
+    torch.manual_seed(0)
+    model = GPT2(GPT2Config()).eval()
+    with tempfile.TemporaryDirectory() as home:
+        model.save_pretrained(f"{home}/model")
+        judge = transformers.AutoModelForCausalLM.from_pretrained(f"{home}/model", dtype=torch.float32).eval()
+    print(f"\n{date.today()}, {processor()}, {torch.get_num_threads()} threads, {platform.system()}, Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}; "
+          f"{len(cases)} cases, {sum(p.numel() for p in model.parameters()):,} random parameters, the paper's tokenizer and protocol\n")
+    print("| on | way | seconds | times as fast | in the slices | largest Δ ln PPL | changed choices |\n|---|---|---|---|---|---|---|")
+    notes = show("CPU", measure(ways_on("cpu", model, judge), tokenizer, cases, chosen.slices), cases)
+    if torch.cuda.is_available():
+        model, judge = model.cuda(), judge.cuda()
+        notes += show(torch.cuda.get_device_name(), measure(ways_on("cuda", model, judge), tokenizer, cases, chosen.slices), cases)
+    print("\n" + "\n\n".join(notes) if notes else "\nNo choice changed.")
+
+
+main()

@@ -1,0 +1,75 @@
+"""The harness task against the real lm-evaluation-harness: `acc` is our choice by summed nats, `acc_bytes` our choice per byte, case by case.
+
+The paper's score, a mean over all tokens of prompt and text, has no counterpart there.
+"""
+import os
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from domain_llm import brainbench as bb
+from domain_llm.gpt2 import GPT2, GPT2Config
+from domain_llm.synthetic import Case, SyntheticScience
+from domain_llm.tokenizer import save_tokenizer, train_tokenizer
+
+lm_eval = pytest.importorskip('lm_eval', reason='needs lm_eval, which the dev extra installs')
+DATA = os.environ.get('DOMAIN_LLM_DATA')
+
+
+@pytest.fixture(autouse=True, scope='module')
+def one_thread():
+    "Compute on one thread: the model here is too small for more."
+    was = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(was)
+
+
+def uneven(cases):
+    "Lengthen some versions with letters of two bytes, so that sums, means and bytes disagree."
+    more = (' in naïve rats', ' après coup', '')
+    return [Case(c.id, c.original + more[i % 3] * (i % 2), c.altered + more[(i + 1) % 3], c.section) for i, c in enumerate(cases)]
+
+
+def both_ways(cases, prompt, folder, monkeypatch, n_ctx=256):
+    "Score cases with a tiny random model by our function and by the harness; give our Scores and the harness's samples."
+    monkeypatch.setenv('HF_HUB_OFFLINE', '1')
+    monkeypatch.setenv('HF_DATASETS_OFFLINE', '1')
+    monkeypatch.setenv('HF_DATASETS_CACHE', str(folder / 'cache'))
+    tokenizer = train_tokenizer([t for c in cases for t in (c.original, c.altered)], 600)
+    torch.manual_seed(0)
+    model = GPT2(GPT2Config(tokenizer.get_vocab_size(), 2, 2, 32, n_ctx)).eval()
+    for p in model.parameters(): torch.nn.init.normal_(p, std=0.25)
+    model.save_pretrained(folder / 'model')
+    save_tokenizer(tokenizer, folder / 'tokenizer')
+    bb.write_harness_task(folder / 'task', cases, prompt)
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+    hf = transformers.AutoModelForCausalLM.from_pretrained(folder / 'model', dtype=torch.float32)
+    auto = transformers.AutoTokenizer.from_pretrained(folder / 'tokenizer')
+    lm = HFLM(pretrained=hf, tokenizer=auto, backend='causal', device='cpu', batch_size=4, max_length=n_ctx)
+    found = lm_eval.simple_evaluate(model=lm, tasks=['brainbench'], task_manager=TaskManager(include_path=str(folder / 'task'), include_defaults=False), bootstrap_iters=0, log_samples=True)
+    return bb.score_cases(model, tokenizer, cases, prompt=prompt), {s['doc']['id']: s for s in found['samples']['brainbench']}, found['results']['brainbench']
+
+
+def agree(scores, samples, results):
+    "Check losses, choices and accuracies case by case."
+    nats, per_byte = scores.by('nats'), scores.by('bits_per_byte')
+    for i, id in enumerate(scores.frame['id']):
+        altered, original = (float(resp[0]) for resp in samples[id]['filtered_resps'])
+        assert np.allclose([-original, -altered], [nats.frame['original'][i], nats.frame['altered'][i]], rtol=1e-4)
+        assert samples[id]['acc'] == nats.correct[i] and samples[id]['acc_bytes'] == per_byte.correct[i], id
+    assert results['acc,none'] == pytest.approx(nats.accuracy) and results['acc_bytes,none'] == pytest.approx(per_byte.accuracy)
+    assert (nats.correct != per_byte.correct).any()          # or the comparison could not tell the two apart
+
+
+@pytest.mark.parametrize('prompt', ['', 'In short, a finding: '])
+def test_the_harness_chooses_as_we_do(prompt, tmp_path, monkeypatch):
+    agree(*both_ways(uneven(SyntheticScience(0).cases()[:40]), prompt, tmp_path, monkeypatch))
+
+
+@pytest.mark.skipif(not DATA, reason='needs DOMAIN_LLM_DATA')
+def test_the_harness_chooses_as_we_do_on_brainbench(tmp_path, monkeypatch):
+    agree(*both_ways(bb.load_cases('brainbench-human')[:30], bb.PROMPT, tmp_path, monkeypatch, 1024))
