@@ -18,13 +18,7 @@ DATA = os.environ.get('DOMAIN_LLM_DATA')
 needs_data = pytest.mark.skipif(not DATA, reason='needs DOMAIN_LLM_DATA')
 
 
-@pytest.fixture(autouse=True, scope='module')
-def one_thread():
-    "Compute on one thread: the models here are too small for more."
-    was = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(was)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 class Quiet(SimpleHTTPRequestHandler):

@@ -18,13 +18,7 @@ lm_eval = pytest.importorskip('lm_eval', reason='needs lm_eval, which the dev ex
 DATA = os.environ.get('DOMAIN_LLM_DATA')
 
 
-@pytest.fixture(autouse=True, scope='module')
-def one_thread():
-    "Compute on one thread: the model here is too small for more."
-    was = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(was)
+pytestmark = pytest.mark.usefixtures('one_thread')
 
 
 def uneven(cases):
