@@ -1,8 +1,9 @@
 """Measure `domain_llm.gpt2` against nanoGPT's model and `transformers`, in one run, and print the tables of RESULTS.md.
 
-python benchmarks/gpt2.py --nanogpt PATH      PATH is a checkout of karpathy/nanoGPT; without it only transformers is compared
+python benchmarks/gpt2.py --nanogpt PATH   PATH is a checkout of karpathy/nanoGPT, without it transformers is the only peer
 Options: --only speed|memory|generate to run a part, --rounds N (default 3) for the medians.
-Peers are measured in turn within each round. A training step is zero_grad, loss, backward and AdamW's step, each project's own way.
+Peers are measured in turn within each round.
+A training step is zero_grad, loss, backward and AdamW's step, each in the project's own way.
 Peak memory is the largest resident set of a process of its own that makes two training steps.
 """
 import argparse, json, os, platform, resource, statistics, subprocess, sys, time
@@ -13,16 +14,14 @@ from importlib.metadata import version
 import torch
 
 from domain_llm.gpt2 import GPT2, GPT2Config
-from domain_llm.pretrain import TrainConfig, make_optimizers
 
 SIZES = {"124M": ("gpt2", 50257), "toy": ("toy", 4096)}
-FULL = dict(steps=1, tokens_per_step=1)
 
 
 def ours(name, device):
-    "Our model with its optimizer and its loss."
-    model = GPT2(GPT2Config.preset(SIZES[name][0], SIZES[name][1])).to(device)
-    return model, make_optimizers(model, TrainConfig(**FULL))[0], model
+    "Our model with the optimizer of lesson 06 and its loss."
+    model = GPT2(GPT2Config.preset(*SIZES[name])).to(device)
+    return model, torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.1, fused=True), model
 
 
 def nanogpt(name, device):
@@ -30,7 +29,8 @@ def nanogpt(name, device):
     from model import GPT, GPTConfig
     cfg = GPT2Config.preset(*SIZES[name])
     stdout, sys.stdout = sys.stdout, open(os.devnull, "w")
-    model = GPT(GPTConfig(block_size=cfg.n_ctx, vocab_size=-(-cfg.vocab_size // 64) * 64, n_layer=cfg.n_layer, n_head=cfg.n_head, n_embd=cfg.n_embd)).to(device)
+    model = GPT(GPTConfig(block_size=cfg.n_ctx, vocab_size=-(-cfg.vocab_size // 64) * 64, n_layer=cfg.n_layer,
+                          n_head=cfg.n_head, n_embd=cfg.n_embd)).to(device)
     optimizer = model.configure_optimizers(0.1, 1e-3, (0.9, 0.95), device)
     sys.stdout = stdout
     return model, optimizer, lambda ids, targets: model(ids, targets)[1]
@@ -40,10 +40,14 @@ def hugging(name, device):
     "The model of transformers with its default attention (SDPA) and PyTorch's default AdamW."
     import transformers
     cfg = GPT2Config.preset(*SIZES[name])
-    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(vocab_size=cfg.vocab_size, n_positions=cfg.n_ctx, n_embd=cfg.n_embd, n_layer=cfg.n_layer, n_head=cfg.n_head, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0)).to(device)
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(
+        vocab_size=cfg.vocab_size, n_positions=cfg.n_ctx, n_embd=cfg.n_embd, n_layer=cfg.n_layer, n_head=cfg.n_head,
+        resid_pdrop=0, embd_pdrop=0, attn_pdrop=0)).to(device)
+
     def loss(ids, targets):
         logits = model(ids).logits
         return torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
     return model, torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.1), loss
 
 
@@ -76,7 +80,8 @@ def clock(f, device):
 def batch(name, tokens, device):
     "Draw ids and targets (B, T) of so many tokens."
     cfg = GPT2Config.preset(*SIZES[name])
-    ids = torch.randint(cfg.vocab_size, (tokens // cfg.n_ctx, cfg.n_ctx + 1), generator=torch.Generator().manual_seed(0)).to(device)
+    shape, rng = (tokens // cfg.n_ctx, cfg.n_ctx + 1), torch.Generator().manual_seed(0)
+    ids = torch.randint(cfg.vocab_size, shape, generator=rng).to(device)
     return ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
 
 
@@ -92,28 +97,29 @@ def compare(name, tokens, what, rounds, device, peers):
     made, ids = {p: PEERS[p](name, device) for p in peers}, batch(name, tokens, device)
     half = lambda: torch.autocast(device, torch.bfloat16)
     jobs = {p: (lambda p=p: what(*made[p][1:], *ids)) for p in peers}
-    if has_bf16(device): jobs |= {f"{p}, bf16": (lambda p=p: what(*made[p][1:], *ids, half)) for p in (peers if device == "cuda" else ["ours"])}
-    repeats = 10 if name == "toy" else 1
-    times = {job: [] for job in jobs}
-    for round in range(rounds + 1):
+    if has_bf16(device):
+        for p in peers if device == "cuda" else ["ours"]:
+            jobs[f"{p}, bf16"] = lambda p=p: what(*made[p][1:], *ids, half)
+    repeats, times = 10 if name == "toy" else 1, {job: [] for job in jobs}
+    for round in range(rounds + 1):                                                        # the first warms up
         for job, f in jobs.items():
-            if round == 0 and tokens > 1024 and name != "toy" and device == "cpu": continue        # warmed by the smaller batch
-            times[job] += [clock(f, device) for _ in range(repeats)] * (round > 0)
+            found = [clock(f, device) for _ in range(repeats)]
+            if round: times[job] += found
     return {job: statistics.median(t) for job, t in times.items()}
 
 
 def speed(rounds, device, peers):
     "Print the times of loss and training step."
-    print("| model | B·T | what | " + " | ".join(["ours, ms"] + [f"{p}, ms" for p in peers[1:]] + [f"× {p}" for p in peers[1:]] + ["ours bf16, ms", "× nanoGPT fp32"]) + " |")
-    print("|---" * (5 + 2 * len(peers[1:]) + 1) + "|")
-    for name in SIZES:
-        for tokens in (1024, 4096):
-            for what in (forward, step):
-                t = compare(name, tokens, what, rounds if tokens == 1024 or name == "toy" else 1 if what is forward else rounds - 1, device, peers)
-                half, nano = t.get("ours, bf16"), t.get("nanoGPT")
-                cells = [f"{1000 * t['ours']:,.0f}" if name != "toy" else f"{1000 * t['ours']:,.1f}"] + [f"{1000 * t[p]:,.1f}" if name == "toy" else f"{1000 * t[p]:,.0f}" for p in peers[1:]] + [f"{t[p] / t['ours']:.2f}" for p in peers[1:]]
-                cells += [f"{1000 * half:,.1f}" if half else "none", f"{nano / half:.2f}" if half and nano else "none"]
-                print(f"| {name} | {tokens:,} | {'loss' if what is forward else 'training step'} | " + " | ".join(cells) + " |", flush=True)
+    heads = ["ours, ms"] + [f"{p}, ms" for p in peers[1:]] + [f"× {p}" for p in peers[1:]]
+    print("| model | B·T | what | " + " | ".join([*heads, "ours bf16, ms", "× nanoGPT fp32"]) + " |")
+    print("|---" * (len(heads) + 5) + "|")
+    for name, tokens, what in ((n, t, w) for n in SIZES for t in (1024, 4096) for w in (forward, step)):
+        t = compare(name, tokens, what, rounds if tokens == 1024 or name == "toy" else 2, device, peers)
+        half, nano, digits = t.get("ours, bf16"), t.get("nanoGPT"), 1 if name == "toy" else 0
+        cells = [f"{1000 * t[p]:,.{digits}f}" for p in peers] + [f"{t[p] / t['ours']:.2f}" for p in peers[1:]]
+        cells += [f"{1000 * half:,.{digits}f}" if half else "none", f"{nano / half:.2f}" if half and nano else "none"]
+        label = "loss" if what is forward else "training step"
+        print(f"| {name} | {tokens:,} | {label} | " + " | ".join(cells) + " |", flush=True)
 
 
 def one_memory(peer, path):
@@ -130,9 +136,12 @@ def memory(peers, path):
     print("\n| training step, 124M, B·T = 4,096, fp32, CPU | peak memory, MB | of nanoGPT's |\n|---|---|---|")
     found = {}
     for peer in [*reversed(peers), "ours, block checkpointing"]:
-        out = subprocess.run([sys.executable, __file__, "--one-memory", peer, "--nanogpt", path or ""], capture_output=True, text=True, check=True, env=os.environ | {"BENCH_THREADS": str(torch.get_num_threads())})
+        command = [sys.executable, __file__, "--one-memory", peer, "--nanogpt", path or ""]
+        env = os.environ | {"BENCH_THREADS": str(torch.get_num_threads())}
+        out = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, env=env)
         found[peer] = json.loads(out.stdout.splitlines()[-1])
-    for peer, mb in found.items(): print(f"| {peer} | {mb:,.0f} | {mb / found['nanoGPT']:.2f} |" if "nanoGPT" in found else f"| {peer} | {mb:,.0f} | |")
+    for peer, mb in found.items():
+        print(f"| {peer} | {mb:,.0f} | " + (f"{mb / found['nanoGPT']:.2f} |" if "nanoGPT" in found else "|"))
 
 
 @torch.no_grad()
@@ -143,14 +152,25 @@ def generation(peers, device, every=4):
     rows["ours, batch of 8, per row"] = clock(lambda: model.generate(prompt.expand(8, -1), 256, 0), device) / 8
     if "transformers" in peers:
         theirs = hugging("124M", device)[0].eval()
-        rows["transformers"] = clock(lambda: theirs.generate(prompt, max_new_tokens=256, min_new_tokens=256, do_sample=False, pad_token_id=0), device)
+        how = dict(max_new_tokens=256, min_new_tokens=256, do_sample=False, pad_token_id=0)
+        rows["transformers"] = clock(lambda: theirs.generate(prompt, **how), device)
     if "nanoGPT" in peers:
         nano = nanogpt("124M", device)[0].eval()
         long = batch("124M", 1024, device)[0]
         nano.generate(prompt, 1)
-        rows["nanoGPT (every fourth length timed, times four)"] = every * sum(clock(lambda: nano.generate(long[:, :256 + n], 1), device) for n in range(every // 2, 256, every))
+        rows["nanoGPT (every fourth length timed, times four)"] = every * sum(
+            clock(lambda: nano.generate(long[:, :256 + n], 1), device) for n in range(every // 2, 256, every))
     print(f"\n| 256 new tokens after 256, 124M, fp32, {device} | seconds | tokens/s | ours is faster by |\n|---|---|---|---|")
-    for name, seconds in rows.items(): print(f"| {name} | {seconds:.1f} | {256 / seconds:.1f} | {seconds / rows['ours']:.1f}× |")
+    for name, seconds in rows.items():
+        print(f"| {name} | {seconds:.1f} | {256 / seconds:.1f} | {seconds / rows['ours']:.1f}× |")
+
+
+def machine():
+    "Name date, processor and versions."
+    try: cpu = next(l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name"))
+    except (OSError, StopIteration): cpu = platform.machine()
+    return (f"{date.today()}, {cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
+            f"load {os.getloadavg()[0]:.1f} at the start, Python {platform.python_version()}, torch {version('torch')}, transformers {version('transformers')}")
 
 
 def main():
@@ -161,8 +181,7 @@ def main():
     if args.nanogpt: sys.path.insert(0, args.nanogpt)
     if args.one_memory: return one_memory(args.one_memory, args.nanogpt)
     peers, start = ["ours"] + ["nanoGPT"] * bool(args.nanogpt) + ["transformers"], time.monotonic()
-    cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), platform.machine()) if os.path.exists("/proc/cpuinfo") else platform.machine()
-    print(f"{date.today()}, {cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f} at the start, Python {platform.python_version()}, torch {version('torch')}, transformers {version('transformers')}\n")
+    print(machine() + "\n")
     for device in ["cpu"] + ["cuda"] * torch.cuda.is_available():
         if device == "cuda": print(f"\n{torch.cuda.get_device_name()}\n")
         if args.only in (None, "speed"): speed(args.rounds, device, peers)

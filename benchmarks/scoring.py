@@ -1,10 +1,10 @@
-"""Score the human-made cases of BrainBench with a model of GPT-2's size: `score_cases` against a plain loop with `transformers`.
+"""Score the human-made cases of BrainBench with a model of GPT-2's size: ours against a plain loop with transformers.
 
 DOMAIN_LLM_DATA=… python benchmarks/scoring.py              prints the table of RESULTS.md (all 200 cases)
 DOMAIN_LLM_DATA=… python benchmarks/scoring.py --cases 12   a quick try
 
 The weights are random and made here (124M, seed 0), the tokenizer is the paper's, the protocol is the paper's.
-The ways take turns on slices of the cases; a time is the sum over the slices, a ratio that of the sums, with the slices' range.
+The ways take turns on slices of the cases. A time is the sum over the slices, a ratio that of the sums.
 """
 import argparse, os, platform, tempfile, time
 from datetime import date
@@ -68,10 +68,12 @@ def show(device, found, cases):
     "Print a device's rows; give the lines that list changed choices."
     (base, base_seconds), notes = next(iter(found.values())), []
     for name, (values, seconds) in found.items():
-        ratios, changed = base_seconds / seconds, np.flatnonzero((values[:, 0] < values[:, 1]) != (base[:, 0] < base[:, 1]))
-        print(f"| {device} | {name} | {seconds.sum():.1f} | {base_seconds.sum() / seconds.sum():.2f} | {ratios.min():.2f} to {ratios.max():.2f} | {abs(values - base).max():.1e} | {len(changed)} |")
-        margin = lambda v, i: f"{v[i, 1] - v[i, 0]:+.1e}"
-        if len(changed): notes.append(f"Changed choices, {device}, {name}: " + "; ".join(f"case {cases[i].id} (margin {margin(base, i)} → {margin(values, i)})" for i in changed) + ".")
+        ratios, total = base_seconds / seconds, base_seconds.sum() / seconds.sum()
+        changed = np.flatnonzero(np.argmin(values, 1) != np.argmin(base, 1))
+        print(f"| {device} | {name} | {seconds.sum():.1f} | {total:.2f} | {ratios.min():.2f} to {ratios.max():.2f} "
+              f"| {abs(values - base).max():.1e} | {len(changed)} |")
+        margins = [f"case {cases[i].id} (margin {base[i, 1] - base[i, 0]:+.1e} → {values[i, 1] - values[i, 0]:+.1e})" for i in changed]
+        if margins: notes.append(f"Changed choices, {device}, {name}: {'; '.join(margins)}.")
     return notes
 
 
@@ -92,19 +94,22 @@ def main():
     torch.set_num_threads(chosen.threads)
     if not os.environ.get("DOMAIN_LLM_DATA"): parser.error("needs DOMAIN_LLM_DATA for the cases and the paper's tokenizer")
     folder = Path(os.environ["DOMAIN_LLM_DATA"]) / "tokenizers" / "neuro"
-    tokenizer, cases = ByteLevelBPETokenizer(str(folder / "vocab.json"), str(folder / "merges.txt")), load_cases("brainbench-human")[:chosen.cases]
+    tokenizer = ByteLevelBPETokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    cases = load_cases("brainbench-human")[:chosen.cases]
     torch.manual_seed(0)
     model = GPT2(GPT2Config()).eval()
     with tempfile.TemporaryDirectory() as home:
         model.save_pretrained(f"{home}/model")
         judge = transformers.AutoModelForCausalLM.from_pretrained(f"{home}/model", dtype=torch.float32).eval()
-    print(f"\n{date.today()}, {processor()}, {torch.get_num_threads()} threads, {platform.system()}, Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}; "
-          f"{len(cases)} cases, {sum(p.numel() for p in model.parameters()):,} random parameters, the paper's tokenizer and protocol\n")
+    print(f"\n{date.today()}, {processor()}, {torch.get_num_threads()} threads, {platform.system()}, "
+          f"Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}; {len(cases)} cases, "
+          f"{sum(p.numel() for p in model.parameters()):,} random parameters, the paper's tokenizer and protocol\n")
     print("| on | way | seconds | times as fast | in the slices | largest Δ ln PPL | changed choices |\n|---|---|---|---|---|---|---|")
     notes = show("CPU", measure(ways_on("cpu", model, judge), tokenizer, cases, chosen.slices), cases)
     if torch.cuda.is_available():
         model, judge = model.cuda(), judge.cuda()
-        notes += show(torch.cuda.get_device_name(), measure(ways_on("cuda", model, judge), tokenizer, cases, chosen.slices), cases)
+        found = measure(ways_on("cuda", model, judge), tokenizer, cases, chosen.slices)
+        notes += show(torch.cuda.get_device_name(), found, cases)
     print("\n" + "\n\n".join(notes) if notes else "\nNo choice changed.")
 
 

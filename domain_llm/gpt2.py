@@ -23,8 +23,9 @@ from .tokenizer import save_tokenizer, whole_folder, write_whole
 # %% ../nbs/05_gpt2.ipynb #53a8319b
 PRESETS = {  # name: layers, heads, channels, context length
     'toy': (2, 4, 128, 64), 'small': (4, 4, 256, 256),
-    'gpt2': (12, 12, 768, 1024), 'gpt2-medium': (24, 16, 1024, 1024), 'gpt2-large': (36, 20, 1280, 1024), 'gpt2-xl': (48, 25, 1600, 1024)}
-MODERN = dict(bias=False, rotary=True, rms_norm=True, qk_norm=True, relu2=True)  # what changed in small models after GPT-2
+    'gpt2': (12, 12, 768, 1024), 'gpt2-medium': (24, 16, 1024, 1024),
+    'gpt2-large': (36, 20, 1280, 1024), 'gpt2-xl': (48, 25, 1600, 1024)}
+MODERN = dict(bias=False, rotary=True, rms_norm=True, qk_norm=True, relu2=True)  # what changed after GPT-2
 
 @dataclass(frozen=True)
 class GPT2Config:
@@ -46,12 +47,16 @@ class GPT2Config:
         if min(self.vocab_size, self.n_layer, self.n_head, self.n_embd, self.n_ctx) < 1:
             raise ValueError(f'every size must be at least 1, but got {asdict(self)}')
         if self.n_embd % self.n_head:
-            raise ValueError(f'n_embd must be a multiple of n_head so that heads share the channels evenly, but got {self.n_embd} and {self.n_head}')
+            raise ValueError('n_embd must be a multiple of n_head so that heads share the channels evenly, '
+                             f'but got {self.n_embd} and {self.n_head}')
         if not 0 <= self.eos_token_id < self.vocab_size:
-            raise ValueError(f'eos_token_id must be an id below vocab_size {self.vocab_size}, but got {self.eos_token_id}')
-        if not 0 <= self.dropout < 1: raise ValueError(f'dropout must be at least 0 and below 1, but got {self.dropout}')
+            raise ValueError(f'eos_token_id must be an id below vocab_size {self.vocab_size}, '
+                             f'but got {self.eos_token_id}')
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f'dropout must be at least 0 and below 1, but got {self.dropout}')
         if self.rotary and self.n_embd // self.n_head % 2:
-            raise ValueError(f'rotary positions turn channels in pairs, but each head has {self.n_embd // self.n_head}: choose n_embd / n_head even')
+            raise ValueError(f'rotary positions turn channels in pairs, but each head has '
+                             f'{self.n_embd // self.n_head}: choose n_embd / n_head even')
 
     @classmethod
     def preset(cls,
@@ -61,8 +66,8 @@ class GPT2Config:
     ):
         "Make the configuration that a name stands for."
         if name not in PRESETS: raise ValueError(f'unknown preset {name!r}: choose one of {", ".join(PRESETS)}')
-        n_layer, n_head, n_embd, n_ctx = PRESETS[name]
-        return cls(**{**dict(vocab_size=vocab_size, n_layer=n_layer, n_head=n_head, n_embd=n_embd, n_ctx=n_ctx), **changes})
+        sizes = dict(zip(('n_layer', 'n_head', 'n_embd', 'n_ctx'), PRESETS[name]))
+        return cls(**{**sizes, 'vocab_size': vocab_size, **changes})
 
 # %% ../nbs/05_gpt2.ipynb #2b607376
 class Cache:
@@ -104,15 +109,15 @@ def _allowed(T, cache, device):
     at = torch.arange(start + T, device=device)
     causal = at[None] <= at[start:, None]                                         # (T, length)
     if mask is None: return causal
-    own = at[None] == at[start:, None]                                            # filler looks at itself, or its softmax is 0/0
+    own = at[None] == at[start:, None]                    # filler looks at itself, or its softmax is 0/0
     return ((causal & mask[:, None, :start + T]) | own)[:, None]                  # (B, 1, T, length)
 
-# %% ../nbs/05_gpt2.ipynb #018584f2
+# %% ../nbs/05_gpt2.ipynb #cc549b71
 def _rotation(positions, size):
-    "Give the cosines and sines that turn pairs of channels by an angle proportional to the position (Su et al., 2021)."
+    "Give the cosines and sines that turn pairs of channels by an angle that grows with the position (Su et al., 2021)."
     speed = 10000 ** (-torch.arange(0, size, 2, device=positions.device) / size)  # (size/2,)
     angle = positions[..., None] * speed                                          # (T, size/2) or (B, T, size/2)
-    if angle.dim() == 3: angle = angle[:, None]                                   # (B, 1, T, size/2), the same for all heads
+    if angle.dim() == 3: angle = angle[:, None]                # (B, 1, T, size/2), the same for all heads
     return angle.cos(), angle.sin()
 
 def _rotate(x, turn):
@@ -124,7 +129,6 @@ def _norm(cfg):
     "Make the layer that brings each vector to a standard size."
     return nn.RMSNorm(cfg.n_embd, eps=1e-5) if cfg.rms_norm else nn.LayerNorm(cfg.n_embd, bias=cfg.bias)
 
-# %% ../nbs/05_gpt2.ipynb #f1aaf132
 class Attention(nn.Module):
     "Let every token gather information from itself and the tokens before it."
     def __init__(self, cfg, layer=0):
@@ -136,7 +140,8 @@ class Attention(nn.Module):
     def heads(self, x, reading=Reading()):
         "Make the heads' queries, keys and values: (B, H, T, C/H) each."
         B, T, C = x.shape
-        q, k, v = (part.view(B, T, self.n_head, C // self.n_head).transpose(1, 2) for part in self.c_attn(x).split(C, 2))
+        q, k, v = (part.view(B, T, self.n_head, C // self.n_head).transpose(1, 2)
+                   for part in self.c_attn(x).split(C, 2))
         if self.qk_norm: q, k = (F.rms_norm(part, part.shape[-1:]) for part in (q, k))
         if reading.turn: q, k = (_rotate(part, reading.turn) for part in (q, k))
         return q, k, v
@@ -144,7 +149,8 @@ class Attention(nn.Module):
     def forward(self, x, reading=Reading()):                              # (B, T, C)
         q, k, v = self.heads(x, reading)
         if reading.cache: k, v = reading.cache.add(self.layer, k, v)      # (B, H, length, C/H)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=reading.allowed, dropout_p=self.dropout if self.training else 0.0,
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=reading.allowed,
+                                           dropout_p=self.dropout if self.training else 0.0,
                                            is_causal=reading.allowed is None and q.shape[2] > 1)  # (B, H, T, C/H)
         y = self.c_proj(y.transpose(1, 2).reshape(x.shape))               # (B, T, C)
         return F.dropout(y, self.dropout) if self.training and self.dropout else y
@@ -180,23 +186,23 @@ _ALIGN = 64    # matrix kernels are fastest for widths that are multiples of thi
 _MOST = 2**25  # logits held at once, 128 MB in float32
 
 def _aligned(table, dtype):
-    "Give the table in the dtype to compute in, with zero rows up to a multiple of 64; not on a CPU in float32, where the copy costs more than it saves."
-    filler = 0 if table.is_cpu and dtype == torch.float32 else -len(table) % _ALIGN
+    "Give the table in the dtype to compute in, filled up with zero rows where the kernels gain by it."
+    filler = 0 if table.is_cpu and dtype == torch.float32 else -len(table) % _ALIGN    # there the copy costs more
     return F.pad(table.to(dtype), (0, 0, 0, filler)) if filler else table.to(dtype)    # (V64, C)
 
-def _rows(table):
-    "Say how many rows of logits are held at once."
-    return max(64, _MOST // len(table) // 64 * 64)
+def _rows(table, n):
+    "Say how many of n rows of logits are held at once, so that all pieces are about equal."
+    return -(-n // -(-n * len(table) // _MOST))
 
 def _to_gradient(z, V, targets):
     "Turn logits (n, V64) in place into their gradient, softmax minus the target's 1; give the loss of each row."
     targets = targets[:, None]                                            # (n, 1)
     z[:, V:] = -math.inf
     kept, wanted = targets >= 0, targets.clamp(min=0)                     # a negative target does not count
-    score, (most, at) = z.gather(1, wanted), z.max(1, keepdim=True)       # (n, 1) each
-    torch.softmax(z, 1, out=z)                                            # (n, V64)
-    loss = most - z.gather(1, at).log() - score                           # (n, 1) log of the sum of exponentials, minus the target's logit
-    z.scatter_add_(1, wanted, torch.full_like(score, -1.0))
+    torch.log_softmax(z, 1, out=z)                                        # (n, V64)
+    loss = -z.gather(1, wanted)                                           # (n, 1)
+    z.exp_()
+    z.scatter_add_(1, wanted, torch.full_like(loss, -1.0))
     if not kept.all(): z.mul_(kept)
     return (loss * kept).sum()
 
@@ -209,7 +215,7 @@ class _ChunkedLoss(torch.autograd.Function):
     "Compute loss and gradient together, some rows at a time."
     @staticmethod
     def forward(ctx, x, table, targets, dtype):
-        V, rows, wide = len(table), _rows(table), _aligned(table, dtype)
+        V, rows, wide = len(table), _rows(table, len(x)), _aligned(table, dtype)
         n, x_low = (targets >= 0).sum(), x.to(dtype)
         dx, dtable = torch.empty_like(x_low), torch.empty(wide.shape, device=x.device)
         buffer, loss = x.new_empty(min(rows, len(x)), len(wide), dtype=torch.float32), 0.0
@@ -219,12 +225,13 @@ class _ChunkedLoss(torch.autograd.Function):
             g = z.to(dtype)                                               # (n, V64) their gradient
             torch.mm(g, wide, out=slot)
             _product(g.T, a / n, dtable, add=i > 0)
-        ctx.grads = (dx / n).to(x.dtype), dtable[:V].to(table.dtype)
+        ctx.grads = (dx / n).to(x.dtype), dtable.resize_(V, dtable.shape[1]).to(table.dtype)
         return loss / n
 
     @staticmethod
     def backward(ctx, g):
-        if ctx.grads is None: raise RuntimeError('the gradient of this loss was handed out and its memory used again: compute the loss a second time')
+        if ctx.grads is None: raise RuntimeError('the gradient of this loss was handed out and its memory used '
+                                                 'again: compute the loss a second time')
         (dx, dtable), ctx.grads = ctx.grads, None
         if not g.is_cpu or g != 1: dx, dtable = dx.mul_(g), dtable.mul_(g)
         return dx, dtable, None, None
@@ -238,18 +245,32 @@ def chunked_cross_entropy(
     device = x.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
     with torch.autocast(device, enabled=False):
-        if torch.is_grad_enabled() and (x.requires_grad or table.requires_grad): return _ChunkedLoss.apply(x, table, targets, dtype)
-        rows, wide = _rows(table), _aligned(table, dtype)
+        if torch.is_grad_enabled() and (x.requires_grad or table.requires_grad):
+            return _ChunkedLoss.apply(x, table, targets, dtype)
+        rows, wide = _rows(table, len(x)), _aligned(table, dtype)
         pieces = zip(x.to(dtype).split(rows), targets.split(rows))
-        return sum(_to_gradient((a @ wide.T).float(), len(table), wanted) for a, wanted in pieces) / (targets >= 0).sum()
+        total = sum(_to_gradient((a @ wide.T).float(), len(table), wanted) for a, wanted in pieces)
+        return total / (targets >= 0).sum()
 
 # %% ../nbs/05_gpt2.ipynb #aa1538ca
+class _TableTwice(torch.autograd.Function):
+    "Look up the tokens' vectors and pass the table on to its second use, so that both gradients meet here."
+    @staticmethod
+    def forward(ctx, ids, table):
+        ctx.save_for_backward(ids)
+        return F.embedding(ids, table), table                            # (B, T, C), (V, C)
+
+    @staticmethod
+    def backward(ctx, g, dtable):
+        return None, dtable.index_put_(ctx.saved_tensors, g, accumulate=True)
+
 class GPT2(nn.Module):
     "Predict the next token as GPT-2 does (Radford et al., 2019)."
     def __init__(self, cfg: GPT2Config):
         super().__init__()
         self.cfg, self.recompute = cfg, False   # recompute: keep only the blocks' inputs for the backward pass
-        self.wte, self.wpe = nn.Embedding(cfg.vocab_size, cfg.n_embd), None if cfg.rotary else nn.Embedding(cfg.n_ctx, cfg.n_embd)
+        self.wte = nn.Embedding(cfg.vocab_size, cfg.n_embd)
+        self.wpe = None if cfg.rotary else nn.Embedding(cfg.n_ctx, cfg.n_embd)
         self.h = nn.ModuleList(Block(cfg, layer) for layer in range(cfg.n_layer))
         self.ln_f = _norm(cfg)
         for name, p in self.named_parameters():
@@ -262,25 +283,34 @@ class GPT2(nn.Module):
         targets: torch.Tensor = None,  # (B, T) the id that follows each position; a negative one does not count
     ) -> torch.Tensor:                 # (B, T, V) logits, or the mean loss in nats when targets are given
         "Give the logits of every next token, or the loss against `targets`."
-        x = self.hidden(ids)                                             # (B, T, C)
-        if targets is None: return self.logits(x)
+        if targets is None: return self.logits(self.hidden(ids))
+        self._check_ids(ids)
         self._check_ids(targets)
-        return chunked_cross_entropy(x.flatten(0, 1), self.wte.weight, targets.flatten())
+        x, table = _TableTwice.apply(ids, self.wte.weight)               # (B, T, C), (V, C)
+        return chunked_cross_entropy(self._blocks(x).flatten(0, 1), table, targets.flatten())
 
     def hidden(self,
         ids: torch.Tensor,    # (B, T) token ids
         cache: Cache = None,  # what was read before, when a text is being written
     ) -> torch.Tensor:        # (B, T, C)
         "Give each token's vector after the last norm."
-        T, start = ids.shape[1], cache.length if cache else 0
-        if start + T > self.cfg.n_ctx: raise ValueError(f'a row may hold at most {self.cfg.n_ctx} tokens, but got {start + T}: cut it or use a longer n_ctx')
         self._check_ids(ids)
-        x, at = F.embedding(ids, self.wte.weight, sparse=ids.is_cpu and self.wte.weight.is_leaf), _positions(T, cache, ids.device)          # (B, T, C)
+        return self._blocks(self.wte(ids), cache)
+
+    def _blocks(self, x, cache=None):                                    # (B, T, C)
+        "Take tokens' vectors through position, blocks and the last norm."
+        T, start = x.shape[1], cache.length if cache else 0
+        if start + T > self.cfg.n_ctx:
+            raise ValueError(f'a row may hold at most {self.cfg.n_ctx} tokens, but got {start + T}: '
+                             'cut it or use a longer n_ctx')
+        at = _positions(T, cache, x.device)                              # (T,) or (B, T)
         if self.wpe: x = x + self.wpe(at)                                # (B, T, C)
         if self.training and self.cfg.dropout: x = F.dropout(x, self.cfg.dropout)
         turn = _rotation(at, self.cfg.n_embd // self.cfg.n_head) if self.cfg.rotary else None
-        reading = Reading(_allowed(T, cache, ids.device), turn, cache)
-        for block in self.h: x = checkpoint(block, x, reading, use_reentrant=False) if self.recompute and torch.is_grad_enabled() else block(x, reading)
+        reading = Reading(_allowed(T, cache, x.device), turn, cache)
+        for block in self.h:
+            if self.recompute and torch.is_grad_enabled(): x = checkpoint(block, x, reading, use_reentrant=False)
+            else: x = block(x, reading)
         if cache: cache.length += T
         return self.ln_f(x)
 
@@ -293,7 +323,9 @@ class GPT2(nn.Module):
     def _check_ids(self, ids):
         "Refuse an id the table does not have, where asking is cheap."
         if ids.device.type != 'cpu' and self.training or torch.compiler.is_compiling(): return
-        if ids.numel() and ids.max() >= self.cfg.vocab_size: raise ValueError(f'every id must be below vocab_size {self.cfg.vocab_size}, but got {ids.max()}: was the text cut by another tokenizer?')
+        if ids.numel() and ids.max() >= self.cfg.vocab_size:
+            raise ValueError(f'every id must be below vocab_size {self.cfg.vocab_size}, but got {ids.max()}: '
+                             'was the text cut by another tokenizer?')
 
     @torch.no_grad()
     def generate(self,
@@ -326,19 +358,23 @@ class GPT2(nn.Module):
         return ids
 
     def _open(self, ids, mask, n_new, full):
-        "Start a cache, and give the tokens to read into it: the whole context, or its newer half when a cache is full."
+        "Start a cache, and give what to read into it: the whole context, or its newer half when a cache is full."
         T, most = ids.shape[1], self.cfg.n_ctx
         unread = ids[:, -(max(1, most // 2) if full else most):]
         room = min(most, unread.shape[1] + n_new)
-        if mask is not None: mask = F.pad(mask.bool(), (0, T - mask.shape[1] + room), value=True)[:, T - unread.shape[1]:][:, :room]
+        if mask is not None:
+            mask = F.pad(mask.bool(), (0, T - mask.shape[1] + room), value=True)[:, T - unread.shape[1]:][:, :room]
         return unread, Cache(room, mask)
 
     def _check_room(self, ids, n_new, slide):
         "Refuse a prompt that is empty, or a text that does not fit the context when it must not slide."
         T, most = ids.shape[1], self.cfg.n_ctx
-        if T < 1 or n_new < 0: raise ValueError(f'a prompt needs at least 1 token and n_new must not be negative, but got {T} and {n_new}')
+        if T < 1 or n_new < 0:
+            raise ValueError('a prompt needs at least 1 token and n_new must not be negative, '
+                             f'but got {T} and {n_new}')
         if T + n_new - 1 > most and not slide:
-            raise ValueError(f'{T} tokens and {n_new} new ones do not fit the context of {most}: ask for fewer, or pass slide=True to forget the oldest')
+            raise ValueError(f'{T} tokens and {n_new} new ones do not fit the context of {most}: '
+                             'ask for fewer, or pass slide=True to forget the oldest')
 
     def save_pretrained(self,
         folder,          # where to write config.json and model.safetensors
@@ -346,7 +382,8 @@ class GPT2(nn.Module):
     ):
         "Write the weights in the layout that `transformers` loads; the folder appears whole or not at all."
         modern = [name for name in ('rotary', 'rms_norm', 'qk_norm', 'relu2') if getattr(self.cfg, name)]
-        if modern: raise ValueError(f'the GPT-2 layout has no place for {", ".join(modern)}: keep this model with torch.save(model.state_dict(), path)')
+        if modern: raise ValueError(f'the GPT-2 layout has no place for {", ".join(modern)}: '
+                                    'keep this model with torch.save(model.state_dict(), path)')
         with whole_folder(folder) as part:
             if tokenizer: save_tokenizer(tokenizer, part)
             save_file(_their_tensors(self), part / 'model.safetensors', metadata={'format': 'pt'})
@@ -359,7 +396,8 @@ class GPT2(nn.Module):
         "Load a GPT-2 checkpoint in Hugging Face layout, in float32, ready to score."
         folder = _find(name)
         cfg = _own_config(_read_json(folder / 'config.json'), folder)
-        tensors = _own_tensors({n: t for path in _tensor_files(folder) for n, t in _read_tensors(path).items()}, folder, cfg.bias)
+        tensors = {n: t for path in _tensor_files(folder) for n, t in _read_tensors(path).items()}
+        tensors = _own_tensors(tensors, folder, cfg.bias)
         with torch.device('meta'): model = cls(cfg)              # shapes without numbers: nothing is half-loaded
         _check_tensors(model.state_dict(), tensors, folder)
         model.load_state_dict(tensors, assign=True)
@@ -380,7 +418,7 @@ def flops_per_token(
     "Estimate the work of training on one token: 6 per parameter and 12·L·C·T for attention (PaLM, appendix B)."
     return 6 * num_params(cfg) + 12 * cfg.n_layer * cfg.n_embd * cfg.n_ctx
 
-# %% ../nbs/05_gpt2.ipynb #cc549b71
+# %% ../nbs/05_gpt2.ipynb #bcf4f606
 class _Choice(NamedTuple):
     "Choose the next token from its logits."
     temperature: float
@@ -391,16 +429,25 @@ class _Choice(NamedTuple):
     def __call__(self, logits):                                                  # (B, V)
         if self.temperature == 0: return logits.argmax(-1)                       # (B,)
         logits = logits.float() / self.temperature
-        if self.top_k: logits = logits.masked_fill(logits < logits.topk(min(self.top_k, logits.shape[-1])).values[:, -1:], -math.inf)
+        if self.top_k: logits = _likeliest(logits, self.top_k)
         if self.top_p: logits = _nucleus(logits, self.top_p)
         return torch.multinomial(logits.softmax(-1), 1, generator=self.generator)[:, 0]
 
 def _choice(temperature, top_k, top_p, seed, device):
     "Check what a user asks of sampling."
-    if temperature < 0: raise ValueError(f'temperature must be 0 (always the likeliest) or more, but got {temperature}')
-    if top_k is not None and top_k < 1: raise ValueError(f'top_k must be at least 1 token, but got {top_k}')
-    if top_p is not None and not 0 < top_p <= 1: raise ValueError(f'top_p must be a probability above 0, but got {top_p}')
-    return _Choice(temperature, top_k, top_p, seed if seed is None or isinstance(seed, torch.Generator) else torch.Generator(device).manual_seed(seed))
+    if temperature < 0:
+        raise ValueError(f'temperature must be 0 (always the likeliest) or more, but got {temperature}')
+    if top_k is not None and top_k < 1:
+        raise ValueError(f'top_k must be at least 1 token, but got {top_k}')
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f'top_p must be a probability above 0, but got {top_p}')
+    given = seed is None or isinstance(seed, torch.Generator)
+    return _Choice(temperature, top_k, top_p, seed if given else torch.Generator(device).manual_seed(seed))
+
+def _likeliest(logits, top_k):
+    "Keep the top_k likeliest tokens."
+    least = logits.topk(min(top_k, logits.shape[-1])).values[:, -1:]             # (B, 1)
+    return logits.masked_fill(logits < least, -math.inf)
 
 def _nucleus(logits, top_p):
     "Keep the fewest likeliest tokens whose probabilities reach top_p (Holtzman et al., 2020)."
@@ -415,45 +462,57 @@ def left_pad(
 ) -> tuple:          # ids (B, T), and the mask (B, T) that is False on filler
     "Fill up prompts of different length on the left, so that all end together."
     T = max(map(len, rows), default=0)
-    if not rows or not all(rows): raise ValueError(f'every prompt needs at least 1 token, but got lengths {[len(r) for r in rows]}')
+    if not rows or not all(rows):
+        raise ValueError(f'every prompt needs at least 1 token, but got lengths {[len(r) for r in rows]}')
     ids = torch.tensor([[filler] * (T - len(row)) + list(row) for row in rows])
     return ids, torch.tensor([[False] * (T - len(row)) + [True] * len(row) for row in rows])
 
-# %% ../nbs/05_gpt2.ipynb #bcf4f606
+# %% ../nbs/05_gpt2.ipynb #acb9c2f7
 _CONV1D = ('attn.c_attn.weight', 'attn.c_proj.weight', 'mlp.c_fc.weight', 'mlp.c_proj.weight')  # stored transposed
-_FIXED = dict(model_type=('gpt2',), activation_function=('gelu_new', 'gelu_pytorch_tanh'), layer_norm_epsilon=(1e-5,), scale_attn_weights=(True,),
-              scale_attn_by_inverse_layer_idx=(False,), tie_word_embeddings=(True,), add_cross_attention=(False,))  # what GPT-2 leaves no choice about
+_FIXED = dict(model_type=('gpt2',), activation_function=('gelu_new', 'gelu_pytorch_tanh'),  # no choice in GPT-2
+              layer_norm_epsilon=(1e-5,), scale_attn_weights=(True,), scale_attn_by_inverse_layer_idx=(False,),
+              tie_word_embeddings=(True,), add_cross_attention=(False,))
 
 def _their_config(cfg, dtype):
     "Write the configuration in the words of `transformers`."
-    return dict({name: values[0] for name, values in _FIXED.items()}, architectures=['GPT2LMHeadModel'],
-                vocab_size=cfg.vocab_size, n_layer=cfg.n_layer, n_head=cfg.n_head, n_embd=cfg.n_embd, n_positions=cfg.n_ctx, n_ctx=cfg.n_ctx,
-                bos_token_id=cfg.eos_token_id, eos_token_id=cfg.eos_token_id, torch_dtype=str(dtype).removeprefix('torch.'),
+    fixed = {name: values[0] for name, values in _FIXED.items()}
+    return dict(fixed, architectures=['GPT2LMHeadModel'], vocab_size=cfg.vocab_size, n_layer=cfg.n_layer,
+                n_head=cfg.n_head, n_embd=cfg.n_embd, n_positions=cfg.n_ctx, n_ctx=cfg.n_ctx,
+                bos_token_id=cfg.eos_token_id, eos_token_id=cfg.eos_token_id,
+                torch_dtype=str(dtype).removeprefix('torch.'),
                 attn_pdrop=cfg.dropout, embd_pdrop=cfg.dropout, resid_pdrop=cfg.dropout, bias=cfg.bias)
 
 def _own_config(d, folder):
     "Read the configuration that `transformers` writes; refuse what GPT-2 does not compute."
     for name, values in (_FIXED | dict(n_inner=(None, 4 * d.get('n_embd', 0)))).items():
-        if d.get(name, values[0]) not in values: raise ValueError(f'{folder}: config.json should say {name} = {values[0]} as GPT-2 does, but it says {d[name]!r}: this is another model')
+        if d.get(name, values[0]) not in values:
+            raise ValueError(f'{folder}: config.json should say {name} = {values[0]} as GPT-2 does, '
+                             f'but it says {d[name]!r}: this is another model')
     lost = [n for n in ('vocab_size', 'n_layer', 'n_head', 'n_embd') if n not in d]
-    if lost or not {'n_positions', 'n_ctx'} & set(d): raise ValueError(f'{folder}: config.json should give {(lost + ["n_positions"])[0]}, but does not: take the one that belongs to the weights')
-    return GPT2Config(d['vocab_size'], d['n_layer'], d['n_head'], d['n_embd'], d.get('n_positions', d.get('n_ctx')), d.get('eos_token_id') or 0,
-                      dropout=max(d.get(name, 0.1) for name in ('attn_pdrop', 'embd_pdrop', 'resid_pdrop')), bias=d.get('bias', True))
+    if lost or not {'n_positions', 'n_ctx'} & set(d):
+        raise ValueError(f'{folder}: config.json should give {(lost + ["n_positions"])[0]}, '
+                         'but does not: take the one that belongs to the weights')
+    dropout = max(d.get(name, 0.1) for name in ('attn_pdrop', 'embd_pdrop', 'resid_pdrop'))
+    return GPT2Config(d['vocab_size'], d['n_layer'], d['n_head'], d['n_embd'], d.get('n_positions', d.get('n_ctx')),
+                      d.get('eos_token_id') or 0, dropout=dropout, bias=d.get('bias', True))
 
 def _their_tensors(model):
-    "Give the weights under the names, and in the shapes, of the published files; a bias-free model has biases of zero there."
+    "Give the weights in the published files' names and shapes; a bias-free model has biases of zero there."
     own = model.state_dict()
     layers = [n.removesuffix('weight') for n in own if n.endswith('weight') and n not in ('wte.weight', 'wpe.weight')]
     own = {f'{n}bias': own[f'{n}weight'].new_zeros(len(own[f'{n}weight'])) for n in layers} | own
-    return {f'transformer.{n}': (t.T if n.endswith(_CONV1D) else t).detach().cpu().contiguous() for n, t in own.items()}
+    return {f'transformer.{n}': (t.T if n.endswith(_CONV1D) else t).detach().cpu().contiguous()
+            for n, t in own.items()}
 
-# %% ../nbs/05_gpt2.ipynb #acb9c2f7
+# %% ../nbs/05_gpt2.ipynb #3a25cab2
 def _own_tensors(tensors, folder, bias=True):
     "Give a file's tensors under our names, linear weights turned, in float32; leave out what is no weight."
-    tensors = {re.sub(r'^((module|_orig_mod|transformer)\.)+', '', n): t for n, t in tensors.items() if not n.endswith(('.attn.bias', '.attn.masked_bias'))}
+    tensors = {re.sub(r'^((module|_orig_mod|transformer)\.)+', '', n): t for n, t in tensors.items()
+               if not n.endswith(('.attn.bias', '.attn.masked_bias'))}
     head = tensors.pop('lm_head.weight', None)
     if head is not None and 'wte.weight' in tensors and not torch.equal(head, tensors['wte.weight']):
-        raise ValueError(f'{folder}: lm_head.weight should equal wte.weight, which GPT-2 uses twice, but differs: this is another model')
+        raise ValueError(f'{folder}: lm_head.weight should equal wte.weight, which GPT-2 uses twice, '
+                         'but differs: this is another model')
     if not bias: tensors = {n: t for n, t in tensors.items() if not n.endswith('bias')}
     return {n: (t.T if n.endswith(_CONV1D) and t.dim() == 2 else t).float().contiguous() for n, t in tensors.items()}
 
@@ -461,36 +520,50 @@ def _check_tensors(own, tensors, folder):
     "Refuse a tensor that is missing, unknown or misshapen."
     for n in own | tensors:
         want, got = (list(d[n].shape) if n in d else 'no such tensor' for d in (own, tensors))
-        if want != got: raise ValueError(f'{folder}: {n} should be {want} but the file has {got}; is config.json of another model?')
+        if want != got:
+            raise ValueError(f'{folder}: {n} should be {want} but the file has {got}; is config.json of another model?')
 
 def _find(name):
     "Give the folder of a checkpoint; a plain name that is no folder is fetched from the Hugging Face hub."
     if Path(name).is_dir(): return Path(name)
-    if not (isinstance(name, str) and re.fullmatch(r'[\w.-]+(/[\w.-]+)?', name)): raise FileNotFoundError(f'a GPT-2 checkpoint is a folder, but there is no {name}')
+    if not (isinstance(name, str) and re.fullmatch(r'[\w.-]+(/[\w.-]+)?', name)):
+        raise FileNotFoundError(f'a GPT-2 checkpoint is a folder, but there is no {name}')
     from huggingface_hub import snapshot_download
-    try: return Path(snapshot_download(name, allow_patterns=['config.json', '*.safetensors', '*.safetensors.index.json']))
+    wanted = ['config.json', '*.safetensors', '*.safetensors.index.json']
+    try: return Path(snapshot_download(name, allow_patterns=wanted))
     except Exception as error:
-        raise FileNotFoundError(f'there is no folder {name}, and no model of that name could be fetched ({type(error).__name__}): check the name and the network') from None
+        raise FileNotFoundError(f'there is no folder {name}, and no model of that name could be fetched '
+                                f'({type(error).__name__}): check the name and the network') from None
 
 def _tensor_files(folder):
     "List the files that hold a checkpoint's tensors: one or several, safetensors before the older .bin."
     for name in ('model.safetensors', 'pytorch_model.bin'):
         if (folder / name).is_file(): return [folder / name]
         index = folder / f'{name}.index.json'
-        if index.is_file(): return [folder / Path(part).name for part in sorted(set(_read_json(index)['weight_map'].values()))]
+        if index.is_file():
+            return [folder / Path(part).name for part in sorted(set(_read_json(index)['weight_map'].values()))]
     raise FileNotFoundError(f'a GPT-2 checkpoint has config.json and model.safetensors, but {folder} has no tensors')
 
 def _read_tensors(path):
     "Read one file of tensors; of a .bin only tensors, never code."
-    if not path.is_file(): raise FileNotFoundError(f'{path.parent} should have {path.name}, which its index names, but has not: copy it there too')
-    try: return load_file(path) if path.suffix == '.safetensors' else torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error: raise ValueError(f'{path} should hold tensors, but cannot be read ({type(error).__name__}): it may be cut short; copy it again') from None
+    if not path.is_file():
+        raise FileNotFoundError(f'{path.parent} should have {path.name}, which its index names, '
+                                'but has not: copy it there too')
+    try:
+        if path.suffix == '.safetensors': return load_file(path)
+        return torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:
+        raise ValueError(f'{path} should hold tensors, but cannot be read ({type(error).__name__}): '
+                         'it may be cut short; copy it again') from None
 
 def _read_json(path):
     "Read a JSON file."
-    if not path.is_file(): raise FileNotFoundError(f'a GPT-2 checkpoint has config.json and model.safetensors, but {path.parent} has no {path.name}')
+    if not path.is_file():
+        raise FileNotFoundError('a GPT-2 checkpoint has config.json and model.safetensors, '
+                                f'but {path.parent} has no {path.name}')
     try: return json.loads(path.read_text(encoding='utf-8'))
-    except ValueError: raise ValueError(f'{path} should be JSON, but cannot be read: it may be cut short; copy it again') from None
+    except ValueError:
+        raise ValueError(f'{path} should be JSON, but cannot be read: it may be cut short; copy it again') from None
 
 # %% ../nbs/05_gpt2.ipynb #89b998dc
 def try_compile(

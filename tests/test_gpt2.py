@@ -313,3 +313,83 @@ def test_initial_weights_have_gpt2s_spread():
         want = 0.02 / 12 ** 0.5 if name.endswith('c_proj.weight') else 0.02
         if p.dim() == 2: assert abs(p.std().item() / want - 1) < 0.03 and abs(p.mean().item()) < want / 20, name
         else: assert torch.all(p == (1 if 'ln' in name and name.endswith('weight') else 0)), name
+
+
+@pytest.mark.parametrize('wrong', [dict(n_layer=0), dict(eos_token_id=50257), dict(dropout=1.0), dict(dropout=-.1), dict(n_embd=36, rotary=True)], ids=str)
+def test_contradictions_are_refused_when_the_configuration_is_made(wrong):
+    with pytest.raises(ValueError): GPT2Config(**wrong)
+    with pytest.raises(ValueError, match='gpt2-xl'): GPT2Config.preset('huge', 10)
+
+
+@pytest.mark.parametrize('n', [1, 63, 64, 65, 1000])
+def test_a_loss_in_pieces_cuts_into_about_equal_pieces_that_cover_all_rows(n, monkeypatch):
+    monkeypatch.setattr(gpt2, '_MOST', 64 * 300)
+    table = torch.empty(300, 1)
+    sizes = [len(piece) for piece in torch.arange(n).split(gpt2._rows(table, n))]
+    assert sum(sizes) == n and max(sizes) <= 64 and len(sizes) == -(-n // 64)
+
+
+def test_the_tables_two_gradients_are_added_also_for_ids_that_repeat():
+    model = noisy(GPT2Config(40, 1, 2, 16, 32))
+    ids = torch.randint(5, (3, 32))                                                # few ids, so each comes often
+    model(ids[:, :-1], ids[:, 1:]).backward()
+    logits = model(ids[:, :-1])
+    want, = torch.autograd.grad(F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten()), model.wte.weight)
+    assert torch.allclose(model.wte.weight.grad, want, atol=1e-6)
+    model.wte.weight.requires_grad_(False)                                          # a table that must stay: the rest still learns
+    loss = model(ids[:, :-1], ids[:, 1:])
+    assert torch.autograd.grad(loss, model.ln_f.weight)[0].abs().sum() > 0
+
+
+def test_sampling_keeps_its_promises():
+    p = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
+    kept = lambda top_p: gpt2._nucleus(p, top_p).isfinite().sum().item()
+    assert (kept(0.8), kept(0.81), kept(1.0)) == (2, 3, 4)
+    draws = torch.stack([gpt2._choice(1.0, 2, None, s, 'cpu')(p) for s in range(300)])
+    assert set(draws.flatten().tolist()) == {0, 1} and abs((draws == 0).float().mean() - 0.625) < 0.1
+
+
+@pytest.fixture
+def writer():
+    "A model whose large weights leave no two tokens nearly tied."
+    return noisy(GPT2Config(50, 2, 2, 32, 48), 0.2).eval()
+
+
+def naive(model, ids, n):
+    for _ in range(n): ids = torch.cat([ids, model(ids)[:, -1].argmax(-1, keepdim=True)], 1)
+    return ids
+
+
+def test_a_row_ends_with_the_stop_token_and_is_filled_up_with_it(writer):
+    ids, mask = left_pad([[3, 1, 4, 1, 5], [9, 2], [6, 5, 3]])
+    free = writer.generate(ids, 20, 0, mask=mask)
+    end = free[0, 7].item()
+    for line, whole in zip(writer.generate(ids, 20, 0, mask=mask, stop=end)[:, 5:].tolist(), free[:, 5:].tolist()):
+        at = whole.index(end) + 1 if end in whole else len(line)
+        assert line[:at] == whole[:at] and set(line[at:]) <= {end}
+
+
+def test_a_full_context_slides_by_reading_its_newer_half_again(writer):
+    full = torch.randint(50, (1, 48))
+    first = naive(writer, full, 1)                                                  # (1, 49)
+    assert torch.equal(writer.generate(full, 2, 0, slide=True)[:, -1], naive(writer, first[:, -24:], 1)[:, -1])
+    ids, mask = left_pad([[3, 1, 4, 1, 5], [9, 2], [6, 5, 3]])
+    slid = writer.generate(ids, 90, 0, mask=mask, slide=True)
+    assert torch.equal(slid[:, :25], writer.generate(ids, 20, 0, mask=mask)) and slid.shape == (3, 95)
+
+
+@pytest.mark.parametrize('wrong', [dict(temperature=-1), dict(top_k=0), dict(top_p=0.0), dict(n_new=-1), dict(n_new=100)], ids=str)
+def test_what_cannot_be_written_is_refused(wrong, writer):
+    with pytest.raises(ValueError): writer.generate(torch.zeros(1, 5, dtype=torch.long), **{**dict(n_new=1), **wrong})
+    with pytest.raises(ValueError, match='48'): writer(torch.zeros(1, 49, dtype=torch.long))
+    with pytest.raises(ValueError): left_pad([[1], []])
+
+
+def test_the_mlp_bends_as_gpt2s_does():
+    from transformers.activations import NewGELUActivation
+    mlp = gpt2.MLP(GPT2Config(10, 1, 1, 1, 4))
+    with torch.no_grad():
+        for p in mlp.parameters(): p.zero_()
+        mlp.c_fc.weight.fill_(1), mlp.c_proj.weight[0, 0].fill_(1)
+        x = torch.linspace(-5, 5, 101)[:, None]                                    # erf's GELU is up to 5e-4 away
+        assert (mlp(x) - NewGELUActivation()(x)).abs().max() < 1e-6
