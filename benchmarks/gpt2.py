@@ -111,7 +111,7 @@ def compare(name, tokens, what, rounds, device, peers):
 def speed(rounds, device, peers):
     "Print the times of loss and training step."
     heads = ["ours, ms"] + [f"{p}, ms" for p in peers[1:]] + [f"× {p}" for p in peers[1:]]
-    print("| model | B·T | what | " + " | ".join([*heads, "ours bf16, ms", "× nanoGPT fp32"]) + " |")
+    print("\n| model | B·T | what | " + " | ".join([*heads, "ours bf16, ms", "× nanoGPT fp32"]) + " |")
     print("|---" * (len(heads) + 5) + "|")
     for name, tokens, what in ((n, t, w) for n in SIZES for t in (1024, 4096) for w in (forward, step)):
         t = compare(name, tokens, what, rounds if tokens == 1024 or name == "toy" else 2, device, peers)
@@ -122,18 +122,24 @@ def speed(rounds, device, peers):
         print(f"| {name} | {tokens:,} | {label} | " + " | ".join(cells) + " |", flush=True)
 
 
+def peak_memory():
+    "Give this process's largest resident memory in MB; what `getrusage` says begins with the parent's."
+    try: return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024 / 1e6
+    except OSError: return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+
+
 def one_memory(peer, path):
     "In a process of its own: make two steps and print the peak of resident memory."
     torch.set_num_threads(int(os.environ["BENCH_THREADS"]))
     model, optimizer, loss = PEERS[peer.split(",")[0]]("124M", "cpu")
     if peer.endswith("checkpointing"): model.recompute = True
     for _ in range(2): step(optimizer, loss, *batch("124M", 4096, "cpu"))
-    print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000))
+    print(json.dumps(peak_memory()))
 
 
 def memory(peers, path):
     "Print peak memory of the training step at 4,096 tokens, each case in its own process."
-    print("\n| training step, 124M, B·T = 4,096, fp32, CPU | peak memory, MB | of nanoGPT's |\n|---|---|---|")
+    print("| training step, 124M, B·T = 4,096, fp32, CPU | peak memory, MB | of nanoGPT's |\n|---|---|---|")
     found = {}
     for peer in [*reversed(peers), "ours, block checkpointing"]:
         command = [sys.executable, __file__, "--one-memory", peer, "--nanogpt", path or ""]
@@ -184,8 +190,8 @@ def main():
     print(machine() + "\n")
     for device in ["cpu"] + ["cuda"] * torch.cuda.is_available():
         if device == "cuda": print(f"\n{torch.cuda.get_device_name()}\n")
-        if args.only in (None, "speed"): speed(args.rounds, device, peers)
         if args.only in (None, "memory") and device == "cpu": memory(peers, args.nanogpt)
+        if args.only in (None, "speed"): speed(args.rounds, device, peers)
         if args.only in (None, "generate"): generation(peers, device)
     print(f"\n{time.monotonic() - start:.0f} seconds in all, load {os.getloadavg()[0]:.1f} at the end")
 

@@ -26,12 +26,22 @@ from .tokenizer import tokenizer_sha256, whole_folder, write_whole
 from .tokens import NGram
 
 # %% ../nbs/07_brainbench.ipynb #74212144
-_MARK = re.compile(r'\[\[((?:(?!\[\[).)*?)\]\]|\[\[((?:(?!\[\[).)*?)\](?!\])', re.S)  # [[a,b]], or [[a,b] before another [[
+_MARK = re.compile(r'''\[\[ ((?:(?!\[\[).)*?) \]\]         # [[original,altered]]
+                     | \[\[ ((?:(?!\[\[).)*?) \] (?!\])    # a mark whose second bracket is missing''', re.S | re.X)
+
+def _insides(text):
+    "List what the marks of a text hold between their brackets."
+    return [m[1] if m[1] is not None else m[2] for m in _MARK.finditer(text)]
+
+def _no_comma(options):
+    "Make the error for a mark that holds one option."
+    return ValueError('a mark should hold two options with a comma between them, as in [[rose,fell]], '
+                      f'but got [[{options}]]')
 
 def _halves(options):
     "Cut the inside of a mark at the comma nearest to its middle."
     commas = [i for i, c in enumerate(options) if c == ',']
-    if not commas: raise ValueError(f'a mark should hold two options with a comma between them, as in [[rose,fell]], but got [[{options}]]')
+    if not commas: raise _no_comma(options)
     at = min(commas, key=lambda i: abs(2 * i + 1 - len(options)))
     return options[:at].strip(), options[at + 1:].strip()
 
@@ -40,7 +50,7 @@ def _read_as_published(text):
     both = [text, text]
     for options in re.findall(r'\[\[(.*?)\]\]', text):
         pieces = options.split(',')
-        if len(pieces) < 2: raise ValueError(f'a mark should hold two options with a comma between them, as in [[rose,fell]], but got [[{options}]]')
+        if len(pieces) < 2: raise _no_comma(options)
         both = [version.replace(f'[[{options}]]', piece.strip()) for version, piece in zip(both, pieces)]
     return tuple(both)
 
@@ -49,92 +59,132 @@ def read_marked(
     reading: str = 'mended',    # 'mended', or 'published' for the paper's own
 ) -> tuple:                     # (original, altered)
     "Read the two versions out of one marked text."
-    if reading not in ('mended', 'published'): raise ValueError(f"reading should be 'mended' or 'published', but got {reading!r}")
+    if reading not in ('mended', 'published'):
+        raise ValueError(f"reading should be 'mended' or 'published', but got {reading!r}")
     if reading == 'published': return _read_as_published(text)
-    return tuple(_MARK.sub(lambda m: _halves(m[1] if m[1] is not None else m[2])[which], text) for which in (0, 1))
+    halves = [_halves(options) for options in _insides(text)]
+    return tuple(_MARK.sub(lambda _, rest=iter(halves): next(rest)[which], text) for which in (0, 1))
 
 # %% ../nbs/07_brainbench.ipynb #565e9acf
 _RAW = 'https://raw.githubusercontent.com/braingpt-lovelab'
+_CASES = f'{_RAW}/brainbench_testcases/89869dab3be1ec096dc38931ea33e43268c65d30'
+_ANSWERS = f'{_RAW}/brainbench_participant_data/bd1536e99c23d0d1d96d2d3d09bb9a4f52c8e170/data'
 FILES = {  # name: (folder of DOMAIN_LLM_DATA, where to download it, SHA-256)
-    'BrainBench_Human_v0.1.csv': ('brainbench', f'{_RAW}/brainbench_testcases/89869dab3be1ec096dc38931ea33e43268c65d30', 'a887d3e7242f8047fa53e44beaef121a46c781347fb126355a49f8b1228cc4c1'),
-    'BrainBench_GPT-4_v0.1.csv': ('brainbench', f'{_RAW}/brainbench_testcases/89869dab3be1ec096dc38931ea33e43268c65d30', 'ce64b4107fde3b66716cf4e7a34b5c9cfc1972f546aaa597573433fae80b6d81'),
-    'participant_data.csv': ('brainbench', f'{_RAW}/brainbench_participant_data/bd1536e99c23d0d1d96d2d3d09bb9a4f52c8e170/data', 'd032da7e1405c5a67d6169ed552fb999c7af0e6c980381c436465b14a8574714'),
+    'BrainBench_Human_v0.1.csv': (
+        'brainbench', _CASES, 'a887d3e7242f8047fa53e44beaef121a46c781347fb126355a49f8b1228cc4c1'),
+    'BrainBench_GPT-4_v0.1.csv': (
+        'brainbench', _CASES, 'ce64b4107fde3b66716cf4e7a34b5c9cfc1972f546aaa597573433fae80b6d81'),
+    'participant_data.csv': (
+        'brainbench', _ANSWERS, 'd032da7e1405c5a67d6169ed552fb999c7af0e6c980381c436465b14a8574714'),
 }
 CASE_SETS = {'brainbench-human': 'BrainBench_Human_v0.1.csv', 'brainbench-gpt4': 'BrainBench_GPT-4_v0.1.csv'}
 
 def named_file(
-    name: str,         # a key of `FILES`
-    base_url: str = None,  # download from here instead, as a mirror or a test does
-) -> Path:             # the file on this machine
+    name: str,   # a key of `FILES`
+) -> Path:       # the file on this machine
     "Find a published file in DOMAIN_LLM_DATA, or download it once and check it."
     folder, url, sha256 = FILES[name]
     if data_dir() and (data_dir() / folder / name).is_file(): return data_dir() / folder / name
     import pooch
-    try: return Path(pooch.retrieve(f'{base_url or url}/{name}', known_hash=f'sha256:{sha256}', fname=name, path=pooch.os_cache('domain_llm'), progressbar=True))
-    except ValueError as error: raise ValueError(f'{name} was downloaded but is not the published file: {error}') from None
-    except Exception as error: raise FileNotFoundError(f'{name} could not be downloaded ({type(error).__name__}): set DOMAIN_LLM_DATA to a folder with {folder}/{name}, or try again with a network') from None
+    cache = pooch.os_cache('domain_llm')
+    try: return Path(pooch.retrieve(f'{url}/{name}', f'sha256:{sha256}', name, cache, progressbar=True))
+    except ValueError as error:
+        raise ValueError(f'{name} was downloaded but is not the published file: {error}') from None
+    except Exception as error:
+        raise FileNotFoundError(f'{name} could not be downloaded ({type(error).__name__}): set DOMAIN_LLM_DATA '
+                                f'to a folder with {folder}/{name}, or try again with a network') from None
 
 # %% ../nbs/07_brainbench.ipynb #f0aeb8c2
-_COLUMNS = {'original_abstract': 'original', 'incorrect_abstract': 'altered', 'combined_abstract': 'marked', 'journal_section': 'section'}
+_COLUMNS = {'original_abstract': 'original', 'incorrect_abstract': 'altered', 'combined_abstract': 'marked',
+            'journal_section': 'section'}
+
+def _read_csv(path):
+    "Read a CSV as text, with the names of columns that this course uses."
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'cases should be a CSV file or one of {", ".join(CASE_SETS)}, but {path} is neither')
+    try: return pd.read_csv(path, dtype=str, keep_default_na=False, encoding='utf-8').rename(columns=_COLUMNS)
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        what = str(error).strip()
+        raise ValueError(f'{path} should be a CSV file in UTF-8 with a header, but it cannot be read: {what}') from None
 
 def _read_table(path):
     "Read a CSV of cases with the columns original and altered, or marked, under those names."
-    path = Path(path)
-    if not path.is_file(): raise FileNotFoundError(f'cases should be a CSV file or one of {", ".join(CASE_SETS)}, but {path} is neither')
-    try: table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding='utf-8').rename(columns=_COLUMNS)
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error: raise ValueError(f'{path} should be a CSV file in UTF-8 with a header, but it cannot be read: {error}') from None
+    table = _read_csv(path)
     if not {'original', 'altered'} <= set(table) and 'marked' not in table:
-        raise ValueError(f'{path} should have the columns original_abstract and incorrect_abstract (or original and altered, or combined_abstract), but it has {", ".join(table.columns)}')
+        raise ValueError(f'{path} should have the columns original_abstract and incorrect_abstract (or original '
+                         f'and altered, or combined_abstract), but it has {", ".join(table.columns)}')
     if not len(table): raise ValueError(f'{path} has a header but no cases')
     if 'id' not in table: table['id'] = [str(i) for i in range(1, len(table) + 1)]
-    if table['id'].duplicated().any(): raise ValueError(f'{path}: every id should occur once, but {table["id"][table["id"].duplicated()].iloc[0]} occurs twice')
+    again = table['id'][table['id'].duplicated()]
+    if len(again): raise ValueError(f'{path}: every id should occur once, but {again.iloc[0]} occurs twice')
     return table
 
 def _versions(row, reading):
     "Give the two versions of a table's row, and whether its marks are damaged."
-    columns = (row['original'].strip(), row['altered'].strip()) if 'altered' in row and 'original' in row else None
+    columns = (row['original'].strip(), row['altered'].strip()) if {'original', 'altered'} <= set(row) else None
     marked = row.get('marked', '')
-    if '[[' not in marked: return (columns or (marked, marked)), False
-    mended, published = ([part.strip() for part in read_marked(marked, r)] for r in ('mended', 'published'))
-    if columns and list(columns) not in (mended, published): raise ValueError('the two columns should say what the marked text says, but they differ from it')
-    damaged = mended != published
-    return (columns or tuple(published) if reading == 'published' else tuple(mended)), damaged
+    if '[[' not in marked: return columns or (marked, marked), False
+    mended, published = (tuple(t.strip() for t in read_marked(marked, r)) for r in ('mended', 'published'))
+    if columns and columns not in (mended, published):
+        raise ValueError('the two columns should say what the marked text says, but they differ from it')
+    return mended if reading == 'mended' else columns or published, mended != published
 
-# %% ../nbs/07_brainbench.ipynb #4d1894a2
+# %% ../nbs/07_brainbench.ipynb #9316c060
 def _check_case(where, case):
     "Refuse a case that cannot be asked, naming it."
-    if not case.original or not case.altered: raise ValueError(f'{where}: both versions should hold text, but one is empty')
-    if case.original == case.altered: raise ValueError(f'{where}: the two versions should differ, but they are the same')
-    if any(mark in text for mark in ('[[', ']]') for text in (case.original, case.altered)):
-        raise ValueError(f'{where}: a version should be plain text, but it holds [[ or ]]; write each version out in its own column')
+    both = case.original, case.altered
+    if not all(text.strip() for text in both):
+        raise ValueError(f'{where}: both versions should hold text, but one is empty')
+    if case.original == case.altered:
+        raise ValueError(f'{where}: the two versions should differ, but they are the same')
+    if any(mark in text for mark in ('[[', ']]') for text in both):
+        raise ValueError(f'{where}: a version should be plain text, but it holds [[ or ]]; '
+                         'write each version out in its own column')
     return case
+
+def _check_cases(cases):
+    "Refuse a list of cases that cannot be scored."
+    if not cases: raise ValueError('there should be at least one case, but the list is empty')
+    seen = set()
+    for case in cases:
+        _check_case(f'case {case.id}', case)
+        if case.id in seen: raise ValueError(f'case {case.id}: every id should occur once, but this one came twice')
+        seen.add(case.id)
+
+def _both_sets(reading):
+    "Load both published sets; an id says who made a case."
+    sets = {maker: load_cases(f'brainbench-{maker}', reading) for maker in ('human', 'gpt4')}
+    return [Case(f'{maker}-{c.id}', c.original, c.altered, c.section) for maker, part in sets.items() for c in part]
 
 def load_cases(
     source,                   # 'brainbench-human', 'brainbench-gpt4', 'brainbench' for both, or a CSV
     reading: str = 'mended',  # how to read damaged marks; 'published' takes the published columns
 ) -> list:                    # of `Case`
     "Load benchmark cases by name or from a CSV."
-    if source == 'brainbench': return [Case(f'{maker}-{c.id}', c.original, c.altered, c.section) for maker in ('human', 'gpt4') for c in load_cases(f'brainbench-{maker}', reading)]
-    path = Path(named_file(CASE_SETS[source]) if source in CASE_SETS else source)
-    cases, damaged = [], []
+    if source == 'brainbench': return _both_sets(reading)
+    path, cases, damaged = Path(named_file(CASE_SETS[source]) if source in CASE_SETS else source), [], []
     for number, row in enumerate(_read_table(path).to_dict('records'), 1):
+        where = f'{path}, case {number}'
         try: versions, bad = _versions(row, reading)
-        except ValueError as error: raise ValueError(f'{path}, case {number}: {error}') from None
-        cases.append(_check_case(f'{path}, case {number}', Case(row['id'], *versions, row.get('section', ''))))
+        except ValueError as error: raise ValueError(f'{where}: {error}') from None
+        cases.append(_check_case(where, Case(row['id'], *versions, row.get('section', ''))))
         if bad: damaged.append(row['id'])
     kept = 'mended' if reading == 'mended' else 'left as they were published'
-    if damaged: print(f'note: {path.name}, case {", ".join(damaged)}: marks that cannot be cut at their first comma, {kept}')
+    if damaged:
+        print(f'note: {path.name}, case {", ".join(damaged)}: marks that cannot be cut at their first comma, {kept}')
     return cases
 
-# %% ../nbs/07_brainbench.ipynb #0df81291
 def subset(
     cases,               # list of `Case`
     section: str = None, # keep this subfield
     maker: str = None,   # keep this maker's, 'human' or 'gpt4', among the cases of `load_cases('brainbench')`
 ) -> list:               # of `Case`
     "Keep the cases of one subfield, of one maker, or both."
-    kept = [c for c in cases if (section is None or c.section == section) and (maker is None or c.id.startswith(f'{maker}-'))]
-    if not kept: raise ValueError(f'no case has section {section!r} and maker {maker!r}: the sections are {", ".join(sorted({c.section for c in cases}))}')
+    wanted = lambda c: section in (None, c.section) and (maker is None or c.id.startswith(f'{maker}-'))
+    kept, sections = [c for c in cases if wanted(c)], sorted({c.section for c in cases})
+    if not kept: raise ValueError(f'no case has section {section!r} and maker {maker!r}: '
+                                  f'the sections are {", ".join(sections)}')
     return kept
 
 # %% ../nbs/07_brainbench.ipynb #b154af80
@@ -160,33 +210,41 @@ def _aligned(case):
         pairs += zip(a[i:j], b[k:l]) if j - i == l - k else [(' '.join(a[i:j]), ' '.join(b[k:l]))]
     return pairs
 
+def _edited(case):
+    "List the pairs of sentences in which the versions differ."
+    return [pair for pair in _aligned(case) if pair[0] != pair[1]]
+
 def _marked_sentences(row):
-    "Give the sentence pairs of a table's row as the paper does (F32): a whole mark in one sentence, or it is lost."
+    "Give the sentence pairs of a row as the paper does (F32): a whole mark in one sentence, or it is lost."
     return [_read_as_published(s) for s in split_sentences(row['marked']) if '[[' in s and ']]' in s]
 
 # %% ../nbs/07_brainbench.ipynb #7474d40c
+def _published_sentences(source):
+    "Read (id, section, pairs of sentences) of a file with marked texts as the paper does."
+    table = _read_table(named_file(CASE_SETS[source]) if source in CASE_SETS else source)
+    if 'marked' not in table:
+        raise ValueError(f'{source} should have marked texts to be read as the paper did, but it has none')
+    return [(row['id'], row.get('section', ''), _marked_sentences(row)) for row in table.to_dict('records')]
+
 def isolated_sentences(
     source,                   # list of `Case`, or what `load_cases` takes
     reading: str = 'mended',  # 'published' takes the paper's sentences, which lose one edit of GPT-4's set
 ) -> list:                    # of `Case`, ids such as '12.1'
     "Make a case of every sentence that tells the result."
     named = isinstance(source, (str, Path))
-    if named and reading == 'published':
-        table = _read_table(named_file(CASE_SETS[source]) if source in CASE_SETS else source)
-        if 'marked' not in table: raise ValueError(f'{source} should have marked texts to be read as the paper did, but it has none')
-        found = [(r['id'], r.get('section', ''), _marked_sentences(r)) for r in table.to_dict('records')]
-    else: found = [(c.id, c.section, [p for p in _aligned(c) if p[0] != p[1]]) for c in (load_cases(source) if named else source)]
-    return [Case(f'{id}.{k}', a, b, section) for id, section, pairs in found for k, (a, b) in enumerate(pairs, 1)]
+    if named and reading == 'published': found = _published_sentences(source)
+    else: found = [(c.id, c.section, _edited(c)) for c in (load_cases(source) if named else source)]
+    return [Case(f'{id}.{k}', *pair, section) for id, section, pairs in found for k, pair in enumerate(pairs, 1)]
 
 def swapped_context(
     cases,            # list of `Case`
     seed: int = 42,   # the paper used 42 and 1234
 ) -> tuple:           # (list of `Case`, (n,) 1 where version B is the original)
     "Put result sentences of other cases of the subfield into each case (F33), in the paper's order of draws."
-    rng, pairs, made, labels = np.random.RandomState(seed), [_aligned(c) for c in cases], [], []
+    rng, edits, made, labels = np.random.RandomState(seed), [_edited(c) for c in cases], [], []
     for i, case in enumerate(cases):
-        pool = {k: [p for p in pairs[k] if p[0] != p[1]] for k, c in enumerate(cases) if c.section == case.section and k != i}
-        both = [p if p[0] == p[1] else _draw_sentence(pool, rng, case) for p in pairs[i]]
+        pool = {k: [*edits[k]] for k, c in enumerate(cases) if c.section == case.section and k != i}
+        both = [p if p[0] == p[1] else _draw_sentence(pool, rng, case) for p in _aligned(case)]
         made.append(Case(case.id, *(' '.join(version) for version in zip(*both)), case.section))
         labels.append(int(rng.rand() > 0.5))
     return made, np.array(labels)
@@ -197,42 +255,53 @@ def _draw_sentence(pool, rng, case):
         key = rng.choice(list(pool))
         if pool[key]: return pool[key].pop(rng.randint(len(pool[key])))
         del pool[key]
-    raise ValueError(f'case {case.id}: the other cases of {case.section!r} should hold enough result sentences to swap in, but they ran out')
+    raise ValueError(f'case {case.id}: the other cases of {case.section!r} should hold enough result sentences '
+                     'to swap in, but they ran out')
 
 # %% ../nbs/07_brainbench.ipynb #8d984f7b
+def _context(model):
+    "Tell how many tokens a model reads at once."
+    cfg = getattr(model, 'cfg', None) or model.config
+    return getattr(cfg, 'n_ctx', None) or getattr(cfg, 'n_positions', None) or cfg.max_position_embeddings
+
 def _windows(row, n_ctx):
     "Cut a row into (start, end, first scored) pieces that fit the context."
     if len(row) <= n_ctx: return [(0, len(row), 1)]
     hop = max(1, n_ctx // 2)
-    starts = list(range(0, len(row) - hop, hop))
+    starts = range(0, len(row) - hop, hop)
     return [(s, min(s + n_ctx, len(row)), 1 if s == 0 else n_ctx - hop) for s in starts]
+
+def _padded_losses(model, rows):
+    "Compute the losses (B, T - 1) of one batch of rows, padded on the right."
+    import torch
+    device = next(model.parameters()).device
+    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True).to(device)  # (B, T)
+    with torch.no_grad(): logits = model(ids)
+    logits = getattr(logits, 'logits', logits)[:, :-1].float().transpose(1, 2)                       # (B, V, T - 1)
+    return torch.nn.functional.cross_entropy(logits, ids[:, 1:], reduction='none').cpu().numpy()     # (B, T - 1)
 
 def token_losses(
     model,              # a `GPT2`, or a causal model of `transformers`
     rows,               # lists of token ids, each at least two long
     batch_size: int = 8,  # pieces in one call
-    desc: str = None,   # text of the progress bar; None shows none
 ) -> list:              # per row (len(row) - 1,) nats, for each token after the first
     "Compute minus the log-probability of every token given those before it."
-    import torch
-    n_ctx, device = _context(model), next(model.parameters()).device
-    pieces = [(i, row[s:e], first) for i, row in enumerate(rows) for s, e, first in _windows(row, n_ctx)]
-    losses, order = [[] for _ in rows], sorted(range(len(pieces)), key=lambda p: len(pieces[p][1]))
-    found = [None] * len(pieces)
-    for at in tqdm(range(0, len(order), batch_size), desc=desc, disable=desc is None, unit=' batches', mininterval=1):
+    pieces = [(i, row[s:e], first) for i, row in enumerate(rows) for s, e, first in _windows(row, _context(model))]
+    order = sorted(range(len(pieces)), key=lambda p: len(pieces[p][1]))
+    found, losses = [None] * len(pieces), [[] for _ in rows]
+    for at in range(0, len(order), batch_size):
         take = order[at:at + batch_size]
-        ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(pieces[p][1]) for p in take], batch_first=True).to(device)   # (B, T)
-        with torch.no_grad(): logits = model(ids)
-        logits = getattr(logits, 'logits', logits)[:, :-1].float()                                                       # (B, T - 1, V)
-        nll = torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction='none').cpu().numpy()       # (B, T - 1)
-        for p, line in zip(take, nll): found[p] = line[pieces[p][2] - 1:len(pieces[p][1]) - 1]
+        for p, line in zip(take, _padded_losses(model, [pieces[p][1] for p in take])):
+            _, row, first = pieces[p]
+            found[p] = line[first - 1:len(row) - 1]
     for (i, _, _), line in zip(pieces, found): losses[i].append(line)
     return [np.concatenate(parts) for parts in losses]
 
-def _context(model):
-    "Tell how many tokens a model reads at once."
-    cfg = getattr(model, 'cfg', None) or model.config
-    return getattr(cfg, 'n_ctx', None) or getattr(cfg, 'n_positions', None) or cfg.max_position_embeddings
+def _common(a, b):
+    "Count the tokens with which two rows begin alike."
+    n = min(len(a), len(b))
+    differ = np.flatnonzero(np.array(a[:n]) != np.array(b[:n]))
+    return int(differ[0]) if len(differ) else n
 
 def perplexity(
     losses,     # nats per token
@@ -241,20 +310,26 @@ def perplexity(
     with np.errstate(over='ignore'): return float(np.exp(np.mean(losses)))
 
 # %% ../nbs/07_brainbench.ipynb #f88b10f6
-PROMPT = 'You are a neuroscientist with deep knowledge in neuroscience. Here is an abstract from a neuroscience publication: '
+PROMPT = ('You are a neuroscientist with deep knowledge in neuroscience. '
+          'Here is an abstract from a neuroscience publication: ')
+
+def _backend(tokenizer):
+    "Give the tokenizer that is inside one of `transformers`."
+    return getattr(tokenizer, 'backend_tokenizer', tokenizer)
 
 def _end_of_text(tokenizer):
     "Give the id of the token that stands between documents."
-    backend, of_its_own = getattr(tokenizer, 'backend_tokenizer', tokenizer), getattr(tokenizer, 'eos_token_id', None)
-    found = of_its_own if of_its_own is not None else backend.token_to_id('<|endoftext|>')
-    if found is None: raise ValueError("the default protocol needs an end-of-text token, but the tokenizer has none: add '<|endoftext|>' or use protocol='paper'")
+    found = getattr(tokenizer, 'eos_token_id', None)
+    if found is None: found = _backend(tokenizer).token_to_id('<|endoftext|>')
+    if found is None: raise ValueError('the default protocol needs an end-of-text token, but the tokenizer has none: '
+                                       "add '<|endoftext|>' or use protocol='paper'")
     return found
 
 def _encode_case(tokenizer, text, protocol, prompt):
     "Give a version's ids, the number of the first token that counts, and the bytes that count."
-    backend = getattr(tokenizer, 'backend_tokenizer', tokenizer)   # what is inside a tokenizer of `transformers`
-    ids = lambda s: backend.encode(s, add_special_tokens=False).ids
-    if protocol == 'paper': return ids((prompt + text).strip()), 1, len((prompt + text).strip().encode())
+    ids = lambda s: _backend(tokenizer).encode(s, add_special_tokens=False).ids
+    whole = (prompt + text).strip()
+    if protocol == 'paper': return ids(whole), 1, len(whole.encode())
     context = [_end_of_text(tokenizer)] + ids(prompt.strip())
     return context + ids(' ' + text if prompt else text), len(context), len(text.encode())
 
@@ -274,7 +349,7 @@ def wilson_interval(
     centre, half = (k + z * z / 2) / (n + z * z), z / (n + z * z) * math.sqrt(k * (n - k) / n + z * z / 4)
     return max(0.0, centre - half), min(1.0, centre + half)
 
-# %% ../nbs/07_brainbench.ipynb #9316c060
+# %% ../nbs/07_brainbench.ipynb #470fc0ba
 @dataclass
 class Scores:
     "Hold how one model judged each case; lower is better in both columns."
@@ -283,9 +358,11 @@ class Scores:
     meta: dict = field(default_factory=dict)  # protocol, hashes, versions
 
     def __post_init__(self):
-        bad = self.frame[~np.isfinite(self.frame[['original', 'altered']].astype(float)).all(axis=1)]
+        finite = np.isfinite(self.frame[['original', 'altered']].astype(float)).all(axis=1)
+        if not finite.all():
+            bad = self.frame['id'][~finite].iloc[0]
+            raise ValueError(f'{self.name}: every score should be a finite number, but case {bad} has none')
         self.frame = self.frame.assign(correct=self.frame['original'] < self.frame['altered'])
-        if len(bad): raise ValueError(f'{self.name}: every score should be a finite number, but case {bad["id"].iloc[0]} has none')
     n = property(lambda self: len(self.frame))
     correct = property(lambda self: self.frame['correct'].to_numpy())
     margin = property(lambda self: (self.frame['altered'] - self.frame['original']).to_numpy())
@@ -294,21 +371,26 @@ class Scores:
 
     def __str__(self):
         low, high = self.interval
-        return f'{self.name}: {self.correct.sum()} of {self.n} cases, accuracy {self.accuracy:.3f} (95 % interval {low:.3f} to {high:.3f}; chance 0.5)'
+        return (f'{self.name}: {self.correct.sum()} of {self.n} cases, accuracy {self.accuracy:.3f} '
+                f'(95 % interval {low:.3f} to {high:.3f}; chance 0.5)')
 
     def by(self,
         measure: str,  # 'nats' for the sum, 'bits_per_byte' for the sum per byte of text
     ):                 # Scores that choose by it
         "Choose again by another measure of the same token losses."
-        if f'original_{measure}' not in self.frame: raise ValueError(f'{self.name} should have been scored by score_cases to be judged by {measure!r}, but has only {", ".join(self.frame)}')
+        if f'original_{measure}' not in self.frame:
+            raise ValueError(f'{self.name} should have been scored by score_cases to be judged by {measure!r}, '
+                             f'but has only {", ".join(self.frame)}')
         columns = {version: self.frame[f'{version}_{measure}'] for version in ('original', 'altered')}
-        return Scores(f'{self.name}, by {measure.replace("_", " ")}', self.frame.assign(**columns), {**self.meta, 'measure': measure})
+        name = f'{self.name}, by {measure.replace("_", " ")}'
+        return Scores(name, self.frame.assign(**columns), {**self.meta, 'measure': measure})
 
     def save(self, path):
         "Write the table and its metadata as Parquet; the file appears whole."
         import pyarrow as pa, pyarrow.parquet as pq
         table, buffer = pa.Table.from_pandas(self.frame, preserve_index=False), io.BytesIO()
-        pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), b'domain_llm': json.dumps(dict(name=self.name, meta=self.meta)).encode()}), buffer)
+        about = {b'domain_llm': json.dumps(dict(name=self.name, meta=self.meta)).encode()}
+        pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), **about}), buffer)
         write_whole(path, buffer.getvalue())
 
     @classmethod
@@ -316,8 +398,10 @@ class Scores:
         "Read what `save` wrote."
         import pyarrow.parquet as pq
         table = pq.read_table(path)
-        if b'domain_llm' not in (table.schema.metadata or {}): raise ValueError(f'{path} should be a table that Scores.save wrote, but it says nothing about how it was made')
-        return cls(frame=table.to_pandas(), **json.loads(table.schema.metadata[b'domain_llm']))
+        about = (table.schema.metadata or {}).get(b'domain_llm')
+        if about is None: raise ValueError(f'{path} should be a table that Scores.save wrote, '
+                                           'but it says nothing about how it was made')
+        return cls(frame=table.to_pandas(), **json.loads(about))
 
 # %% ../nbs/07_brainbench.ipynb #5bd5dba0
 def score_texts(
@@ -326,7 +410,9 @@ def score_texts(
     cases,       # list of `Case`
 ) -> Scores:
     "Score cases with any function of a text: a count model, an oracle, a length."
-    rows = [dict(id=c.id, section=c.section, original=float(score(c.original)), altered=float(score(c.altered))) for c in cases]
+    _check_cases(cases)
+    both = lambda c: dict(original=float(score(c.original)), altered=float(score(c.altered)))
+    rows = [dict(id=c.id, section=c.section, **both(c)) for c in cases]
     return Scores(name, pd.DataFrame(rows), dict(protocol='function of the text'))
 
 def zlib_length(
@@ -334,13 +420,6 @@ def zlib_length(
 ) -> int:        # bytes
     "Measure a text after zlib's compression."
     return len(zlib.compress(text.encode()))
-
-# %% ../nbs/07_brainbench.ipynb #b85e9d73
-def _common(a, b):
-    "Count the tokens with which two rows begin alike."
-    n = min(len(a), len(b))
-    differ = np.flatnonzero(np.array(a[:n]) != np.array(b[:n]))
-    return int(differ[0]) if len(differ) else n
 
 # %% ../nbs/07_brainbench.ipynb #9e8f1e11
 @dataclass
@@ -351,19 +430,24 @@ class _Flat:
     tree: list      # (N,) (pair, branch): branch 0 is the prefix, 1 the original, 2 the altered version
     source: list    # (K,) the place, counted from the first shared token, that predicts each target
     target: list    # (K,) tokens that count
-    cuts: list      # per pair (targets of the original, targets of the altered version, tokens of the altered row that the original's targets cover)
+    cuts: list      # per pair: the original's targets, the altered version's own, those that it has in common
+
+def _places(a, b, p, shared, at):
+    "Say where the tokens of a pair stand in the flat row: p are common, the pair begins at place `at`."
+    end = at + len(a) - shared
+    place_a = [*range(shared), *range(at, end)]
+    return place_a, place_a[:p] + [*range(end, end + len(b) - p)]
 
 def _flatten(pairs, shared):
     "Lay out the prefix and both suffixes of several pairs, all of which begin with the same `shared` tokens."
     flat, first = _Flat([], [], [], [], [], []), max(shared, 1)
     for i, (a, b) in enumerate(pairs):
-        p, at = max(shared, _common(a, b)), shared + len(flat.ids)
-        place_a = [*range(shared), *range(at, at + len(a) - shared)]
-        place_b = place_a[:p] + [*range(at + len(a) - shared, at + len(a) - shared + len(b) - p)]
+        p = max(shared, _common(a, b))
+        place_a, place_b = _places(a, b, p, shared, shared + len(flat.ids))
         flat.ids += a[shared:] + b[p:]
         flat.position += [*range(shared, len(a)), *range(p, len(b))]
         flat.tree += [(i, 0)] * (p - shared) + [(i, 1)] * (len(a) - p) + [(i, 2)] * (len(b) - p)
-        new = max(p, first)
+        new = max(p, first)                                        # the first target of the altered version's own
         flat.source += place_a[first - 1:-1] + place_b[new - 1:-1]
         flat.target += a[first:] + b[new:]
         flat.cuts.append((len(a) - first, len(b) - new, new - first))
@@ -372,12 +456,13 @@ def _flatten(pairs, shared):
 def _see(tree, shared):
     "Make the mask: which places (N, shared + N) each token may look at."
     pair, branch = np.array(tree).reshape(-1, 2).T
-    own = (pair[:, None] == pair) & ((branch == 0) | (branch[:, None] == branch)) & np.tri(len(pair), dtype=bool)
+    same_text = (branch == 0) | (branch[:, None] == branch)
+    own = (pair[:, None] == pair) & same_text & np.tri(len(pair), dtype=bool)
     return np.hstack([np.ones((len(pair), shared), bool), own])
 
 # %% ../nbs/07_brainbench.ipynb #69422409
 def _walk(model, ids, position, see, past, most):
-    "Run a flat row through the blocks of our GPT-2; give the last vectors (N, C) and the keys and values of what was read first."
+    "Run a flat row through our GPT-2; give the last vectors (N, C), and keys and values of what was read first."
     from domain_llm.gpt2 import Cache, Reading, _rotation
     cache, x = past or Cache(most), model.wte(ids[None])                                  # (1, N, C)
     if model.wpe is not None: x = x + model.wpe(position)
@@ -387,15 +472,17 @@ def _walk(model, ids, position, see, past, most):
     return model.ln_f(x)[0], cache
 
 def _call(model, ids, position, see, past, most):
-    "Run a flat row through a model of `transformers`; give the logits (N, V) and its cache, cut back to what was there before."
+    "Run a flat row through a model of `transformers`; give logits (N, V), and its cache cut back to what it was."
     import torch
-    mask = torch.zeros(see.shape, dtype=model.dtype, device=ids.device).masked_fill(~see, torch.finfo(model.dtype).min)
-    out = model(input_ids=ids[None], position_ids=position[None], attention_mask=mask[None, None], past_key_values=past, use_cache=True)
+    mask = torch.zeros(see.shape, dtype=model.dtype, device=ids.device)                   # (N, shared + N)
+    mask = mask.masked_fill(~see, torch.finfo(model.dtype).min)
+    out = model(input_ids=ids[None], position_ids=position[None], attention_mask=mask[None, None],
+                past_key_values=past, use_cache=True)
     if past is not None: past.crop(-len(ids))
     return out.logits[0], out.past_key_values
 
 def _head(model):
-    "Give the table that our GPT-2 compares its last vectors with, in the precision of the call; None for a model that gives logits."
+    "Give the table that our GPT-2's last vectors meet, exact and in the call's precision; None for `transformers`."
     import torch
     if not hasattr(model, 'cfg'): return None
     weight, kind = model.wte.weight, model.wte.weight.device.type
@@ -404,55 +491,83 @@ def _head(model):
     return centred, centred.to(torch.get_autocast_dtype(kind))
 
 def _target_losses(x, head, target):
-    "Compare vectors (K, C) with the vocabulary, a slice of it at a time, or take logits (K, V) as they are; give minus the log-probability of each target."
+    "Give minus the log-probability of each target, from vectors (K, C) and their table, or from logits (K, V)."
     import torch
     if head is None: return torch.nn.functional.cross_entropy(x.float(), target, reduction='none')
-    sums = [torch.nn.functional.linear(x, part).float().logsumexp(1) for part in head[1].split(4096)]   # (K,) each
+    logits = (torch.nn.functional.linear(x, part) for part in head[1].split(4096))                    # (K, 4096) each
+    sums = [part.float().logsumexp(1) for part in logits]                                             # (K,) each
     return torch.stack(sums).logsumexp(0) - (x.float() * head[0][target].float()).sum(1)
 
-# %% ../nbs/07_brainbench.ipynb #302826d5
+# %% ../nbs/07_brainbench.ipynb #17d242fd
 def _groups(pairs, batch_size, shared, limit):
     "Cut pairs into consecutive groups of at most `batch_size`, or of about `limit` tokens."
     group, size = [], 0
     for pair in pairs:
         new = len(pair[0]) + len(pair[1]) - max(shared, _common(*pair)) - shared
-        if group and (len(group) == batch_size or not batch_size and size + new > limit):
+        full = len(group) == batch_size if batch_size else size + new > limit
+        if group and full:
             yield group
             group, size = [], 0
         group, size = group + [pair], size + new
     if group: yield group
 
-def _branch_losses(model, pairs, batch_size):
-    "Yield both rows' losses of every pair, common beginnings computed once."
-    import torch
-    device, shared = next(model.parameters()).device, min(_common(pairs[0][0], row) for pair in pairs for row in pair)
-    run, head = _walk if hasattr(model, 'cfg') else _call, _head(model)
-    tensor = lambda values, kind=torch.long: torch.as_tensor(values, dtype=kind, device=device)
-    flats = [_flatten(group, shared) for group in _groups(pairs, batch_size, shared, 8192 if device.type == 'cuda' else 512)]
-    begin, past, first, most = None, None, np.empty(0, np.float32), shared + max(len(flat.ids) for flat in flats)
-    if shared:
-        ids = tensor(pairs[0][0][:shared])
-        begin, past = run(model, ids, torch.arange(shared, device=device), tensor(np.tri(shared), torch.bool), None, most)
-        if shared > 1: first = _target_losses(begin[:-1], head, ids[1:]).cpu().numpy()
-    for flat in flats:
-        x = run(model, tensor(flat.ids), tensor(flat.position), tensor(_see(flat.tree, shared), torch.bool), past, most)[0] if flat.ids else begin[:0]
-        x = x if begin is None else torch.cat([begin, x])
-        yield from _cut(_target_losses(x[tensor(flat.source)], head, tensor(flat.target)).cpu().numpy(), flat.cuts, first)
+class _Reader:
+    "Read flat rows with one model, after a beginning that all of them share."
+    def __init__(self, model, begin, most):
+        import torch
+        self.model, self.device, self.shared = model, next(model.parameters()).device, len(begin)
+        self.run, self.head = _walk if hasattr(model, 'cfg') else _call, _head(model)
+        self.begin, self.past, self.first, self.most = None, None, np.empty(0, np.float32), self.shared + most
+        if not begin: return
+        ids, see = self.tensor(begin), self.tensor(np.tri(self.shared), torch.bool)
+        self.begin, self.past = self.run(model, ids, torch.arange(len(ids), device=self.device), see, None, self.most)
+        if len(begin) > 1: self.first = _target_losses(self.begin[:-1], self.head, ids[1:]).cpu().numpy()
+
+    def tensor(self, values, kind=None):
+        "Put numbers where the model is."
+        import torch
+        return torch.as_tensor(values, dtype=kind or torch.long, device=self.device)
+
+    def losses(self, flat):
+        "Yield both rows' losses of each pair in a flat row."
+        import torch
+        x, see = self.begin, self.tensor(_see(flat.tree, self.shared), torch.bool)
+        if flat.ids:
+            x = self.run(self.model, self.tensor(flat.ids), self.tensor(flat.position), see, self.past, self.most)[0]
+            if self.begin is not None: x = torch.cat([self.begin, x])                             # (shared + N, C or V)
+        found = _target_losses(x[self.tensor(flat.source)], self.head, self.tensor(flat.target)).cpu().numpy()   # (K,)
+        return _cut(found, flat.cuts, self.first)
 
 def _cut(losses, cuts, first):
-    "Give each pair its two rows of losses back."
+    "Yield each pair's two rows of losses."
     at = 0
-    for n, m, covered in cuts:
+    for n, m, common in cuts:
         a, b = losses[at:at + n], losses[at + n:at + n + m]
-        yield np.concatenate([first, a]), np.concatenate([first, a[:covered], b])
+        yield np.concatenate([first, a]), np.concatenate([first, a[:common], b])
         at += n + m
+
+def _branch_losses(model, pairs, batch_size):
+    "Yield both rows' losses of every pair, common beginnings computed once."
+    shared = min(_common(pairs[0][0], row) for pair in pairs for row in pair)
+    limit = 8192 if next(model.parameters()).device.type == 'cuda' else 512
+    flats = [_flatten(group, shared) for group in _groups(pairs, batch_size, shared, limit)]
+    reader = _Reader(model, pairs[0][0][:shared], max(len(flat.ids) for flat in flats))
+    for flat in flats: yield from reader.losses(flat)
 
 def _why_not(model, pair):
     "Try a model of `transformers` on one pair; say what speaks against flat rows, or nothing."
     try: tried = list(_branch_losses(model, [pair, pair], 1))[1]
-    except Exception as error: return f'{type(error).__name__} with a mask of one\'s own'
-    whole = token_losses(model, list(pair), 1)
-    return '' if all(abs(a - b).mean() < 0.02 for a, b in zip(tried, whole)) else 'other losses with a mask of one\'s own'
+    except Exception as error: return f"{type(error).__name__} with a mask of one's own"
+    close = [abs(a - b).mean() < 0.02 for a, b in zip(tried, token_losses(model, list(pair), 1))]
+    return '' if all(close) else "other losses with a mask of one's own"
+
+def _read_short(model, pairs, batch_size):
+    "Yield both rows' losses of pairs that fit the context, flat where the model can."
+    against = '' if hasattr(model, 'cfg') else _why_not(model, max(pairs, key=lambda pair: max(map(len, pair))))
+    if not against: return (yield from _branch_losses(model, pairs, batch_size))
+    print(f'note: {type(model).__name__} gives {against}, so every text is read whole, '
+          'which scores the same more slowly')
+    for pair in pairs: yield tuple(token_losses(model, list(pair), 2))
 
 def pair_losses(
     model,                  # a `GPT2`, or a causal model of `transformers`
@@ -462,13 +577,9 @@ def pair_losses(
     "Compute the token losses of pairs of rows, what they have in common only once."
     import torch
     fits = [max(map(len, pair)) <= _context(model) for pair in pairs]
-    short = [pair for pair, ok in zip(pairs, fits) if ok]
-    plain = lambda some: (tuple(token_losses(model, list(pair), 2)) for pair in some)
+    found = _read_short(model, [pair for pair, ok in zip(pairs, fits) if ok], batch_size)
     with torch.no_grad():
-        against = _why_not(model, max(short, key=lambda pair: max(map(len, pair)))) if short and not hasattr(model, 'cfg') else ''
-        if against: print(f'note: {type(model).__name__} gives {against}, so every text is read whole, which scores the same more slowly')
-        found = plain(short) if against or not short else _branch_losses(model, short, batch_size)
-        for pair, ok in zip(pairs, fits): yield next(found) if ok else next(plain([pair]))
+        for pair, ok in zip(pairs, fits): yield next(found) if ok else tuple(token_losses(model, list(pair), 2))
 
 # %% ../nbs/07_brainbench.ipynb #a3101e63
 def _model_sha256(model):
@@ -490,20 +601,20 @@ def _versions_here():
 
 def _describe(model, tokenizer, cases, protocol, prompt, dtype, windowed):
     "Write down what a result depends on."
-    hashed = lambda text: hashlib.sha256(text.encode()).hexdigest()
-    backend = getattr(tokenizer, 'backend_tokenizer', tokenizer)
-    parameter = next(model.parameters())
-    return dict(protocol=protocol, prompt=prompt, dtype=dtype or str(parameter.dtype).removeprefix('torch.'), device=parameter.device.type,
-                windowed=windowed, texts=2 * len(cases), model=type(model).__name__, model_sha256=_model_sha256(model), tokenizer_sha256=tokenizer_sha256(backend),
-                cases_sha256=hashed(json.dumps([asdict(c) for c in cases], ensure_ascii=False)), versions=_versions_here())
+    parameter, told = next(model.parameters()), json.dumps([asdict(c) for c in cases], ensure_ascii=False)
+    return dict(protocol=protocol, prompt=prompt, dtype=dtype or str(parameter.dtype).removeprefix('torch.'),
+                device=parameter.device.type, windowed=windowed, texts=2 * len(cases), model=type(model).__name__,
+                model_sha256=_model_sha256(model), tokenizer_sha256=tokenizer_sha256(_backend(tokenizer)),
+                cases_sha256=hashlib.sha256(told.encode()).hexdigest(), versions=_versions_here())
 
 class _Progress:
     "Keep finished cases in a file of lines, the first of which says what they belong to."
     def __init__(self, path, meta):
         self.path, self.rows = path and Path(path).with_name(Path(path).name + '.part.jsonl'), {}
-        lines = self.path.read_text(encoding='utf-8').split('\n') if path and self.path.is_file() else []
-        if lines and lines[0] == json.dumps(meta): self.rows = {row['id']: row for row in map(json.loads, lines[1:-1])}
-        if path: write_whole(self.path, '\n'.join([json.dumps(meta), *map(json.dumps, self.rows.values())]) + '\n')
+        if not path: return
+        lines = self.path.read_text(encoding='utf-8').split('\n') if self.path.is_file() else ['']
+        if lines[0] == json.dumps(meta): self.rows = {row['id']: row for row in map(json.loads, lines[1:-1])}
+        write_whole(self.path, '\n'.join([json.dumps(meta), *map(json.dumps, self.rows.values())]) + '\n')
 
     def add(self, row):
         "Note a finished case."
@@ -515,28 +626,54 @@ class _Progress:
         "Remove the file when the result stands."
         if self.path: self.path.unlink(missing_ok=True)
 
-# %% ../nbs/07_brainbench.ipynb #17d242fd
+# %% ../nbs/07_brainbench.ipynb #302826d5
 def _fit(model, tokenizer):
-    "Refuse a tokenizer that has ids which the model does not know."
-    known = (getattr(model, 'cfg', None) or model.config).vocab_size
-    size = getattr(tokenizer, 'backend_tokenizer', tokenizer).get_vocab_size()
-    if size > known: raise ValueError(f'the tokenizer has {size} tokens but the model knows {known}: they do not belong together')
+    "Refuse a tokenizer that has ids which the model does not know; say when the two look like strangers."
+    cfg, backend = getattr(model, 'cfg', None) or model.config, _backend(tokenizer)
+    size, ends = backend.get_vocab_size(), backend.token_to_id('<|endoftext|>')
+    if size > cfg.vocab_size: raise ValueError(f'the tokenizer has {size} tokens but the model knows {cfg.vocab_size}: '
+                                               'they do not belong together')
+    known = getattr(cfg, 'eos_token_id', None)
+    if None not in (ends, known) and ends not in np.atleast_1d(known):
+        print(f"note: the tokenizer's end-of-text token is {ends} and the model's is {known}: do they belong together?")
+
+def _encode_all(tokenizer, cases, protocol, prompt):
+    "Encode both versions of every case; refuse a text of which nothing is left to predict."
+    found = {c.id: [_encode_case(tokenizer, t, protocol, prompt) for t in (c.original, c.altered)] for c in cases}
+    for id, both in found.items():
+        if min(len(ids) for ids, _, _ in both) < 2:
+            raise ValueError(f'case {id}: each version should have at least two tokens with what is read before it, '
+                             'but one has fewer')
+    return found
+
+def _count_long(encoded, n_ctx):
+    "Count the texts that exceed the context, and say which cases they are of."
+    long = [id for id, both in encoded.items() for ids, _, _ in both if len(ids) > n_ctx]
+    names = list(dict.fromkeys(long))
+    if long: print(f'note: {len(long)} of {2 * len(encoded)} texts exceed the context of {n_ctx} tokens and are scored '
+                   f'through a sliding window: case {", ".join(names[:5])}{" …" if len(names) > 5 else ""}')
+    return len(long)
 
 def _case_row(case, losses, encoded):
     "Make a case's row from the token losses of its two versions."
     row = dict(id=case.id, section=case.section)
-    for name, nll, (ids, first, size) in zip(('original', 'altered'), losses, encoded):
+    for name, nll, (_, first, size) in zip(('original', 'altered'), losses, encoded):
         nll = nll[first - 1:].astype(np.float64)
-        if not np.isfinite(nll).all(): raise ValueError(f'case {case.id}: the {name} version should have a finite log-probability for each token, but the model gives none')
-        row |= {name: perplexity(nll), f'{name}_nats': float(nll.sum()), f'{name}_tokens': len(nll), f'{name}_bits_per_byte': float(nll.sum() / math.log(2) / size)}
+        if not np.isfinite(nll).all():
+            raise ValueError(f'case {case.id}: the {name} version should have a finite log-probability for each token, '
+                             'but the model gives none')
+        nats = float(nll.sum())
+        row |= {name: perplexity(nll), f'{name}_nats': nats, f'{name}_tokens': len(nll),
+                f'{name}_bits_per_byte': nats / math.log(2) / size}
     return row
 
 def _ready(path, meta):
     "Give the finished result of the same scoring, if its file stands."
     if not path or not Path(path).is_file(): return None
     found = Scores.load(path)
-    if found.meta != json.loads(json.dumps(meta)): raise ValueError(f'{path} holds the scores of another model, other cases or other settings: name another file or delete it')
-    return found
+    if found.meta == json.loads(json.dumps(meta)): return found
+    raise ValueError(f'{path} holds the scores of another model, other cases or other settings: '
+                     'name another file or delete it')
 
 def score_cases(
     model,                   # a `GPT2`, or a causal model of `transformers`
@@ -551,39 +688,48 @@ def score_cases(
     path=None,               # Parquet file to write; with it an interrupted scoring resumes
 ) -> Scores:
     "Score both versions of every case by their perplexity."
-    if protocol not in ('default', 'paper'): raise ValueError(f"protocol should be 'default' or 'paper', but got {protocol!r}")
-    if dtype not in (None, 'bfloat16'): raise ValueError(f"dtype should be None or 'bfloat16', but got {dtype!r}")
+    _check_settings(protocol, dtype)
+    _check_cases(cases)
     _fit(model, tokenizer)
-    encoded = {c.id: [_encode_case(tokenizer, t, protocol, prompt) for t in (c.original, c.altered)] for c in cases}
-    windowed = sum(len(ids) > _context(model) for both in encoded.values() for ids, _, _ in both)
-    if windowed: print(f'note: {windowed} of {2 * len(cases)} texts exceed the context of {_context(model)} tokens and are scored through a sliding window')
+    encoded = _encode_all(tokenizer, cases, protocol, prompt)
+    windowed = _count_long(encoded, _context(model))
     meta = _describe(model, tokenizer, cases, protocol, prompt, dtype, windowed)
     if (ready := _ready(path, meta)) is not None: return ready
     done = _Progress(path, meta)
-    _score_left(model, [c for c in cases if c.id not in done.rows], encoded, batch_size, dtype, done, f'scoring {name}' if progress else None)
-    return _finished(name, [done.rows[c.id] for c in cases], meta, path, done)
+    left = [c for c in cases if c.id not in done.rows]
+    _score_left(model, left, encoded, batch_size, dtype, done, f'scoring {name}' if progress else None)
+    scores = Scores(name, pd.DataFrame([done.rows[c.id] for c in cases]), meta)
+    if path: scores.save(path)
+    done.finish()
+    return scores
+
+def _check_settings(protocol, dtype):
+    "Refuse a protocol or a precision that does not exist."
+    if protocol not in ('default', 'paper'):
+        raise ValueError(f"protocol should be 'default' or 'paper', but got {protocol!r}")
+    if dtype not in (None, 'bfloat16'): raise ValueError(f"dtype should be None or 'bfloat16', but got {dtype!r}")
 
 def _score_left(model, cases, encoded, batch_size, dtype, done, desc):
     "Score the cases that are left, one note of progress each; the model is in evaluation mode meanwhile."
     import torch
     was, _ = model.training, model.eval()
     pairs = [tuple(ids for ids, _, _ in encoded[c.id]) for c in cases]
-    for case in cases:
-        if min(len(ids) for ids, _, _ in encoded[case.id]) < 2: raise ValueError(f'case {case.id}: each version should have at least two tokens with what is read before it, but one has fewer')
+    short = torch.autocast(next(model.parameters()).device.type, torch.bfloat16) if dtype else nullcontext()
     try:
-        with torch.autocast(next(model.parameters()).device.type, torch.bfloat16) if dtype else nullcontext():
+        with short:
             found = pair_losses(model, pairs, batch_size)
-            for case in tqdm(cases, desc=desc, disable=desc is None, unit=' cases', mininterval=1): done.add(_case_row(case, next(found), encoded[case.id]))
+            for case in tqdm(cases, desc=desc, disable=desc is None, unit=' cases', mininterval=1):
+                done.add(_case_row(case, next(found), encoded[case.id]))
     finally: model.train(was)
 
-def _finished(name, rows, meta, path, done):
-    "Make the result, write it where it was asked for, and drop the file of progress."
-    scores = Scores(name, pd.DataFrame(rows), meta)
-    if path: scores.save(path)
-    done.finish()
-    return scores
-
 # %% ../nbs/07_brainbench.ipynb #39267e6f
+def _harness_task(name, file, delimiter):
+    "Describe the task as the harness wants it."
+    metrics = [dict(metric=m, aggregation='mean', higher_is_better=True) for m in ('acc', 'acc_bytes')]
+    return dict(task=name, dataset_path='json', dataset_kwargs=dict(data_files=dict(test=file)), test_split='test',
+                output_type='multiple_choice', doc_to_text='context', doc_to_choice='options', doc_to_target='answer',
+                target_delimiter=delimiter, metric_list=metrics, num_fewshot=0, metadata=dict(version=1.0))
+
 def write_harness_task(
     folder,                       # where to write the two files; appears whole or not at all
     cases,                        # list of `Case`
@@ -592,11 +738,10 @@ def write_harness_task(
     eos: str = '<|endoftext|>',   # the token that stands between documents, as the model's tokenizer writes it
 ) -> Path:                        # the task's YAML
     "Write cases as a task for lm-evaluation-harness, by the default protocol."
-    folder = Path(folder)
-    rows = [dict(id=c.id, section=c.section, context=eos + prompt.strip(), options=[c.altered, c.original], answer=1) for c in cases]
-    task = dict(task=name, dataset_path='json', dataset_kwargs=dict(data_files=dict(test=str(folder.resolve() / 'cases.jsonl'))), test_split='test',
-                output_type='multiple_choice', doc_to_text='context', doc_to_choice='options', doc_to_target='answer', target_delimiter=' ' if prompt else '',
-                metric_list=[dict(metric=m, aggregation='mean', higher_is_better=True) for m in ('acc', 'acc_bytes')], num_fewshot=0, metadata=dict(version=1.0))
+    _check_cases(cases)
+    folder, context = Path(folder), eos + prompt.strip() if prompt else ''   # before nothing the harness puts its own
+    rows = [dict(id=c.id, section=c.section, context=context, options=[c.altered, c.original], answer=1) for c in cases]
+    task = _harness_task(name, str(folder.resolve() / 'cases.jsonl'), ' ' if prompt else '')
     with whole_folder(folder) as part:
         write_whole(part / 'cases.jsonl', ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows))
         write_whole(part / f'{name}.yaml', json.dumps(task, indent=1))
@@ -609,32 +754,36 @@ def swap_labels(
     "Exchange the two versions of every case."
     return [Case(c.id, c.altered, c.original, c.section) for c in cases]
 
-def _word_ids(texts, known=None):
+def _word_ids(texts, known):
     "Write words and marks as numbers; new words are added to `known`."
-    known = {} if known is None else known
-    return [[known.setdefault(w, len(known)) for w in re.findall(r'\w+|[^\w\s]', text.lower())] for text in texts], known
+    return [[known.setdefault(w, len(known)) for w in re.findall(r'\w+|[^\w\s]', text.lower())] for text in texts]
 
 def _counter(order, texts, cases):
     "Make a function that scores a text by counts of runs of words in `texts`."
-    (ids, known), versions = _word_ids(texts), [t for c in cases for t in (c.original, c.altered)]
-    rows, _ = _word_ids(versions, known)
-    model = NGram(np.array([-1 % (len(known) + 1)] + [w for row in ids for w in row]), len(known) + 1, order)
-    table = {t: float(np.mean(model.nll([len(known)] + row))) for t, row in zip(versions, rows)}
+    known, versions = {}, [t for c in cases for t in (c.original, c.altered)]
+    ids, rows = _word_ids(texts, known), _word_ids(versions, known)
+    end = len(known)                                               # a number of its own for what stands between texts
+    model = NGram(np.array([end, *(w for row in ids for w in row)]), end + 1, order)
+    table = {t: float(np.mean(model.nll([end] + row))) for t, row in zip(versions, rows)}
     return table.__getitem__
+
+def _counted(name, order, cases, corpus):
+    "Let runs of `order` words answer, counted in the corpus, or in the originals of the other half of the cases."
+    parts = [cases] if corpus is not None else [half for half in (cases[::2], cases[1::2]) if half]
+    texts = [list(corpus)] if corpus is not None else [[c.original for c in half] for half in (cases[1::2], cases[::2])]
+    frames = [score_texts(name, _counter(order, given, part), part).frame for part, given in zip(parts, texts)]
+    frame = pd.concat(frames).set_index('id').loc[[c.id for c in cases]].reset_index()
+    where = 'the other half of the cases' if corpus is None else 'the corpus'
+    return Scores(name, frame, dict(protocol='function of the text', counted_in=where))
 
 def guessers(
     cases,         # list of `Case`
     corpus=None,   # texts to count words in; None counts in the originals of the other half of the cases
 ) -> dict:         # {name: Scores}
     "Let four guessers who know nothing of the field answer the cases."
-    found = {'shorter text': score_texts('shorter text', len, cases), 'zlib': score_texts('zlib', zlib_length, cases)}
-    for order, name in ((1, 'unigram counts'), (3, 'trigram counts')):
-        halves = [cases[k::2] for k in (0, 1)] if corpus is None else [cases]
-        texts = [[c.original for c in half] for half in halves[::-1]] if corpus is None else [list(corpus)]
-        parts = [score_texts(name, _counter(order, given, half), half).frame for half, given in zip(halves, texts) if half]
-        frame = pd.concat(parts).set_index('id').loc[[c.id for c in cases]].reset_index()
-        found[name] = Scores(name, frame, dict(protocol='function of the text', counted_in='corpus' if corpus is not None else 'other half'))
-    return found
+    found = [score_texts('shorter text', len, cases), score_texts('zlib', zlib_length, cases),
+             _counted('unigram counts', 1, cases, corpus), _counted('trigram counts', 3, cases, corpus)]
+    return {s.name: s for s in found}
 
 def guessed(
     scores: Scores,  # of one who does not know the field
@@ -645,16 +794,22 @@ def guessed(
 
 # %% ../nbs/07_brainbench.ipynb #7559be20
 def _untrained(tokenizer, cases, prompt, seeds):
-    "Score the cases with small untrained models; give the accuracies, and how well one of them does with the labels exchanged."
+    "Score the cases with a small untrained model for each seed; give the scores, and the last with labels exchanged."
     import torch
     from domain_llm.gpt2 import GPT2, GPT2Config
-    size, found = getattr(tokenizer, 'backend_tokenizer', tokenizer).get_vocab_size(), []
+    cfg, found = GPT2Config.preset('toy', _backend(tokenizer).get_vocab_size(), n_ctx=2048), []
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
     for seed in seeds:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = GPT2(GPT2Config.preset('toy', size))
+            model = GPT2(cfg).to(device)
         found.append(score_cases(model, tokenizer, cases, prompt=prompt, name=f'untrained, seed {seed}'))
     return found, score_cases(model, tokenizer, swap_labels(cases), prompt=prompt, name='labels exchanged')
+
+def _guesser_row(scores):
+    "Say how a guesser did, and whether that is far from one half."
+    right, low, high = guessed(scores)
+    return scores.name, right, scores.n, f'0.5 in {low:.3f} to {high:.3f}', low <= 0.5 <= high
 
 def controls(
     cases,            # list of `Case`
@@ -664,20 +819,33 @@ def controls(
     corpus=None,      # texts for the guessers to count in
 ) -> pd.DataFrame:    # control, right, n, accuracy, expected, ok
     "Run the controls that tell a sound score from a broken one."
-    truth = {c.original for c in cases}
     fresh, exchanged = _untrained(tokenizer, cases, prompt, seeds)
-    right, n, ties = sum(int(s.correct.sum()) for s in fresh), len(fresh) * len(cases), int((fresh[-1].margin == 0).sum())
+    right, n = sum(int(s.correct.sum()) for s in fresh), len(fresh) * len(cases)
+    back, turned = int((fresh[-1].margin < 0).sum()), int(exchanged.correct.sum())     # ties are wrong on both sides
+    truth = {c.original for c in cases}
     oracle = score_texts('oracle', lambda text: text not in truth, cases)
-    back = len(cases) - ties - int(fresh[-1].correct.sum())
-    rows = [('untrained, mean over seeds', right, n, '0.5 within 3 standard errors', abs(right / n - 0.5) <= 1.5 / math.sqrt(n)),
-            ('last untrained, labels exchanged', int(exchanged.correct.sum()), len(cases), f'{back / len(cases):.3f}, one minus its own', int(exchanged.correct.sum()) == back),
+    rows = [('untrained, mean over seeds', right, n, '0.5 within 3 standard errors',
+             abs(right / n - 0.5) <= 3 * 0.5 / math.sqrt(n)),
+            ('last untrained, labels exchanged', turned, len(cases),
+             f'{back / len(cases):.3f}, one minus its own', turned == back),
             ('oracle', int(oracle.correct.sum()), len(cases), '1', oracle.accuracy == 1)]
-    for s in guessers(cases, corpus).values():
-        k, low, high = guessed(s)
-        rows.append((s.name, k, s.n, f'0.5 in {low:.3f} to {high:.3f}', low <= 0.5 <= high))
-    return pd.DataFrame([dict(control=c, right=k, n=n, accuracy=k / n, expected=e, ok=bool(ok)) for c, k, n, e, ok in rows])
+    rows += [_guesser_row(s) for s in guessers(cases, corpus).values()]
+    columns = ('control', 'right', 'n', 'accuracy', 'expected', 'ok')
+    return pd.DataFrame([(c, k, n, k / n, e, bool(ok)) for c, k, n, e, ok in rows], columns=columns)
 
 # %% ../nbs/07_brainbench.ipynb #3cee8826
+def _one_reading(number, text):
+    "Refuse a marked text that can be read in more than one way, or in none."
+    found = _insides(text)
+    unclear = [m for m in found if m.count(',') != 1]
+    if not found: what = 'a text should hold at least one mark such as [[rose,fell]], but it holds none'
+    elif unclear: what = ('a mark should have exactly one reading, one comma between two options, but '
+                          f'[[{unclear[0]}]] has {unclear[0].count(",")} commas; write two columns instead')
+    elif not text.count('[[') == text.count(']]') == len(found):
+        what = 'each [[ should have its ]], but they do not match'
+    else: return
+    raise ValueError(f'case {number}: {what}')
+
 def make_cases(
     marked,            # list of texts with their two versions in marks, [[original,altered]]
     sections=None,     # the subfield of each
@@ -685,32 +853,42 @@ def make_cases(
     "Make cases from marked texts, each mark with exactly one reading."
     cases = []
     for number, (text, section) in enumerate(zip(marked, sections or [''] * len(marked), strict=True), 1):
-        found = [m[1] if m[1] is not None else m[2] for m in _MARK.finditer(text)]
-        unclear = [m for m in found if m.count(',') != 1]
-        if not found: raise ValueError(f'case {number}: a text should hold at least one mark such as [[rose,fell]], but it holds none')
-        if unclear: raise ValueError(f'case {number}: a mark should have exactly one reading, one comma between two options, but [[{unclear[0]}]] has {unclear[0].count(",")} commas; write the two versions out in two columns')
-        if text.count('[[') != len(found) or text.count(']]') != len(found): raise ValueError(f'case {number}: each [[ should have its ]], but they do not match')
-        cases.append(_check_case(f'case {number}', Case(str(number), *(v.strip() for v in read_marked(text)), section)))
+        _one_reading(number, text)
+        versions = (version.strip() for version in read_marked(text))
+        cases.append(_check_case(f'case {number}', Case(str(number), *versions, section)))
     return cases
 
-# %% ../nbs/07_brainbench.ipynb #470fc0ba
+# %% ../nbs/07_brainbench.ipynb #dc704190
 def _cases_for(difference, disagree=0.25, power=0.8):
     "Estimate the cases that a paired test needs for a difference in accuracy (Connor, 1987)."
     z, w = NormalDist().inv_cdf(0.975), NormalDist().inv_cdf(power)
     return math.ceil(((z * math.sqrt(disagree) + w * math.sqrt(disagree - difference ** 2)) / difference) ** 2)
 
-def _opening_edits(cases):
-    "List the cases whose first edit stands in the opening sentence of three or more."
-    first = lambda pairs: next(i for i, (a, b) in enumerate(pairs) if a != b)
-    return [c.id for c in cases if len(pairs := _aligned(c)) >= 3 and first(pairs) == 0]
+def _stray_edits(cases):
+    "List the cases with an edit in the opening sentence of three or more, or over the end of a sentence."
+    opening = lambda pairs: len(pairs) >= 3 and pairs[0][0] != pairs[0][1]
+    sizes = lambda c: len(split_sentences(c.original)) - len(split_sentences(c.altered))
+    return [c.id for c in cases if sizes(c) or opening(_aligned(c))]
 
 def _leaks(cases, corpus, n=13):
-    "List the cases of which a document holds a run of n words of the original that the altered version lacks or shares."
+    "List the cases of whose original a document holds n words in a row."
     from domain_llm.corpus import _ngrams
     runs = {c.id: set(_ngrams(c.original, n)) for c in cases}
     held = set().union(*runs.values())
     seen = {run for text in corpus for run in _ngrams(text, n) if run in held}
     return [id for id, mine in runs.items() if not seen.isdisjoint(mine)]
+
+def _named(ids, total, what):
+    "Count cases and name the first few."
+    return f'{len(ids)} of {total} {what}' + (f': case {", ".join(ids[:5])}' if ids else '')
+
+def _length_row(cases):
+    "Say whether one version tends to be the longer."
+    longer = sum(len(c.altered) > len(c.original) for c in cases)
+    uneven = sum(len(c.altered) != len(c.original) for c in cases)
+    low, high = wilson_interval(longer, uneven) if uneven else (0.5, 0.5)
+    found = f'the altered version is the longer in {longer} of {uneven} unequal pairs'
+    return 'length balance', found, low <= 0.5 <= high
 
 def check_cases(
     cases,           # list of `Case`
@@ -718,18 +896,15 @@ def check_cases(
     difference: float = 0.05,  # in accuracy, that the benchmark should be able to show
 ) -> pd.DataFrame:   # check, found, ok
     "Ask of a benchmark what a referee would."
-    for case in cases: _check_case(f'case {case.id}', case)
-    opening, n = _opening_edits(cases), _cases_for(difference)
-    longer = sum(len(c.altered) > len(c.original) for c in cases)
-    uneven = sum(len(c.altered) != len(c.original) for c in cases)
-    low, high = wilson_interval(longer, uneven) if uneven else (0.5, 0.5)
-    rows = [('edit outside the opening sentence', f'{len(opening)} of {len(cases)} stand in it' + (f': case {", ".join(opening[:5])}' if opening else ''), not opening),
-            ('length balance', f'the altered version is the longer in {longer} of {uneven} unequal pairs', low <= 0.5 <= high)]
+    _check_cases(cases)
+    stray, n, rows = _stray_edits(cases), _cases_for(difference), []
+    rows += [('edit inside a result sentence', _named(stray, len(cases), 'have one elsewhere'), not stray)]
+    rows += [_length_row(cases)]
     if corpus is not None:
         leaks = _leaks(cases, corpus)
-        rows.append(('not in the corpus', f'{len(leaks)} of {len(cases)} share 13 words in a row with it' + (f': case {", ".join(leaks[:5])}' if leaks else ''), not leaks))
-    for s in guessers(cases, corpus).values():
-        right, low, high = guessed(s)
-        rows.append((f'guesser: {s.name}', f'{right:g} of {s.n} right, ties shared', low <= 0.5 <= high))
-    rows.append((f'enough for a difference of {100 * difference:g} points', f'about {n:,} needed, {len(cases):,} there', len(cases) >= n))
+        rows += [('not in the corpus', _named(leaks, len(cases), 'share 13 words in a row with it'), not leaks)]
+    for name, right, total, _, ok in map(_guesser_row, guessers(cases, corpus).values()):
+        rows += [(f'guesser: {name}', f'{right:g} of {total} right, ties shared', ok)]
+    rows += [(f'enough for a difference of {100 * difference:g} points',
+              f'about {n:,} needed, {len(cases):,} there', len(cases) >= n)]
     return pd.DataFrame(rows, columns=['check', 'found', 'ok'])

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['app', 'SIZES', 'EXPERTS', 'DEMO', 'Force', 'ABOUT', 'Out', 'Corpus', 'Cases', 'Size', 'Minutes', 'Prompt', 'Seed',
            'Paths', 'Keep_out', 'Vocab_size', 'command', 'fingerprint', 'once', 'save_corpus', 'read_papers',
-           'make_tokenizer', 'make_tokens', 'new_model', 'train', 'trigram_scores', 'evaluate_cases', 'case_results',
-           'make_report', 'show_results', 'demo', 'run', 'corpus', 'tokenizer', 'tokens', 'pretrain', 'evaluate',
-           'report', 'main', 'health', 'doctor']
+           'make_tokenizer', 'make_tokens', 'new_model', 'sample_text', 'train', 'trigram_scores', 'evaluate_cases',
+           'case_results', 'make_report', 'show_results', 'demo', 'run', 'corpus', 'tokenizer', 'tokens', 'pretrain',
+           'evaluate', 'report', 'main', 'health', 'doctor']
 
 # %% ../nbs/09_cli.ipynb #65580ba9
 import functools, hashlib, json, os, platform, re, shutil, sys, time
@@ -103,18 +103,21 @@ def _need(out, step):
 
 def save_corpus(
     folder,     # where to write; appears whole
-    documents,  # a `datasets.Dataset` with id and text
-    card: dict, # what is known of it so far
+    documents,  # a `datasets.Dataset` as `read_documents` gives it
+    report=None,  # what was read and what was not
+    dropped=(),   # copies, as `deduplicate` lists them
+    leaks=(),     # ids that overlap with test cases
     validation: float = 0.02,  # share set aside
 ):
     "Split documents, and write them with their card."
-    from domain_llm.corpus import split_documents
-    from domain_llm.tokenizer import whole_folder, write_whole
+    from domain_llm.corpus import corpus_card, split_documents
+    from domain_llm.tokenizer import whole_folder
     splits = split_documents(documents, validation)
-    card = {**card, **{name: len(split) for name, split in splits.items()}}
     with whole_folder(folder) as part:
         splits.save_to_disk(str(part))
-        write_whole(part / 'card.json', json.dumps(card, indent=1))
+        card = corpus_card(splits, report, dropped, leaks)
+        card.save(part)
+    typer.echo(f'corpus: {card}')
 
 def read_papers(
     folder,  # where to write
@@ -123,26 +126,25 @@ def read_papers(
 ):
     "Read, deduplicate and decontaminate real documents."
     from domain_llm.corpus import ReadReport, deduplicate, decontaminate, read_documents
-    report = ReadReport()
+    report, dropped = ReadReport(), []
     documents = read_documents(paths[0] if len(paths) == 1 else paths, report=report)
     typer.echo(str(report))
-    kept = deduplicate(documents)
+    kept = deduplicate(documents, dropped=dropped)
     texts = [t for case in cases for t in (case.original, case.altered) if len(t.split()) >= 20]
     clean, leaks = decontaminate(kept, texts) if texts else (kept, [])
-    copies = len(documents) - len(kept)
-    typer.echo(f'Dropped: {copies:,} exact copies, {len(leaks):,} that overlap with test cases.')
-    save_corpus(folder, clean, dict(read=len(documents), words=report.words, skipped=len(report.skipped),
-                                    undecodable=report.undecodable, copies_dropped=copies, leaks_dropped=len(leaks)))
+    save_corpus(folder, clean, report, dropped, leaks)
 
 # %% ../nbs/09_cli.ipynb #fecad308
 def make_tokenizer(
     folder,           # where to write
     corpus,           # the corpus step's folder
     vocab_size: int,  # tokens to learn
+    start=None,       # a model's folder whose tokenizer to take instead
 ):
     "Train the field's tokenizer on the training documents."
     from datasets import load_from_disk
-    from domain_llm.tokenizer import save_tokenizer, train_tokenizer
+    from domain_llm.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
+    if start: return save_tokenizer(load_tokenizer(start), folder)
     batches = load_from_disk(str(corpus))['train'].iter(1000)
     texts = (text for batch in batches for text in batch['text'])
     save_tokenizer(train_tokenizer(texts, vocab_size, progress=True), folder)
@@ -160,12 +162,12 @@ def make_tokens(
     written = write_tokens(splits, load_tokenizer(tokenizer), folder)['splits']
     for name, s in written.items(): typer.echo(f'{name}: {s["tokens"]:,} tokens of {s["documents"]:,} documents')
 
-# %% ../nbs/09_cli.ipynb #3988673e
+# %% ../nbs/09_cli.ipynb #bcf80651
 SIZES = {  # size: model, vocabulary, tokens in one step, AdamW's peak rate, minutes when none are given
     'demo': dict(preset='toy', vocab_size=800, tokens_per_step=4096, lr=3e-3, minutes=2),
-    'toy': dict(preset='small', vocab_size=8192, tokens_per_step=4096, lr=3e-3, minutes=10),
-    't4': dict(preset='gpt2', vocab_size=32_768, tokens_per_step=131_072, lr=1e-3, minutes=120),
-    'full': dict(preset='gpt2', vocab_size=50_257, tokens_per_step=524_288, lr=1e-3, minutes=600)}
+    'toy': dict(preset='small', vocab_size=8192, tokens_per_step=4096, lr=6e-3, minutes=10),
+    't4': dict(preset='gpt2', vocab_size=32_768, tokens_per_step=131_072, lr=3e-3, minutes=120),
+    'full': dict(preset='gpt2', vocab_size=50_257, tokens_per_step=524_288, lr=3e-3, minutes=600)}
 
 def _size(name):
     "Look a size up."
@@ -174,23 +176,66 @@ def _size(name):
 
 def new_model(
     out,  # a run's folder, in which the pretrain step has begun
-):        # an untrained `GPT2`
-    "Make the untrained model of a run."
+):        # a `GPT2`, untrained, or the pretrained one that the run starts from
+    "Make the model that a run starts from; the paper's recipe trains with dropout."
     import torch
     from domain_llm.gpt2 import GPT2, GPT2Config
     meta = _read_json(_need(out, 'tokens') / 'meta.json')
     inputs = _read_json(Path(out) / 'steps.json')['pretrain']['inputs']
     torch.manual_seed(inputs['seed'])
-    preset = SIZES[inputs['size']]['preset']
-    return GPT2(GPT2Config.preset(preset, meta['vocab_size'], eos_token_id=meta['eos_token_id']))
+    if 'start' in inputs: return _pretrained(inputs['start'], meta)
+    preset, dropout = SIZES[inputs['size']]['preset'], 0.1 if inputs.get('recipe') == 'paper' else 0.0
+    return GPT2(GPT2Config.preset(preset, meta['vocab_size'], eos_token_id=meta['eos_token_id'], dropout=dropout))
 
-# %% ../nbs/09_cli.ipynb #c25d7647
+def _pretrained(name, meta):
+    "Load the model to go on from; refuse one whose vocabulary is not that of the tokens."
+    from domain_llm.gpt2 import GPT2
+    from domain_llm.tokenizer import load_tokenizer, tokenizer_sha256
+    model = GPT2.from_pretrained(name)
+    own = Path(name) / 'tokenizer.json'
+    other = own.exists() and tokenizer_sha256(load_tokenizer(name)) != meta['tokenizer_sha256']
+    if other or model.cfg.vocab_size != meta['vocab_size']:
+        raise ValueError(f'the tokens were made with another tokenizer than that of {name}: '
+                         'make them anew after `domain-llm tokenizer --from` it')
+    return model
+
+# %% ../nbs/09_cli.ipynb #1bfe9527
+def _recipe(size, seed, recipe='fast', start=None, **how):
+    "Put a run's recipe together: rates by size, and a tenth of them for a model that was trained before."
+    from domain_llm.pretrain import FAST_RECIPE, PAPER_RECIPE
+    if recipe not in ('fast', 'paper'): raise ValueError(f'--recipe should be fast or paper, but got {recipe!r}')
+    mine = dict(seed=seed, tokens_per_step=SIZES[size]['tokens_per_step'], **how)
+    if recipe == 'paper': return {**PAPER_RECIPE, **mine}
+    share = 0.1 if start else 1
+    return {**FAST_RECIPE, 'lr': share * SIZES[size]['lr'], 'muon_lr': share * FAST_RECIPE['muon_lr'], **mine}
+
 def _train_config(folder, model, batches, recipe, steps, minutes):
-    "Make the run's recipe: its steps as stored, as given, or as measured."
-    from domain_llm.pretrain import TrainConfig, steps_in
+    "Make the run's recipe: its steps as stored, as given, as measured, or five epochs."
+    from domain_llm.pretrain import TrainConfig, paper_length, steps_in
     if (folder / 'config.json').exists(): steps = _read_json(folder / 'config.json')['train']['steps']
+    if not (steps or minutes): steps = paper_length(batches.n_windows, batches.rows, gpus=1, pieces=1)['steps']
     steps = steps or steps_in(minutes, model, batches, TrainConfig(steps=1, **recipe))
     return TrainConfig(steps=steps, eval_every=max(1, min(100, steps // 10)), **recipe)
+
+def _looks(tokenizer, cases):
+    "Make what is asked of a model along the way: a sample of its text, and its accuracy when there are cases."
+    from domain_llm.brainbench import score_cases
+    def look(model, step):
+        found = dict(sample=sample_text(model, tokenizer))
+        if cases: found['accuracy'] = score_cases(model, tokenizer, cases, prompt='').accuracy
+        return found
+    return look
+
+def sample_text(
+    model,      # a `GPT2`
+    tokenizer,  # its tokenizer
+    n: int = 60,  # tokens
+) -> str:
+    "Let a model write a few lines from nothing."
+    import torch
+    start = torch.tensor([[model.cfg.eos_token_id]], device=model.wte.weight.device)
+    ids = model.generate(start, min(n, model.cfg.n_ctx), 0.8, seed=0)
+    return tokenizer.decode(ids[0].tolist(), skip_special_tokens=True).strip()
 
 def train(
     folder,          # where to write, or to go on
@@ -200,23 +245,24 @@ def train(
     minutes: float = None,  # length of the training, or
     steps: int = None,      # its length in steps
     cases=(),        # cases whose accuracy is noted along the way
+    **how,           # recipe, start, and fields of `TrainConfig` that say how to compute
 ):
-    "Train the run's model."
-    from domain_llm.brainbench import score_cases
-    from domain_llm.pretrain import FAST_RECIPE, device_info, pretrain
+    "Train the run's model, on as many processes as there are."
+    from domain_llm.pretrain import device_info, join, pretrain
     from domain_llm.tokenizer import load_tokenizer
     from domain_llm.tokens import Batches, TokenFile
-    tokenizer, model = load_tokenizer(_need(out, 'tokenizer')), new_model(out)
+    team, tokenizer, model = join(), load_tokenizer(_need(out, 'tokenizer')), new_model(out)
     tokens, held_out = (TokenFile(out / 'tokens', split, tokenizer) for split in ('train', 'validation'))
-    recipe = {**FAST_RECIPE, **{k: SIZES[size][k] for k in ('tokens_per_step', 'lr')}, 'seed': seed}
-    batches = Batches(tokens, model.cfg.n_ctx, recipe['tokens_per_step'], seed)
-    typer.echo(f'{sum(p.numel() for p in model.parameters()):,} parameters on {device_info()}')
-    config = _train_config(folder, model, batches, recipe, steps, minutes)
-    look = lambda m, step: dict(accuracy=score_cases(m, tokenizer, cases, prompt='').accuracy)
-    pretrain(model, batches, config, folder, held_out, look if cases else None)
+    recipe = _recipe(size, seed, **how)
+    batches = Batches(tokens, model.cfg.n_ctx, recipe['tokens_per_step'], seed, team.rank, team.size)
+    processes = f', {team.size} processes' if team.size > 1 else ''
+    if not team.rank: typer.echo(f'{sum(p.numel() for p in model.parameters()):,} parameters on {device_info()}{processes}')
+    config = team.tell(_train_config(folder, model, batches, recipe, steps, minutes))
+    pretrain(model, batches, config, folder, held_out, _looks(tokenizer, cases))
+    if team.rank: return
     for name in ('tokenizer.json', 'tokenizer_config.json'): shutil.copy(out / 'tokenizer' / name, folder / 'model')
 
-# %% ../nbs/09_cli.ipynb #bcf80651
+# %% ../nbs/09_cli.ipynb #c25d7647
 def trigram_scores(
     out,        # the run's folder
     tokenizer,  # its tokenizer
@@ -239,7 +285,7 @@ def evaluate_cases(
     oracle=None,  # a function of the text that knows the truth
 ):
     "Score cases with the untrained, the counting and the trained model."
-    from domain_llm.brainbench import score_cases, score_texts
+    from domain_llm.brainbench import controls, score_cases, score_texts
     from domain_llm.gpt2 import GPT2
     from domain_llm.pretrain import device_info
     from domain_llm.tokenizer import load_tokenizer, whole_folder
@@ -247,11 +293,15 @@ def evaluate_cases(
     def ask(model, name, protocol='default'):
         return score_cases(model.to(device), tokenizer, cases, protocol, prompt, name, progress=True)
     trained = GPT2.from_pretrained(_need(out, 'pretrain') / 'model')
-    scores = [ask(new_model(out), 'untrained GPT-2'), trigram_scores(out, tokenizer, cases), ask(trained, 'trained GPT-2')]
+    start = 'pretrained GPT-2' if 'start' in _read_json(out / 'steps.json')['pretrain']['inputs'] else 'untrained GPT-2'
+    scores = [ask(new_model(out), start), trigram_scores(out, tokenizer, cases)]
+    scores.append(ask(trained, 'trained GPT-2'))
     if prompt: scores.append(ask(trained, "trained GPT-2, paper's protocol", 'paper'))
     if oracle: scores.append(score_texts('oracle', oracle, cases))
+    checks = controls(cases, tokenizer, prompt, seeds=range(3))
     with whole_folder(folder) as part:
         for i, s in enumerate(scores): s.save(part / f'{i}-{s.name.replace(" ", "-")}.parquet')
+        checks.to_csv(part / 'controls.csv', index=False)
 
 # %% ../nbs/09_cli.ipynb #7b2f9cfd
 EXPERTS = {'brainbench-human': 'human', 'brainbench-gpt4': 'gpt4'}  # case set: whose cases the experts answered
@@ -259,49 +309,40 @@ EXPERTS = {'brainbench-human': 'human', 'brainbench-gpt4': 'gpt4'}  # case set: 
 def case_results(
     out,          # a run's folder
     name: str,    # the case set's folder under `evaluate`
-) -> dict:        # trained: its Scores; table; said: sentences; answers: the experts' or None
-    "Put a case set's scores beside chance, oracle and experts."
+) -> dict:        # what `evaluation_sections` of lesson 08 takes
+    "Read a case set's scores, and the experts' answers where there are any."
     from domain_llm.brainbench import Scores
-    from domain_llm.experts import compare, human_accuracy, load_participants, summary_table, verdict
+    from domain_llm.experts import load_participants
     files = sorted((Path(out) / 'evaluate' / name).glob('*.parquet'))
-    scores = {s.name: s for s in map(Scores.load, files)}
-    oracle, trained = scores.pop('oracle', None), scores['trained GPT-2']
-    answers = load_participants() if name in EXPERTS else None
-    experts = human_accuracy(answers, EXPERTS[name]) if name in EXPERTS else None
-    said = [verdict(trained, answers, EXPERTS.get(name, 'human')), str(compare(trained, scores['trigram counts']))]
-    return dict(trained=trained, table=summary_table(list(scores.values()), experts, oracle), said=said, answers=answers)
+    found = {s.name: s for s in map(Scores.load, files)}
+    trained, oracle = found.pop('trained GPT-2'), found.pop('oracle', None)
+    return dict(scores=[trained], others=list(found.values()), oracle=oracle, maker=EXPERTS.get(name, 'human'),
+                participants=load_participants() if name in EXPERTS else None)
 
 # %% ../nbs/09_cli.ipynb #3daae467
 def _figure(out, name, fig, alt):
     "Save a figure as PNG; give it with its words, as the report wants it."
     folder = Path(out) / 'figures'
     folder.mkdir(exist_ok=True)
-    fig.savefig(folder / f'{name}.png', dpi=144)
+    fig.savefig(folder / f'{re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")}.png', dpi=144)
     return fig, alt
 
-def _curves(name, result):
-    "Make the calibration curves of a case set: the model's, and the experts' when they answered it."
-    from domain_llm.experts import calibration
-    trained, answers = result['trained'], result['answers']
-    curves = {'trained GPT-2': calibration(abs(trained.margin), trained.correct)}
-    if answers is None: return curves
-    answers = answers[answers['maker'] == EXPERTS[name]]
-    return {**curves, 'experts': calibration(answers['confidence'], answers['correct'])}
+def _controls_section(path, name):
+    "Write the report's section on the controls."
+    import pandas as pd
+    table = pd.read_csv(path)
+    failed = table.control[~table.ok].tolist()
+    said = f'Not as expected: {", ".join(failed)}. Ask why before you trust a score.' if failed else 'All as expected.'
+    return f'Can the score be trusted? ({name})', said, table
 
 def _case_sections(out, name):
     "Write the report's sections on one case set."
-    from domain_llm.experts import plot_accuracy, plot_calibration
-    result = case_results(out, name)
-    curves = _curves(name, result)
-    bars = _figure(out, f'accuracy-{name}', plot_accuracy(result['table']),
-                   'Bars of the share of cases answered rightly, with 95 % intervals and lines for what they are '
-                   'compared with; the table holds the numbers.')
-    lines = _figure(out, f'calibration-{name}', plot_calibration(curves),
-                    'Share right from the least to the most confident answers; the tables hold the numbers.')
-    how = 'The model is the more confident the more its two perplexities differ'
-    how += '; the experts said how sure they were.' if 'experts' in curves else '.'
-    return [(f'Cases: {name}', *result['said'], result['table'], bars), (f'Does it know when it knows? ({name})', how, lines),
-            *((f'{who}, from least to most confident ({name})', curve) for who, curve in curves.items())]
+    from domain_llm.experts import evaluation_sections, is_figure
+    sections = evaluation_sections(**case_results(out, name), name=name)
+    for heading, *items in sections:
+        for item in filter(is_figure, items): _figure(out, heading, *item)
+    checks = Path(out) / 'evaluate' / name / 'controls.csv'
+    return sections + ([_controls_section(checks, name)] if checks.is_file() else [])
 
 # %% ../nbs/09_cli.ipynb #892b7ec3
 def _baselines(out):
@@ -327,20 +368,18 @@ def _training_section(out):
 
 def _sample(out):
     "Let the trained model write a few lines."
-    import torch
     from domain_llm.gpt2 import GPT2
     from domain_llm.tokenizer import load_tokenizer
-    model, tokenizer = GPT2.from_pretrained(out / 'pretrain' / 'model'), load_tokenizer(out / 'tokenizer')
-    start = torch.tensor([[model.cfg.eos_token_id]])
-    ids = model.generate(start, 60, 0.8, seed=0)
-    return tokenizer.decode(ids[0].tolist(), skip_special_tokens=True).strip()
+    return sample_text(GPT2.from_pretrained(out / 'pretrain' / 'model'), load_tokenizer(out / 'tokenizer'))
 
 # %% ../nbs/09_cli.ipynb #878293cf
 def _made_from(out):
     "Tabulate what a run was made from."
     import pandas as pd
     config, card = _read_json(out / 'pretrain' / 'config.json'), _read_json(out / 'corpus' / 'card.json')
-    facts = {**card, **config['model'], **config['train']}
+    counts = lambda found: ', '.join(f'{n:,} {name}' for name, n in found.items()) or 'nothing'
+    facts = {**{k: counts(v) if isinstance(v, dict) else f'{v:,}' for k, v in card.items() if k != 'years'},
+             **config['model'], **config['train']}
     return pd.DataFrame([dict(what=k.replace('_', ' '), value=str(v)) for k, v in facts.items()])
 
 def make_report(
@@ -355,9 +394,9 @@ def make_report(
     from domain_llm.pretrain import device_info
     out, sections = Path(out), [('What this is', about)]
     for folder in sorted(_need(out, 'evaluate').iterdir()): sections += _case_sections(out, folder.name)
-    versions = f'domain_llm {__version__}, torch {torch.__version__}, Python {platform.python_version()}; {device_info()}.'
+    versions = f'domain_llm {__version__}, torch {torch.__version__}, Python {platform.python_version()}'
     sections += [_training_section(out), ('What the model writes when left alone', _sample(out)),
-                 ('What it was made from', versions, _made_from(out))]
+                 ('What it was made from', f'{versions}; {device_info()}.', _made_from(out))]
     return write_report(out / 'report.html', title, sections)
 
 # %% ../nbs/09_cli.ipynb #3277380c
@@ -366,32 +405,45 @@ def show_results(
     name: str,  # the case set's folder under `evaluate`
 ):
     "Print a case set's table and what it says."
-    result = case_results(out, name)
+    from domain_llm.experts import what_was_found
+    table, said = what_was_found(**case_results(out, name))
     typer.echo(f'\n{name}\n{"who":32} {"right":>6} {"cases":>6} {"accuracy":>9}   95 % interval')
-    for row in result['table'].itertuples():
+    for row in table.itertuples():
         counted = row.low == row.low                     # chance is exact: it has no cases and no interval
         right, n, interval = (row.correct, row.n, f'{row.low:.3f} to {row.high:.3f}') if counted else ('', '', '')
         typer.echo(f'{row.who:32} {right!s:>6} {n!s:>6} {row.accuracy:9.3f}   {interval}'.rstrip())
-    for sentence in result['said']: typer.echo(sentence)
+    for sentence in said: typer.echo(sentence)
 
 # %% ../nbs/09_cli.ipynb #abdb7e39
-def _tokenizer_step(out, vocab_size, force):
+def _tokenizer_step(out, vocab_size, force, start=None):
     "Do the tokenizer step."
-    inputs = dict(corpus=fingerprint(_need(out, 'corpus'), '*.arrow'), vocab_size=vocab_size)
-    once(out, 'tokenizer', inputs, lambda f: make_tokenizer(f, out / 'corpus', vocab_size), force)
+    how = dict(start=fingerprint(Path(start) / 'tokenizer.json')) if start else dict(vocab_size=vocab_size)
+    inputs = dict(corpus=fingerprint(_need(out, 'corpus'), '*.arrow'), **how)
+    once(out, 'tokenizer', inputs, lambda f: make_tokenizer(f, out / 'corpus', vocab_size, start), force)
 
 def _tokens_step(out, force):
     "Do the tokens step."
     inputs = dict(corpus=fingerprint(_need(out, 'corpus'), '*.arrow'), tokenizer=fingerprint(_need(out, 'tokenizer')))
     once(out, 'tokens', inputs, lambda f: make_tokens(f, out / 'corpus', out / 'tokenizer'), force)
 
-def _train_step(out, size, seed, force, minutes=None, steps=None, cases=()):
-    "Do the pretrain step."
-    if minutes is None and steps is None: minutes = _size(size)['minutes']
+def _train_step(out, size, seed, force, minutes=None, steps=None, cases=(), **how):
+    "Do the pretrain step; under `torchrun`, process 0 says whether there is work, and all do it."
+    five_epochs = how.get('recipe') == 'paper'
+    if minutes is None and steps is None and not five_epochs: minutes = _size(size)['minutes']
     if minutes is not None and not minutes > 0: raise ValueError(f'--minutes should be more than 0, but got {minutes}')
-    length = dict(steps=steps) if steps else dict(minutes=minutes)
-    inputs = dict(tokens=fingerprint(_need(out, 'tokens')), size=size, seed=seed, **length)
-    once(out, 'pretrain', inputs, lambda f: train(f, out, size, seed, minutes, steps, cases), force)
+    named = {k: how[k] for k in ('recipe', 'start') if how.get(k) not in (None, 'fast')}
+    inputs = dict(tokens=fingerprint(_need(out, 'tokens')), size=size, seed=seed, **named)
+    inputs |= dict(steps=steps) if steps else dict(minutes=minutes)
+    _together(lambda work: once(out, 'pretrain', inputs, work, force),
+              lambda: train(out / 'pretrain', out, size, seed, minutes, steps, cases, **how))
+
+def _together(begin, work):
+    "Let process 0 begin; the others do their part of the work once it has."
+    from domain_llm.pretrain import join
+    team, begun = join(), []
+    if team.rank: return work() if team.tell(None) else None
+    begin(lambda folder: (begun.append(team.tell(True)), work()))
+    if not begun: team.tell(False)
 
 def _evaluate_step(out, name, source, cases, prompt, force, oracle=None):
     "Do the evaluate step for one case set."
@@ -400,7 +452,8 @@ def _evaluate_step(out, name, source, cases, prompt, force, oracle=None):
 
 def _report_step(out, title, about, force):
     "Do the report step, and print what it holds."
-    inputs = dict(evaluate=fingerprint(_need(out, 'evaluate')), log=fingerprint(out / 'pretrain' / 'log.jsonl'), title=title)
+    log = fingerprint(out / 'pretrain' / 'log.jsonl')
+    inputs = dict(evaluate=fingerprint(_need(out, 'evaluate')), log=log, title=title)
     once(out, 'report.html', inputs, lambda f: make_report(out, title, about), force)
     for folder in sorted((out / 'evaluate').iterdir()): show_results(out, folder.name)
     typer.echo(f'\nreport: {out / "report.html"}')
@@ -414,8 +467,9 @@ def _save_science(folder, science):
     "Write a synthetic science's papers as a corpus."
     from datasets import Dataset
     papers = science.papers()
-    documents = Dataset.from_dict(dict(id=[str(i) for i in range(len(papers))], text=papers))
-    save_corpus(folder, documents, dict(science=science.seed))
+    n, source = len(papers), f'made-up science {science.seed}'
+    documents = Dataset.from_dict(dict(id=[str(i) for i in range(n)], text=papers, year=[None] * n, source=[source] * n))
+    save_corpus(folder, documents)
 
 @command
 def demo(
@@ -487,7 +541,7 @@ def run(corpus: List[str] = Corpus, cases: List[str] = Cases, size: str = Size, 
     _evaluate_steps(out, sets, prompt, force)
     _report_step(out, f'A {size} language model against {" and ".join(sets)}', ABOUT, force)
 
-# %% ../nbs/09_cli.ipynb #3e1ac4ea
+# %% ../nbs/09_cli.ipynb #82ebd85c
 Paths = typer.Argument(..., help='Files, folders, or a Hugging Face dataset.')
 Keep_out = typer.Option([], '--cases', help='Test cases to keep out of the corpus.')
 Vocab_size = typer.Option(8192, '--vocab-size', min=257, help='Tokens to learn.')
@@ -498,9 +552,10 @@ def corpus(paths: List[str] = Paths, cases: List[str] = Keep_out, out: Path = Ou
     _corpus_step(out, paths, _case_sets(cases), force)
 
 @command
-def tokenizer(out: Path = Out, vocab_size: int = Vocab_size, force: bool = Force):
-    "Train a tokenizer on the corpus."
-    _tokenizer_step(out, vocab_size, force)
+def tokenizer(out: Path = Out, vocab_size: int = Vocab_size, force: bool = Force,
+              start: Optional[str] = typer.Option(None, '--from', help='Take the tokenizer of this model folder.')):
+    "Train a tokenizer on the corpus, or take that of a model to finetune."
+    _tokenizer_step(out, vocab_size, force, start)
 
 @command
 def tokens(out: Path = Out, force: bool = Force):
@@ -508,9 +563,21 @@ def tokens(out: Path = Out, force: bool = Force):
     _tokens_step(out, force)
 
 @command
-def pretrain(out: Path = Out, size: str = Size, minutes: Optional[float] = Minutes, seed: int = Seed, force: bool = Force):
-    "Train a GPT-2 on the token files, or go on where it was stopped."
-    _train_step(out, size, seed, force, minutes)
+def pretrain(
+    out: Path = Out, size: str = Size, minutes: Optional[float] = Minutes, seed: int = Seed,
+    steps: Optional[int] = typer.Option(None, '--steps', min=1, help='Length in optimizer steps, instead of minutes.'),
+    recipe: str = typer.Option('fast', '--recipe', help="fast, or paper: AdamW at 2e-5, dropout, five epochs."),
+    start: Optional[str] = typer.Option(None, '--from', help='Finetune this model: a folder, or a name on the hub.'),
+    cases: List[str] = typer.Option([], '--cases', help='Note the accuracy on these cases along the way.'),
+    compile: bool = typer.Option(False, '--compile', help='Compile the blocks, where that works.'),
+    shard: bool = typer.Option(False, '--shard', help='Under torchrun: share the weights out (FSDP) for large models.'),
+    log_to: List[str] = typer.Option([], '--log-to', help='tensorboard, wandb or trackio, besides log.jsonl.'),
+    force: bool = Force,
+):
+    "Train a GPT-2 on the token files, or go on where it was stopped; also under `torchrun`."
+    noted = [case for _, some in _case_sets(cases).values() for case in some]
+    _train_step(out, size, seed, force, minutes, steps, noted, recipe=recipe, start=start,
+                compile=compile, shard=shard, loggers=tuple(log_to))
 
 @command
 def evaluate(out: Path = Out, cases: List[str] = Cases, prompt: Optional[str] = Prompt, force: bool = Force):

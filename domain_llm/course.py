@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Claim', 'claims', 'claim', 'Prediction', 'predict', 'reveal', 'plot_predictions', 'Exercise', 'check_exercise',
-           'budget', 'data_dir']
+           'budget', 'data_dir', 'sync']
 
 # %% ../nbs/00_course.ipynb #fe358847
 import math, os, textwrap, traceback
@@ -234,9 +234,18 @@ def budget(
         raise RuntimeError(f"{line}: more than 20 times the promise, so look for what hangs.")
     print(line + (": slower than promised, by more than 3 times." if taken > 3 * seconds else "."))
 
-# %% ../nbs/00_course.ipynb #39089944
+# %% ../nbs/00_course.ipynb #06f7f478
 def data_dir()->Path | None:  # None: DOMAIN_LLM_DATA is unset or no folder
     "Return the folder with the real data."
     named = os.environ.get("DOMAIN_LLM_DATA")
     folder = Path(named).expanduser() if named else None
     return folder if folder and folder.is_dir() else None
+
+def sync(
+    path, # a file or folder
+):
+    "Make sure that a file or folder has reached the disk."
+    if os.name == "nt": return  # Windows opens no folder, and syncs only what is open for writing
+    handle = os.open(path, os.O_RDONLY)
+    try: os.fsync(handle)
+    finally: os.close(handle)

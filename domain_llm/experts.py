@@ -8,12 +8,13 @@ __all__ = ['load_participants', 'Line', 'top_experts', 'human_accuracy', 'accura
            'answers_by_case', 'Gap', 'against_experts', 'calibration', 'rank_bins', 'calibration_slope', 'Logistic',
            'logistic', 'logistic_draws', 'who_is_right', 'difficulty', 'error_correlation', 'expert_correlation',
            'noise_ceiling', 'finetuning_boost', 'zlib_table', 'two_proportions', 'summary_table', 'verdict',
-           'plot_accuracy', 'plot_groups', 'plot_calibration', 'plot_expertise', 'plot_correlation', 'plot_beside',
-           'write_report', 'evaluation_sections']
+           'plot_accuracy', 'plot_groups', 'plot_calibration', 'expertise_spread', 'plot_expertise', 'plot_correlation',
+           'plot_beside', 'is_figure', 'write_report', 'what_was_found', 'evaluation_sections']
 
 # %% ../nbs/08_experts.ipynb #10f417d3
-import base64, html, io, itertools, os, zlib
+import base64, html, io, itertools, zlib
 from bisect import bisect_left
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ import pandas as pd
 from scipy import stats
 from scipy.special import expit
 
-from .brainbench import PROMPT, Scores, named_file, wilson_interval
+from .brainbench import CASE_SETS, PROMPT, Scores, named_file, wilson_interval
 from .course import data_dir
 from .tokenizer import write_whole
 
@@ -31,20 +32,31 @@ _COLUMNS = dict(pid='participant', abstract_id='case', journal_section='section'
                 confidence='confidence', expertise='expertise') | {'current position': 'position'}
 _RANGES = dict(pid=(0, np.inf), abstract_id=(1, np.inf), correct=(0, 1), confidence=(0, 100), expertise=(0, 100))
 _MAKERS = dict(human='human', machine='gpt4')
+_ORIGINAL = 'pass the original participant_data.csv.'
+
+def _check_range(
+    raw,     # the CSV as pandas read it
+    column,  # one of its columns
+    low,     # the least whole number it may hold
+    high,    # the largest
+):
+    "Refuse a column with an impossible answer, naming the row."
+    values = pd.to_numeric(raw[column], errors='coerce')
+    bad = raw[column][~values.between(low, high) | (values % 1 != 0)]
+    if len(bad): raise ValueError(f'{column} should be a whole number from {low} to {high}, but '
+                                  f'{str(bad.iloc[0])!r} came in row {bad.index[0] + 2}; {_ORIGINAL}')
 
 def _check_answers(
     raw,  # the CSV as pandas read it
 ):
     "Refuse a participants' file that lacks a column or holds impossible answers."
-    then = 'pass the original participant_data.csv'
     if missing := [c for c in _COLUMNS if c not in raw]:
-        raise ValueError(f'The answers should have the columns {", ".join(_COLUMNS)}, but {", ".join(missing)} is missing; {then}.')
-    for column, (low, high) in _RANGES.items():
-        values = pd.to_numeric(raw[column], errors='coerce')
-        if len(bad := raw[~values.between(low, high) | (values % 1 != 0)]):
-            raise ValueError(f'{column} should be a whole number from {low} to {high}, but {str(bad[column].iloc[0])!r} came in row {bad.index[0] + 2}; {then}.')
-    if wrong := sorted(set(raw.journal_section.astype(str).str.split('_').str[0]) - set(_MAKERS)):
-        raise ValueError(f'journal_section should start with human_ or machine_, but {wrong[0]!r} came; {then}.')
+        raise ValueError(f'The answers should have the columns {", ".join(_COLUMNS)}, but {", ".join(missing)} '
+                         f'is missing; {_ORIGINAL}')
+    for column, (low, high) in _RANGES.items(): _check_range(raw, column, low, high)
+    makers = raw.journal_section.astype(str).str.split('_').str[0]
+    if wrong := sorted(set(makers) - set(_MAKERS)):
+        raise ValueError(f'journal_section should start with human_ or machine_, but {wrong[0]!r} came; {_ORIGINAL}')
 
 def load_participants(
     path=None,  # the CSV file or the folder it lies in; None: DOMAIN_LLM_DATA or a checked download
@@ -70,7 +82,8 @@ class Line:
     def __post_init__(self):
         "Refuse counts that cannot be."
         if not 0 <= self.k <= self.n or self.n < 1:
-            raise ValueError(f'A line needs at least one answer and 0 to n right, but {self.who!r} came with {self.k} of {self.n}; check what was counted.')
+            raise ValueError(f'A line needs at least one answer and 0 to n right, but {self.who!r} came with '
+                             f'{self.k} of {self.n}; check what was counted.')
     @property
     def accuracy(self):
         "Return the share that was right."
@@ -94,8 +107,9 @@ def top_experts(
     published=False,  # True: the paper's rule, case by case and rounded down
 )->pd.DataFrame:  # the answers with the highest expertise
     "Keep the answers given with the most expertise."
-    if published: return pd.concat([g.nlargest(int(share * len(g)), 'expertise') for _, g in participants.groupby(['maker', 'case'])])
-    return participants[participants.expertise >= participants.expertise.quantile(1 - share)]
+    if not published: return participants[participants.expertise >= participants.expertise.quantile(1 - share)]
+    cases = participants.groupby(['maker', 'case'])
+    return pd.concat([rows.nlargest(int(share * len(rows)), 'expertise') for _, rows in cases])
 
 def human_accuracy(
     participants,   # answers, as load_participants returns them
@@ -110,10 +124,12 @@ def accuracy_by(
     by,    # one of its columns, as 'section' or 'position'
 )->pd.DataFrame:  # one row per group: its name, correct, n, accuracy, se, low, high
     "Split an accuracy by subfield, position or any other column."
-    if by not in rows: raise ValueError(f'The rows should have a column {by}, but they have {", ".join(rows)}; split by one of these.')
+    if by not in rows:
+        raise ValueError(f'The rows should have a column {by}, but they have {", ".join(rows)}; split by one of these.')
     counts = rows.groupby(by).correct.agg(['sum', 'count'])
     lines = [Line(str(who), int(k), int(n)) for who, k, n in counts.itertuples()]
-    table = pd.DataFrame([{by: l.who, 'correct': l.k, 'n': l.n, 'accuracy': l.accuracy, 'se': l.se, 'low': l.interval[0], 'high': l.interval[1]} for l in lines])
+    table = pd.DataFrame([(l.who, l.k, l.n, l.accuracy, l.se, *l.interval) for l in lines],
+                         columns=[by, 'correct', 'n', 'accuracy', 'se', 'low', 'high'])
     table.attrs['caption'] = f'Right answers by {by}, with the 95 % interval'
     return table
 
@@ -140,21 +156,28 @@ def _case_columns(
     maker,  # 'human' or 'gpt4'
 )->pd.DataFrame:  # doi and journal_section, one row per case
     "Read what identifies the cases of a set."
-    name = {'human': 'BrainBench_Human_v0.1.csv', 'gpt4': 'BrainBench_GPT-4_v0.1.csv'}[maker]
-    return pd.read_csv(named_file(name), usecols=['doi', 'journal_section'])
+    return pd.read_csv(named_file(CASE_SETS[f'brainbench-{maker}']), usecols=['doi', 'journal_section'])
+
+def _published_arrays(
+    model,  # a folder of DOMAIN_LLM_DATA/published
+    part,   # '' for abstracts, '_iso' for sentences
+)->tuple:  # (n, 2) perplexities of A and B, (n,) 1 where B is the original, (n,) the abstract's number from 0
+    "Read what the paper stored for one of its models."
+    folder = Path(data_dir() or '.') / 'published' / model
+    if not (folder / f'labels{part}.npy').is_file():
+        raise FileNotFoundError(f'The published scores of {model} should be at published/{model}/labels{part}.npy in '
+                                'the folder of DOMAIN_LLM_DATA, but there is no such file; set the variable, or '
+                                'choose a model that is there.')
+    pair, label = (np.load(folder / f'{name}{part}.npy') for name in ('PPL_A_and_B', 'labels'))
+    return pair, label, np.load(folder / 'abstract_mask_iso.npy') if part else np.arange(len(pair))
 
 def published_scores(
     model,           # a folder of DOMAIN_LLM_DATA/published, as 'gpt2'
     isolated=False,  # True: the result sentences one by one
 )->Scores:  # with the columns abstract and section
     "Read the perplexities that the paper stored for one of its models."
-    folder, part = Path(data_dir() or '.') / 'published' / model, '_iso' if isolated else ''
-    if not (folder / f'labels{part}.npy').is_file():
-        raise FileNotFoundError(f'The published scores of {model} should be at published/{model}/labels{part}.npy in the folder of DOMAIN_LLM_DATA, but there is no such file; set the variable, or choose a model that is there.')
-    pair, label = (np.load(folder / f'{name}{part}.npy') for name in ('PPL_A_and_B', 'labels'))
-    rows = np.arange(len(pair))
-    abstract = np.load(folder / 'abstract_mask_iso.npy') if isolated else rows
-    section = _case_columns('human').journal_section.to_numpy()[abstract]
+    pair, label, abstract = _published_arrays(model, '_iso' if isolated else '')
+    rows, section = np.arange(len(pair)), _case_columns('human').journal_section.to_numpy()[abstract]
     frame = pd.DataFrame(dict(id=rows + 1, abstract=abstract + 1)).astype(str)
     if isolated: frame['id'] = frame.abstract + '.' + (frame.groupby('abstract').cumcount() + 1).astype(str)
     frame = frame.assign(section=section, original=pair[rows, label], altered=pair[rows, 1 - label])
@@ -207,15 +230,20 @@ class Comparison:
     def difference(self):
         "Return the second's accuracy minus the first's."
         return (self.only_b - self.only_a) / self.n
-    def __str__(self):
+    @property
+    def claim(self):
         "Call a winner only where the test does."
         names = [f'{self.a} ({self.both + self.only_a} right)', f'{self.b} ({self.both + self.only_b} right)']
+        if self.p >= 0.05: return f'{self.n} cases cannot decide between {names[0]} and {names[1]}'
         better, worse = names if self.only_a > self.only_b else names[::-1]
-        what = f'{better} is better than {worse} on these {self.n} cases' if self.p < 0.05 else f'{self.n} cases cannot decide between {names[0]} and {names[1]}'
+        return f'{better} is better than {worse} on these {self.n} cases'
+    def __str__(self):
+        "Say what can be claimed, and why."
         low, high = (self.low, self.high) if self.difference >= 0 else (-self.high, -self.low)
         test = 'exact McNemar' if self.unit == 'case' else f'exact sign flips by {self.unit}'
-        return (f'{what}: only {self.a} is right on {self.only_a}, only {self.b} on {self.only_b}, {test} {_p(self.p)}; '
-                f'a lead of {abs(self.difference):.3f} (95 % bootstrap interval {low:.3f} to {high:.3f}).')
+        return (f'{self.claim}: only {self.a} is right on {self.only_a}, only {self.b} on {self.only_b}, '
+                f'{test} {_p(self.p)}; a lead of {abs(self.difference):.3f} '
+                f'(95 % bootstrap interval {low:.3f} to {high:.3f}).')
 
 def _labels(
     frame,     # the frame of Scores
@@ -225,7 +253,20 @@ def _labels(
     if clusters is None: return np.arange(len(frame))
     if clusters in frame: return frame[clusters].to_numpy()
     if clusters == 'abstract': return frame.id.str.rsplit('.', n=1).str[0].to_numpy()
-    raise ValueError(f'The clusters should be abstract or a column of the scores, but {clusters!r} came and there are {", ".join(frame)}; name one of these.')
+    raise ValueError(f'The clusters should be abstract or a column of the scores, but {clusters!r} came and there are '
+                     f'{", ".join(frame)}; name one of these.')
+
+def _on_the_same(
+    a,  # Scores of one model
+    b,  # Scores of another
+)->tuple:  # two boolean Series, right or wrong by case id, in the first's order
+    "Refuse two models that answered other cases."
+    left, right = (s.frame.set_index('id').correct.astype(bool) for s in (a, b))
+    apart = len(set(left.index) ^ set(right.index))
+    if apart or not (left.index.is_unique and right.index.is_unique):
+        raise ValueError(f'A paired test needs the same cases, each once, but {a.name} has {len(left)} and {b.name} '
+                         f'has {len(right)} with {apart} in only one of them; score both on one file.')
+    return left, right[left.index]
 
 def compare(
     a,              # Scores of one model
@@ -233,15 +274,11 @@ def compare(
     clusters=None,  # what belongs together: 'abstract' for isolated sentences, or a column; None: cases stand alone
 )->Comparison:  # counts, p, interval, and the sentence
     "Test whether two models differ on the cases they share."
-    frames = [s.frame.set_index('id') for s in (a, b)]
-    left, right = (f.correct.astype(bool) for f in frames)
-    if not (left.index.is_unique and right.index.is_unique and set(left.index) == set(right.index)):
-        raise ValueError(f'A paired test needs the same cases, each once, but {a.name} has {len(left)} and {b.name} has {len(right)} with {len(set(left.index) ^ set(right.index))} in only one of them; score both on one file.')
-    right = right[left.index]
-    gap = right.astype(int) - left.astype(int)
-    labels = _labels(a.frame, clusters)
+    left, right = _on_the_same(a, b)
+    gap, labels = right.astype(int) - left.astype(int), _labels(a.frame, clusters)
     counts = len(left), int((left & right).sum()), int((left & ~right).sum()), int((right & ~left).sum())
-    return Comparison(a.name, b.name, *counts, flip_test(gap.groupby(labels).sum()), *bootstrap_interval(gap, labels), clusters or 'case')
+    p, interval = flip_test(gap.groupby(labels).sum()), bootstrap_interval(gap, labels)
+    return Comparison(a.name, b.name, *counts, p, *interval, clusters or 'case')
 
 # %% ../nbs/08_experts.ipynb #dffbfd8d
 def mcnemar_power(
@@ -251,7 +288,9 @@ def mcnemar_power(
 )->float:  # chance that the exact test gives p < 0.05
     "Compute how often `compare` notices a true difference."
     if not (0 <= loss and 0 <= gain and 0 < gain + loss <= 1 and n >= 1):
-        raise ValueError(f'Power needs at least one case and two shares that add up to more than 0 and at most 1, but n={n}, gain={gain}, loss={loss} came; take the discordant counts of a comparison, divided by its cases.')
+        raise ValueError('Power needs at least one case and two shares that add up to more than 0 and at most 1, but '
+                         f'n={n}, gain={gain}, loss={loss} came; divide the discordant counts of a comparison by its '
+                         'cases.')
     m = np.arange(n + 1)                                   # discordant cases
     limit = stats.binom.ppf(0.025, m, 0.5) - 1             # the most of the smaller part that still gives p < 0.05
     share = gain / (gain + loss)
@@ -266,7 +305,8 @@ def cases_needed(
 )->int:  # cases
     "Find how many cases settle a difference."
     if gain == loss or mcnemar_power(most, gain, loss) < power:
-        raise ValueError(f'The difference should be one that {most:,} cases can settle, but gain={gain} and loss={loss} are too close; no benchmark of this kind will decide it.')
+        raise ValueError(f'The difference should be one that {most:,} cases can settle, but gain={gain} and '
+                         f'loss={loss} are too close; no benchmark of this kind will decide it.')
     return 1 + bisect_left(range(1, most), power, key=lambda n: mcnemar_power(n, gain, loss))
 
 # %% ../nbs/08_experts.ipynb #71301a73
@@ -283,15 +323,17 @@ def _joined(
     maker,         # who made the cases: 'human' or 'gpt4'
 )->pd.DataFrame:  # the answers to the scored cases, with `id` as in the scores
     "Find the answers to the cases that were scored."
-    rows = participants[participants.maker == maker]
+    rows, then = participants[participants.maker == maker], f'choose the maker of these cases (here {maker!r}).'
     rows = rows.assign(id=rows.case if maker == 'human' else rows.case.map(case_ids(maker)))
     frame = scores.frame.set_index('id')
     twice, lacking = len(frame) - frame.index.nunique(), len(set(frame.index) - set(rows.id))
-    if twice or lacking: raise ValueError(f'Every case, each once, should have been answered by an expert, but {twice} cases of {scores.name} came twice and {lacking} have no answer; choose the maker of these cases (here {maker!r}).')
+    if twice or lacking: raise ValueError(f'Every case, each once, should have been answered by an expert, but {twice} '
+                                          f'cases of {scores.name} came twice and {lacking} have no answer; {then}')
     rows = rows[rows.id.isin(frame.index)]
     known = frame.section[rows.id].to_numpy()
-    if (strange := np.mean((known != rows.section) & (known != ''))) > 0.1:
-        raise ValueError(f'The experts should have answered these cases, but {strange:.0%} of their answers carry another subfield than the scores; choose the maker of these cases (here {maker!r}).')
+    strange = np.mean((known != rows.section) & (known != ''))
+    if strange > 0.1: raise ValueError(f'The experts should have answered these cases, but {strange:.0%} of their '
+                                       f'answers carry another subfield than the scores; {then}')
     return rows
 
 def answers_by_case(
@@ -301,7 +343,8 @@ def answers_by_case(
 )->pd.DataFrame:  # one row per case: id, section, margin and correct of the model, answers, right, share of the experts
     "Put the experts' answers beside the model's, case by case."
     counts = _joined(scores, participants, maker).groupby('id').correct.agg(answers='count', right='sum')
-    table = scores.frame[['id', 'section', 'correct']].assign(margin=np.log(scores.frame.altered / scores.frame.original))
+    margin = np.log(scores.frame.altered / scores.frame.original)
+    table = scores.frame[['id', 'section', 'correct']].assign(margin=margin)
     table = table.merge(counts, left_on='id', right_index=True).reset_index(drop=True)
     return table.assign(share=table.right / table.answers)
 
@@ -314,7 +357,8 @@ class Gap:
     @property
     def p(self):
         "Return the two-sided p of no difference."
-        return float(2 * stats.norm.sf(abs(self.difference) / self.error)) if self.error else float(self.difference == 0)
+        if not self.error: return float(self.difference == 0)
+        return float(2 * stats.norm.sf(abs(self.difference) / self.error))
     @property
     def interval(self):
         "Return low and high of the 95 % interval of the difference."
@@ -322,9 +366,17 @@ class Gap:
         return self.difference - half, self.difference + half
     def __str__(self):
         "Say 'above' or 'below' only where the test does."
+        side = 'is above the experts' if self.difference > 0 else 'is below the experts'
+        what = side if self.p < 0.05 else 'cannot be told from the experts'
         low, high = self.interval
-        what = 'cannot be told from the experts' if self.p >= 0.05 else f'is {"above" if self.difference > 0 else "below"} the experts'
-        return f'{self.who} {what}: {self.difference:+.3f} (95 % interval {low:+.3f} to {high:+.3f}; cases and participants random, {_p(self.p)})'
+        return (f'{self.who} {what}: {self.difference:+.3f} (95 % interval {low:+.3f} to {high:+.3f}; '
+                f'cases and participants random, {_p(self.p)})')
+
+def _spread(
+    parts,  # (n,) each cluster's part in an error
+)->float:  # variance of their sum
+    "Add up squares, a little more for few clusters."
+    return len(parts) / max(1, len(parts) - 1) * (parts**2).sum()
 
 def against_experts(
     scores,         # Scores of a model
@@ -337,8 +389,7 @@ def against_experts(
     error = (experts - experts.mean()) / len(rows)
     by_case = (model - model.mean()) / len(model) - error.groupby(rows.id).sum()
     by_person = error.groupby(rows.participant).sum()
-    spread = lambda parts: len(parts) / max(1, len(parts) - 1) * (parts**2).sum()
-    variance = spread(by_case) + max(0, spread(by_person) - (error**2).sum())
+    variance = _spread(by_case) + max(0, _spread(by_person) - (error**2).sum())
     return Gap(scores.name, float(model.mean() - experts.mean()), float(np.sqrt(variance)))
 
 # %% ../nbs/08_experts.ipynb #d315d632
@@ -348,8 +399,10 @@ def _paired(
 )->tuple:  # both as float arrays
     "Check that confidence and correctness belong together."
     confidence, correct = np.asarray(confidence, float), np.asarray(correct, float)
-    if confidence.ndim != 1 or confidence.shape != correct.shape or not correct.size or not np.isfinite([confidence, correct]).all():
-        raise ValueError(f'Calibration needs one finite confidence for each answer, at least one, but shapes {confidence.shape} and {correct.shape} came; drop incomplete answers first.')
+    fine = confidence.ndim == 1 and confidence.shape == correct.shape and correct.size
+    if not fine or not np.isfinite([confidence, correct]).all():
+        raise ValueError('Calibration needs one finite confidence for each answer, at least one, but shapes '
+                         f'{confidence.shape} and {correct.shape} came; drop incomplete answers first.')
     return confidence, correct
 
 def calibration(
@@ -373,10 +426,12 @@ def rank_bins(
 )->tuple:  # (bins,) middle ranks, (bins,) accuracies
     "Cut answers by rank as the paper does, equal ones in the order of the rows."
     confidence, correct = _paired(confidence, correct)
-    if bins > len(correct): raise ValueError(f'There should be at least one answer per bin, but {len(correct)} came for {bins} bins; ask for fewer.')
-    edges = np.linspace(0, len(correct), bins + 1)
-    rank = stats.rankdata(confidence, method='ordinal') - 1
-    return (edges[:-1] + edges[1:]) / 2, [correct[(low <= rank) & (rank < high)].mean() for low, high in itertools.pairwise(edges)]
+    n = len(correct)
+    if bins > n: raise ValueError(f'There should be at least one answer per bin, but {n} came for {bins} bins; '
+                                  'ask for fewer.')
+    edges, rank = np.linspace(0, n, bins + 1), stats.rankdata(confidence, method='ordinal') - 1
+    shares = [correct[(low <= rank) & (rank < high)].mean() for low, high in itertools.pairwise(edges)]
+    return (edges[:-1] + edges[1:]) / 2, shares
 
 def calibration_slope(
     confidence,  # (n,) numbers, higher is surer
@@ -408,8 +463,11 @@ class Logistic:
         return tuple(float(np.exp((self.slope + k * 1.959964 * self.error) * self.spread)) for k in (0, -1, 1))
     def __str__(self):
         "Claim calibration only where the test does."
-        what = 'these answers cannot show that confidence means anything' if self.p >= 0.05 else f'surer answers are {"more" if self.slope > 0 else "less"} often right'
-        return '{}: odds times {:.2f} per standard deviation (95 % interval {:.2f} to {:.2f}, {})'.format(what, *self.odds_ratio, _p(self.p))
+        side = f'surer answers are {"more" if self.slope > 0 else "less"} often right'
+        what = side if self.p < 0.05 else 'these answers cannot show that confidence means anything'
+        ratio, low, high = self.odds_ratio
+        return (f'{what}: odds times {ratio:.2f} per standard deviation '
+                f'(95 % interval {low:.2f} to {high:.2f}, {_p(self.p)})')
 
 def _newton(
     X,       # (n, 2) ones and the standardised confidence
@@ -425,7 +483,8 @@ def _newton(
         w = w + step
         if np.abs(step).max() < 1e-10: return w, curve
         if np.abs(w).max() > 30: break
-    raise ValueError('A logistic line needs right and wrong answers at overlapping confidences, but a threshold separates them perfectly; there is no finite slope to report.')
+    raise ValueError('A logistic line needs right and wrong answers at overlapping confidences, but a threshold '
+                     'separates them perfectly; there is no finite slope to report.')
 
 def logistic(
     confidence,   # (n,) numbers, higher is surer
@@ -435,10 +494,11 @@ def logistic(
 )->Logistic:  # slope, intercept, error
     "Regress the log-odds of being right on confidence."
     confidence, correct = _paired(confidence, correct)
-    if np.ptp(confidence) == 0 or np.ptp(correct) == 0:
-        raise ValueError(f'A logistic line needs two confidences and both right and wrong answers, but {len(np.unique(confidence))} and {len(np.unique(correct))} kinds came; calibration cannot be measured here.')
+    kinds = len(np.unique(confidence)), len(np.unique(correct))
+    if 1 in kinds: raise ValueError('A logistic line needs two confidences and both right and wrong answers, but '
+                                    f'{kinds[0]} and {kinds[1]} kinds came; calibration cannot be measured here.')
     middle, spread = confidence.mean(), confidence.std()
-    X = np.column_stack([np.ones(len(correct)), (confidence - middle) / spread])
+    X = np.column_stack([np.ones(len(correct)), (confidence - middle) / spread])                     # (n, 2)
     w, cov = _newton(X, correct, ridge / spread**2)
     if len(clusters): cov = cov @ _meat(X * (correct - expit(X @ w))[:, None], clusters) @ cov
     return Logistic(w[1] / spread, w[0] - w[1] * middle / spread, float(np.sqrt(cov[1, 1])) / spread, float(spread))
@@ -450,9 +510,9 @@ def logistic_draws(
     "Repeat the published test, five overlapping draws of 80 %, which is not valid as a test."
     rng, rows = np.random.RandomState(seed), []
     for name, (confidence, correct) in curves.items():
-        n = len(correct)
+        confidence, correct, n = np.asarray(confidence), np.asarray(correct), len(correct)
         draws = [rng.choice(n, int(0.8 * n), replace=False) for _ in range(5)]
-        fits = [logistic(np.asarray(confidence)[i], np.asarray(correct)[i], ridge=1) for i in draws]
+        fits = [logistic(confidence[i], correct[i], ridge=1) for i in draws]
         slopes = [f.slope for f in fits]
         t, p = stats.ttest_1samp(slopes, 0)
         rows.append((name, np.mean(slopes), stats.sem(slopes), np.mean([f.intercept for f in fits]), t, p / 2))
@@ -463,13 +523,16 @@ def who_is_right(
     table,  # what answers_by_case returns
 )->pd.DataFrame:  # two rows for the model, three columns for the experts: cases
     "Count the cases on which model and experts agree and disagree."
-    experts = np.select([table.share > 0.5, table.share < 0.5], ['most experts right', 'most experts wrong'], 'as many right as wrong')
     columns = ['most experts right', 'as many right as wrong', 'most experts wrong']
+    experts = np.select([table.share > 0.5, table.share == 0.5], columns[:2], columns[2])
     model = np.where(table.correct, 'model right', 'model wrong')
     counts = pd.crosstab(model, experts).reindex(index=['model right', 'model wrong'], columns=columns, fill_value=0)
     counts.index.name, counts.columns.name = 'cases', None
     counts.attrs['caption'] = 'Cases by who is right'
     return counts
+
+_EASY = dict(log=lambda f: np.log(f.altered) - np.log(f.original), published=lambda f: f.altered - f.original,
+             correct=lambda f: f.correct.astype(float))
 
 def difficulty(
     scores,             # Scores of several models on the same cases
@@ -478,11 +541,13 @@ def difficulty(
     how='log',          # 'log': log-perplexities, 'published': perplexities, 'correct': right or wrong
 )->pd.DataFrame:  # one row per case, one column per model, and the experts
     "Say how easy each case was for whom."
-    of = dict(log=lambda f: np.log(f.altered) - np.log(f.original), published=lambda f: f.altered - f.original, correct=lambda f: f.correct.astype(float))
-    if how not in of: raise ValueError(f'how should be one of {", ".join(of)}, but {how!r} came; choose one.')
-    table = pd.DataFrame({s.name: of[how](s.frame.set_index('id')) for s in scores})
-    if participants is not None: table['experts'] = answers_by_case(scores[0], participants, maker).set_index('id').share
-    if not len(scores) or table.isna().any(axis=None): raise ValueError('Correlation needs at least one model, and all models on the same cases; score them on one file.')
+    if how not in _EASY: raise ValueError(f'how should be one of {", ".join(_EASY)}, but {how!r} came; choose one.')
+    table = pd.DataFrame({s.name: _EASY[how](s.frame.set_index('id')) for s in scores})
+    if participants is not None:
+        table['experts'] = answers_by_case(scores[0], participants, maker).set_index('id').share
+    if not len(scores) or table.isna().any(axis=None):
+        raise ValueError('Correlation needs at least one model, and all models on the same cases; '
+                         'score them on one file.')
     return table
 
 def error_correlation(
@@ -490,7 +555,7 @@ def error_correlation(
 )->pd.DataFrame:  # (k, k) Spearman correlations
     "Correlate what is easy for whom."
     matrix = table.corr('spearman')
-    matrix.attrs['caption'] = 'Spearman correlation of what is easy for whom'
+    matrix.index.name, matrix.attrs['caption'] = 'who', 'Spearman correlation of what is easy for whom'
     return matrix
 
 def expert_correlation(
@@ -502,14 +567,17 @@ def expert_correlation(
         rho, p = stats.spearmanr(table[name], table.experts)
         half = 1.959964 * np.sqrt((1 + rho**2 / 2) / (len(table) - 3))
         rows.append((name, rho, *np.tanh(np.arctanh(rho) + np.array([-half, half])), p))
-    return pd.DataFrame(rows, columns=['who', 'rho', 'low', 'high', 'p'])
+    table = pd.DataFrame(rows, columns=['who', 'rho', 'low', 'high', 'p'])
+    table.attrs['caption'] = 'Spearman correlation with the experts, with its 95 % interval'
+    return table
 
 def noise_ceiling(
     participants,   # answers, as load_participants returns them
     maker='human',  # who made the cases: 'human' or 'gpt4'
 )->float:  # correlation of the shares with the true difficulties
     "Estimate how well any predictor could correlate with these shares."
-    shares = participants[participants.maker == maker].groupby('case').correct.agg(['mean', 'count']).query('count > 1')
+    cases = participants[participants.maker == maker].groupby('case').correct
+    shares = cases.agg(['mean', 'count']).query('count > 1')
     luck = (shares['mean'] * (1 - shares['mean']) / (shares['count'] - 1)).mean()
     return float(np.sqrt(max(0, 1 - luck / shares['mean'].var())))
 
@@ -519,13 +587,14 @@ def finetuning_boost(
     after,   # Scores after, on the same cases
 )->dict:  # t and p of the original's perplexity; d_paired, d_pooled; t_choice and p_choice of original minus altered
     "Compare perplexities before and after finetuning, and what they do to the choice."
+    _on_the_same(before, after)
     a, b = (s.frame.set_index('id') for s in (before, after))
-    compare(before, after)                                                   # refuses other cases
     b = b.loc[a.index]
     change, choice = a.original - b.original, (a.original - a.altered) - (b.original - b.altered)
-    (t, p), (t_choice, p_choice) = (stats.ttest_1samp(x, 0) for x in (change, choice))
+    (t, p), (t_choice, p_choice) = (map(float, stats.ttest_1samp(x, 0)) for x in (change, choice))
     pooled = np.sqrt((a.original.var() + b.original.var()) / 2)
-    return dict(t=float(t), p=float(p), d_paired=float(change.mean() / change.std()), d_pooled=float(abs(change.mean()) / pooled), t_choice=float(t_choice), p_choice=float(p_choice))
+    return dict(t=t, p=p, d_paired=float(change.mean() / change.std()), d_pooled=float(abs(change.mean()) / pooled),
+                t_choice=t_choice, p_choice=p_choice)
 
 def zlib_table(
     scores,         # Scores with the perplexities of the originals, in the cases' order
@@ -533,11 +602,13 @@ def zlib_table(
     prompt=PROMPT,  # counted with the text, as the paper does
 )->dict:  # means and medians of perplexity and compressed bytes, two ratios, a correlation
     "Set perplexities beside the bytes that a compressor needs."
-    if len(texts) != scores.n: raise ValueError(f'There should be one text for each score, but {len(texts)} came for {scores.n}; pass the originals that were scored.')
-    size = np.array([len(zlib.compress((prompt + t).strip().encode())) for t in texts])
+    if len(texts) != scores.n: raise ValueError(f'There should be one text for each score, but {len(texts)} came for '
+                                                f'{scores.n}; pass the originals that were scored.')
+    size = np.array([len(zlib.compress((prompt + t).strip().encode())) for t in texts])              # (n,) bytes
     ppl = scores.frame.original.to_numpy()
-    return dict(n=len(size), mean_ppl=ppl.mean(), median_ppl=np.median(ppl), mean_zlib=size.mean(), median_zlib=np.median(size),
-                zlib_per_ppl=(size / ppl).mean(), zlib_per_log_ppl=(size / np.log(ppl)).mean(), rho=float(stats.spearmanr(ppl, size).statistic))
+    return dict(n=len(size), mean_ppl=ppl.mean(), median_ppl=np.median(ppl), mean_zlib=size.mean(),
+                median_zlib=np.median(size), zlib_per_ppl=(size / ppl).mean(),
+                zlib_per_log_ppl=(size / np.log(ppl)).mean(), rho=float(stats.spearmanr(ppl, size).statistic))
 
 # %% ../nbs/08_experts.ipynb #0861d932
 def two_proportions(
@@ -559,13 +630,11 @@ def _line(
 def _row(
     who,    # the row's name
     given,  # Scores, a Line, or a bare accuracy that is known exactly
-)->dict:  # one row of the summary table
+)->tuple:  # who, correct, n, accuracy, low, high
     "Make one row of the summary table."
-    if isinstance(given, (int, float)):
-        return dict(who=who, correct=None, n=None, accuracy=float(given), low=np.nan, high=np.nan)
+    if isinstance(given, (int, float)): return who, None, None, float(given), np.nan, np.nan
     line = _line(given)
-    low, high = line.interval
-    return dict(who=who, correct=line.k, n=line.n, accuracy=line.accuracy, low=low, high=high)
+    return who, line.k, line.n, line.accuracy, *line.interval
 
 def summary_table(
     scores,        # Scores of one model, or a list of them
@@ -574,9 +643,10 @@ def summary_table(
 )->pd.DataFrame:  # one row each: who, correct, n, accuracy, low, high
     "Put models, chance, experts and oracle into one table."
     scores = [scores] if isinstance(scores, Scores) else scores
-    rows = [_row(s.name, s) for s in scores] + [_row('chance', 0.5)]
-    rows += [_row(who, given) for who, given in (('experts', experts), ('oracle', oracle)) if given is not None]
-    table = pd.DataFrame(rows).astype(dict(correct='Int64', n='Int64'))
+    given = [(s.name, s) for s in scores] + [('chance', 0.5), ('experts', experts), ('oracle', oracle)]
+    rows = [_row(who, what) for who, what in given if what is not None]
+    table = pd.DataFrame(rows, columns=['who', 'correct', 'n', 'accuracy', 'low', 'high'])
+    table = table.astype(dict(correct='Int64', n='Int64'))
     table.attrs['caption'] = 'Right answers, accuracy and its 95 % interval'
     return table
 
@@ -597,7 +667,8 @@ def _against_experts(
     "Say whether an accuracy can be told from the experts'."
     z, p = (gap.difference, gap.p) if gap else two_proportions(line, experts)
     test = 'cases and participants random' if gap else 'two-proportion z test'
-    what = 'These cases cannot tell it from the experts' if p >= 0.05 else f'It is {"above" if z > 0 else "below"} the experts'
+    side = 'It is above the experts' if z > 0 else 'It is below the experts'
+    what = side if p < 0.05 else 'These cases cannot tell it from the experts'
     return f' {what} ({experts.k} of {experts.n} right, {experts.accuracy:.3f}; {test}, {_p(p)}).'
 
 def verdict(
@@ -607,8 +678,10 @@ def verdict(
 )->str:  # one or two sentences
     "Say what these cases can and cannot tell about a model."
     line, gap = _line(scores), None
-    if isinstance(experts, pd.DataFrame): gap, experts = against_experts(scores, experts, maker), human_accuracy(experts, maker)
-    return f'{line}: {_against_guessing(line)}.' + (_against_experts(line, _line(experts), gap) if experts is not None else '')
+    if isinstance(experts, pd.DataFrame):
+        gap, experts = against_experts(scores, experts, maker), human_accuracy(experts, maker)
+    said = f'{line}: {_against_guessing(line)}.'
+    return said if experts is None else said + _against_experts(line, _line(experts), gap)
 
 # %% ../nbs/08_experts.ipynb #0e749eaa
 _COLOURS = '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000'
@@ -616,14 +689,36 @@ _MARKERS = 'o', 's', '^', 'D', 'v', 'P', 'X'
 _LINES = dict(chance=('#000000', ':'), experts=('#D55E00', '--'), oracle=('#009E73', '-.'))
 _WHITE = dict(facecolor='white', edgecolor='none', alpha=0.85, pad=1.5)
 
+@contextmanager
+def _canvas(
+    width,   # inches
+    height,  # inches
+    rows=1,  # axes below each other
+    font=12, # points
+    **more,  # for plt.subplots
+):  # figure and axes
+    "Open a figure with readable letters, and leave neither it nor the settings behind."
+    import matplotlib.pyplot as plt
+    with plt.rc_context({'font.size': font, 'hatch.color': '#0072B2'}):
+        fig, axes = plt.subplots(rows, 1, figsize=(width, height), layout='constrained', **more)
+        for ax in np.ravel(axes): ax.spines[['top', 'right']].set_visible(False)
+        yield fig, axes
+    plt.close(fig)
+
+def _whiskers(
+    table,  # with accuracy, low and high
+)->np.ndarray:  # (2, n) lengths below and above
+    "Measure the whiskers of an interval."
+    return np.clip([table.accuracy - table.low, table.high - table.accuracy], 0, None)
+
 def _draw_bar(
     ax,   # matplotlib axes
     y,    # the bar's place
     row,  # one model's row of the summary table
 ):
     "Draw one model: bar, interval, name and number."
-    undecided = row.low <= 0.5 <= row.high
-    ax.barh(y, row.accuracy, 0.42, color='white' if undecided else '#56B4E9', edgecolor='#0072B2', hatch='///' if undecided else None)
+    colour, hatch = ('white', '///') if row.low <= 0.5 <= row.high else ('#56B4E9', None)
+    ax.barh(y, row.accuracy, 0.42, color=colour, edgecolor='#0072B2', hatch=hatch)
     ax.plot([row.low, row.high], [y, y], color='black', lw=2, marker='|', ms=10, zorder=4)
     ax.text(0.012, y - 0.27, f'{row.who} · {row.correct} of {row.n}', va='bottom', bbox=_WHITE, zorder=5)
     ax.text(row.high + 0.02, y, f'{row.accuracy:.3f}', va='center', weight='bold', bbox=_WHITE, zorder=5)
@@ -638,120 +733,123 @@ def _draw_line(
     colour, style = _LINES[row.who]
     ax.axvline(row.accuracy, color=colour, ls=style, lw=2, zorder=3)
     if row.high > row.low: ax.axvspan(row.low, row.high, color=colour, alpha=0.15, lw=0)
-    ax.text(row.accuracy + (-0.012 if left else 0.012), y, f'{row.who} {row.accuracy:.3f}', ha='right' if left else 'left', va='center', color=colour, weight='bold', bbox=_WHITE, zorder=5)
+    x, side = (row.accuracy - 0.012, 'right') if left else (row.accuracy + 0.012, 'left')
+    ax.text(x, y, f'{row.who} {row.accuracy:.3f}', ha=side, va='center', color=colour, weight='bold', bbox=_WHITE,
+            zorder=5)
 
 def plot_accuracy(
     table,  # what summary_table returns
 ):  # a matplotlib Figure
     "Draw accuracies with their intervals against chance, experts and oracle."
-    import matplotlib.pyplot as plt
     bars, lines = table[~table.who.isin(_LINES)], table[table.who.isin(_LINES)].sort_values('accuracy')
-    with plt.rc_context({'font.size': 12, 'hatch.color': '#0072B2'}):
-        fig, ax = plt.subplots(figsize=(6.5, 1.6 + 0.62 * len(bars) + 0.3 * len(lines)), layout='constrained')
+    asked = ', as often as experts?' if 'experts' in set(table.who) else '?'
+    with _canvas(6.5, 1.6 + 0.62 * len(bars) + 0.3 * len(lines)) as (fig, ax):
         for y, row in enumerate(bars.itertuples()): _draw_bar(ax, y, row)
-        for i, row in enumerate(lines.itertuples()): _draw_line(ax, -0.75 - 0.45 * i, row, left=row.accuracy > 0.75 or i == 0 and row.accuracy > 0.25)
-        ax.set(xlim=(0, 1), ylim=(len(bars) - 0.6, -0.6 - 0.45 * len(lines)), yticks=[], xlabel='share of cases right, with 95 % interval')
-        asked = ', as often as experts?' if 'experts' in set(table.who) else '?'
-        ax.set_title(f'Right more often than chance{asked}\nA hatched bar cannot be told from guessing', fontsize=12, loc='left')
-        ax.spines[['top', 'right']].set_visible(False)
-    plt.close(fig)
+        for i, row in enumerate(lines.itertuples()):
+            _draw_line(ax, -0.75 - 0.45 * i, row, left=row.accuracy > 0.75 or i == 0 and row.accuracy > 0.25)
+        ax.set(xlim=(0, 1), ylim=(len(bars) - 0.6, -0.6 - 0.45 * len(lines)), yticks=[])
+        ax.set_xlabel('share of cases right, with 95 % interval')
+        ax.set_title(f'Right more often than chance{asked}\nA hatched bar cannot be told from guessing', fontsize=12,
+                     loc='left')
     return fig
 
 def plot_groups(
     tables,  # {name: what accuracy_by returns}, all by the same column
 ):  # a matplotlib Figure
     "Draw accuracies by subfield or position, with their intervals."
-    import matplotlib.pyplot as plt
-    by = next(iter(tables.values())).columns[0]
-    order = next(iter(tables.values()))[by].tolist()
-    with plt.rc_context({'font.size': 12}):
-        fig, ax = plt.subplots(figsize=(7, 1.6 + len(order) * (0.3 + 0.2 * len(tables)) + 0.3 * len(tables)), layout='constrained')
+    first, k = next(iter(tables.values())), len(tables)
+    by, order = first.columns[0], first.iloc[:, 0].tolist()
+    with _canvas(7, 1.6 + len(order) * (0.3 + 0.2 * k) + 0.3 * k) as (fig, ax):
         for i, (name, t) in enumerate(tables.items()):
-            y = [order.index(g) + (i - (len(tables) - 1) / 2) * 0.22 for g in t[by]]
-            ax.errorbar(t.accuracy, y, xerr=np.clip([t.accuracy - t.low, t.high - t.accuracy], 0, None), label=name, color=_COLOURS[i % 7], marker=_MARKERS[i % 7], ls='none', ms=8, elinewidth=2, capsize=4)
+            y = [order.index(group) + (i - (k - 1) / 2) * 0.22 for group in t[by]]
+            ax.errorbar(t.accuracy, y, xerr=_whiskers(t), label=name, color=_COLOURS[i % 7], marker=_MARKERS[i % 7],
+                        ls='none', ms=8, elinewidth=2, capsize=4)
         ax.axvline(0.5, color='black', ls=':', lw=1.5)
         ax.set_yticks(range(len(order)), order)
         ax.set(xlim=(0, 1), ylim=(len(order) - 0.4, -0.6), xlabel='share right, with 95 % interval (dotted: chance)')
-        named = by.replace('section', 'subfield')
-        fig.suptitle(f'Accuracy by {named}: overlapping whiskers rank nothing', fontsize=12, x=0.01, ha='left')
-        ax.spines[['top', 'right']].set_visible(False)
+        title = f'Accuracy by {by.replace("section", "subfield")}: overlapping whiskers rank nothing'
+        fig.suptitle(title, fontsize=12, x=0.01, ha='left')
         fig.legend(loc='outside lower center', ncols=1)
-    plt.close(fig)
     return fig
 
 def plot_calibration(
     curves,  # {name: what calibration returns}
 ):  # a matplotlib Figure
     "Draw accuracy from the least to the most confident answers."
-    import matplotlib.pyplot as plt
-    with plt.rc_context({'font.size': 12}):
-        fig, ax = plt.subplots(figsize=(6.5, 5), layout='constrained')
+    with _canvas(6.5, 5) as (fig, ax):
         for i, (name, t) in enumerate(curves.items()):
-            x = 100 * (np.arange(len(t)) + 0.5) / len(t) + i
-            whiskers = np.clip([t.accuracy - t.low, t.high - t.accuracy], 0, None)
-            ax.errorbar(x, t.accuracy, whiskers, label=name, color=_COLOURS[i % 7], marker=_MARKERS[i % 7], ls=('-', '--', ':', '-.')[i % 4], ms=7, lw=2, elinewidth=1, capsize=3)
+            x = 100 * (np.arange(len(t)) + 0.5) / len(t) + i                    # a little apart, that no curve hides
+            ax.errorbar(x, t.accuracy, _whiskers(t), label=name, color=_COLOURS[i % 7], marker=_MARKERS[i % 7],
+                        ls=('-', '--', ':', '-.')[i % 4], ms=7, lw=2, elinewidth=1, capsize=3)
         ax.axhline(0.5, color='black', ls=':', lw=1.5)
         ax.text(101, 0.5, 'chance', va='center')
-        ax.set(xlim=(0, 100), ylim=(0, 1.02), xlabel='answers from least to most confident (%)', ylabel='share right, with 95 % interval')
+        ax.set(xlim=(0, 100), ylim=(0, 1.02), xlabel='answers from least to most confident (%)',
+               ylabel='share right, with 95 % interval')
         ax.set_title('A line that rises knows when it knows', fontsize=12, loc='left')
-        ax.spines[['top', 'right']].set_visible(False)
         fig.legend(loc='outside lower center', ncols=1)
-    plt.close(fig)
     return fig
 
 # %% ../nbs/08_experts.ipynb #bd75fcb2
+def expertise_spread(
+    participants,   # answers, as load_participants returns them
+    maker='human',  # who made the cases: 'human' or 'gpt4'
+)->pd.DataFrame:  # one row per subfield: n, mean, and quantiles of the self-rated expertise
+    "Tabulate the self-rated expertise by subfield."
+    fields = participants[participants.maker == maker].groupby('section').expertise
+    table = fields.agg(n='count', mean='mean')
+    for q in 0.1, 0.25, 0.5, 0.75, 0.8, 0.9: table[f'{100 * q:.0f} %'] = fields.quantile(q)
+    table.attrs['caption'] = 'Self-rated expertise by subfield: mean and quantiles'
+    return table.reset_index()
+
 def _draw_spread(
-    ax,      # matplotlib axes
-    y,       # the row's place
-    values,  # numbers whose spread to show
+    ax,     # matplotlib axes
+    table,  # what expertise_spread returns
 ):
-    "Draw the middle half, 10 to 90 %, the median and the 80th percentile."
-    ax.plot(np.quantile(values, [0.1, 0.9]), [y, y], color='#0072B2', lw=2)
-    ax.plot(np.quantile(values, [0.25, 0.75]), [y, y], color='#56B4E9', lw=12, solid_capstyle='butt')
-    ax.plot(np.median(values), y, '|', color='black', ms=16, mew=3)
-    ax.plot(np.quantile(values, 0.8), y, 'D', color='#D55E00', ms=8)
+    "Draw for each subfield the middle half, 10 to 90 %, the median and the 80th percentile."
+    y = range(len(table))
+    ax.hlines(y, table['10 %'], table['90 %'], color='#0072B2', lw=2)
+    ax.hlines(y, table['25 %'], table['75 %'], color='#56B4E9', lw=12)
+    ax.plot(table['50 %'], y, '|', color='black', ms=16, mew=3)
+    ax.plot(table['80 %'], y, 'D', color='#D55E00', ms=8)
+    ax.set_yticks(y, table.section)
+    ax.set(xlim=(-2, 102), ylim=(len(table) - 0.5, -0.5))
+    ax.set_xlabel('self-rated expertise: middle half, 10 to 90 %, median')
 
 def plot_expertise(
     participants,   # answers, as load_participants returns them
     maker='human',  # who made the cases: 'human' or 'gpt4'
 ):  # a matplotlib Figure
     "Draw self-rated expertise by subfield, and accuracy by its quarters."
-    import matplotlib.pyplot as plt
-    rows = participants[participants.maker == maker]
-    fields = {f: g.expertise.to_numpy() for f, g in rows.groupby('section')}
-    quarters = calibration(rows.expertise, rows.correct, 4)
-    with plt.rc_context({'font.size': 12}):
-        fig, (upper, lower) = plt.subplots(2, 1, figsize=(7, 2.2 + 0.55 * len(fields) + 3), height_ratios=[1.2 + 0.55 * len(fields), 3], layout='constrained')
-        for y, v in enumerate(fields.values()): _draw_spread(upper, y, v)
-        upper.set_yticks(range(len(fields)), list(fields))
-        upper.set(xlim=(-2, 102), ylim=(len(fields) - 0.5, -0.5), xlabel='self-rated expertise: middle half, 10 to 90 %, median')
-        fig.suptitle('Self-rated expertise (diamond: 80th percentile), and what comes of it', fontsize=12, x=0.01, ha='left')
-        lower.errorbar(range(1, len(quarters) + 1), quarters.accuracy, np.clip([quarters.accuracy - quarters.low, quarters.high - quarters.accuracy], 0, None), color='#0072B2', marker='o', ls='none', ms=9, lw=2, capsize=5)
+    rows, table = participants[participants.maker == maker], expertise_spread(participants, maker)
+    quarters, height = calibration(rows.expertise, rows.correct, 4), 1.2 + 0.55 * len(table)
+    x, title = range(1, len(quarters) + 1), 'Self-rated expertise (diamond: 80th percentile), and what comes of it'
+    with _canvas(7, height + 4, 2, height_ratios=[height, 3]) as (fig, (upper, lower)):
+        _draw_spread(upper, table)
+        lower.errorbar(x, quarters.accuracy, _whiskers(quarters), color='#0072B2', marker='o', ls='none', ms=9, lw=2,
+                       capsize=5)
         lower.axhline(0.5, color='black', ls=':', lw=1.5)
-        lower.set_xticks(range(1, len(quarters) + 1), [f'{q.confidence:.0f}\n(n = {q.n:.0f})' for q in quarters.itertuples()])
-        lower.set(xlim=(0.5, len(quarters) + 0.5), ylim=(0.4, 1), xlabel='mean expertise of the quarter', ylabel='share right')
-        for ax in upper, lower: ax.spines[['top', 'right']].set_visible(False)
-    plt.close(fig)
+        lower.set_xticks(x, [f'{q.confidence:.0f}\n(n = {q.n:.0f})' for q in quarters.itertuples()])
+        lower.set(xlim=(0.5, len(quarters) + 0.5), ylim=(0.4, 1), xlabel='mean expertise of the quarter',
+                  ylabel='share right')
+        fig.suptitle(title, fontsize=12, x=0.01, ha='left')
     return fig
 
 def plot_correlation(
     matrix,  # what error_correlation returns
 ):  # a matplotlib Figure
     "Draw the lower triangle of a correlation matrix with its numbers."
-    import matplotlib.pyplot as plt
     names, k = list(matrix), len(matrix)
     shown = np.ma.masked_where(~np.tri(k, k=-1, dtype=bool), matrix.to_numpy())[1:, :-1]
-    with plt.rc_context({'font.size': 11}):
-        fig, ax = plt.subplots(figsize=(3.2 + 0.62 * k, 2.6 + 0.5 * k), layout='constrained')
+    with _canvas(3.2 + 0.62 * k, 2.6 + 0.5 * k, font=11) as (fig, ax):
         image = ax.imshow(shown, cmap='cividis', vmin=-0.2, vmax=1, aspect='auto')
         for i, j in zip(*np.tril_indices(k - 1)):
-            ax.text(j, i, f'{shown[i, j]:.2f}', ha='center', va='center', color='white' if shown[i, j] < 0.45 else 'black')
+            ink = 'white' if shown[i, j] < 0.45 else 'black'
+            ax.text(j, i, f'{shown[i, j]:.2f}', ha='center', va='center', color=ink)
         ax.set_xticks(range(k - 1), names[:-1], rotation=40, ha='right', rotation_mode='anchor')
         ax.set_yticks(range(k - 1), names[1:])
-        ax.set_title('Spearman correlation of what is easy for whom', fontsize=12, loc='left')
+        fig.suptitle('Spearman correlation of what is easy for whom', fontsize=12, x=0.01, ha='left')
         ax.spines[:].set_visible(False)
         fig.colorbar(image, ax=ax, shrink=0.8)
-    plt.close(fig)
     return fig
 
 def plot_beside(
@@ -759,19 +857,17 @@ def plot_beside(
     name='model',    # the model's name
 ):  # a matplotlib Figure
     "Draw every case: the experts' share right against the model's margin."
-    import matplotlib.pyplot as plt
-    with plt.rc_context({'font.size': 12}):
-        fig, ax = plt.subplots(figsize=(6.5, 5), layout='constrained')
+    with _canvas(6.5, 5) as (fig, ax):
         for right, colour, marker in (True, '#0072B2', 'o'), (False, '#D55E00', 'X'):
             t = table[table.correct == right]
-            ax.scatter(t.margin, t.share, 12 * t.answers, color=colour, marker=marker, alpha=0.65, lw=0, label=f'{name} {"right" if right else "wrong"} ({len(t)})')
+            label = f'{name} {"right" if right else "wrong"} ({len(t)})'
+            ax.scatter(t.margin, t.share, 12 * t.answers, color=colour, marker=marker, alpha=0.65, lw=0, label=label)
         ax.axhline(0.5, color='black', ls=':', lw=1)
         ax.axvline(0, color='black', ls=':', lw=1)
-        ax.set(ylim=(-0.05, 1.05), xlabel='log-perplexity of altered minus original', ylabel="share of the case's experts who are right")
+        ax.set(ylim=(-0.05, 1.05), xlabel='log-perplexity of altered minus original',
+               ylabel="share of the case's experts who are right")
         ax.set_title('Upper left: only people know; lower right: only the model', fontsize=12, loc='left')
-        ax.spines[['top', 'right']].set_visible(False)
         fig.legend(loc='outside lower center', ncols=2)
-    plt.close(fig)
     return fig
 
 # %% ../nbs/08_experts.ipynb #31e88fdc
@@ -788,12 +884,14 @@ h1,h2,p,caption{overflow-wrap:anywhere}
 table{border-collapse:collapse;font-size:.9rem;line-height:1.35;font-variant-numeric:tabular-nums}
 caption{text-align:left;color:var(--soft);padding:0 0 .5rem}
 th,td{padding:.4rem .7rem;border-bottom:1px solid var(--rule);text-align:right;white-space:nowrap}
-th:first-child{text-align:left;white-space:normal;overflow-wrap:break-word;min-width:7.5rem;max-width:18rem;padding-left:0}
+th:first-child{text-align:left;white-space:normal;overflow-wrap:break-word;min-width:7.5rem;max-width:18rem}
+th:first-child{padding-left:0}
 @media screen and (max-width:30rem){th:first-child{max-width:8.5rem}th,td{padding:.35rem .4rem}table{font-size:.85rem}}
 thead th{border-bottom:2px solid var(--ink)}tbody th{font-weight:600}
 figure{margin:1.25rem 0}
 img{display:block;max-width:100%;height:auto;box-sizing:border-box;background:#fff;padding:.5rem;border-radius:.4rem}
-@media print{body{font-size:10.5pt}main{max-width:none;padding:0}.scroll{overflow:visible}tr,figure,h2{break-inside:avoid}h2{break-after:avoid}th,td{white-space:normal}}
+@media print{body{font-size:10.5pt}main{max-width:none;padding:0}.scroll{overflow:visible}
+tr,figure,h2{break-inside:avoid}h2{break-after:avoid}th,td{white-space:normal}}
 '''
 _PAGE = '''<!DOCTYPE html>
 <html lang="en">
@@ -819,6 +917,7 @@ def _cell(
 )->str:  # how the report shows it
     "Write one table cell."
     if pd.isna(value): return '–'
+    if isinstance(value, (bool, np.bool_)): return 'yes' if value else 'no'
     if not isinstance(value, (float, np.floating)): return html.escape(str(value)).replace('_', '_<wbr>')
     return f'{value:.3f}' if value == 0 or abs(value) >= 0.001 else f'{value:.1e}'
 
@@ -827,22 +926,32 @@ def _table(
     caption,  # what the table shows
 )->str:  # HTML
     "Write a table that a screen reader can walk through."
-    frame = frame if isinstance(frame.index, pd.RangeIndex) else frame.reset_index()
-    caption = html.escape(caption)
-    head = ''.join(f'<th scope="col">{html.escape(str(c))}</th>' for c in frame)
-    rows = ((_cell(first), ''.join(f'<td>{_cell(v)}</td>' for v in rest)) for first, *rest in frame.itertuples(index=False, name=None))
-    body = '\n'.join(f'<tr><th scope="row">{first}</th>{rest}</tr>' for first, rest in rows)
-    return f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}"><table><caption>{caption}</caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
+    frame, caption = frame if isinstance(frame.index, pd.RangeIndex) else frame.reset_index(), html.escape(caption)
+    head = ''.join(f'<th scope="col">{_cell(str(c))}</th>' for c in frame)
+    rows = ([_cell(v) for v in row] for row in frame.itertuples(index=False, name=None))
+    body = '\n'.join(f'<tr><th scope="row">{first}</th>{"".join(f"<td>{v}</td>" for v in rest)}</tr>'
+                     for first, *rest in rows)
+    return (f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}">'
+            f'<table><caption>{caption}</caption>\n<thead><tr>{head}</tr></thead>\n'
+            f'<tbody>\n{body}\n</tbody></table></div>')
 
 def _figure(
     figure,  # a matplotlib Figure
     alt,     # what it shows, in words
 )->str:  # HTML
     "Embed a figure as PNG together with its words."
-    if not str(alt).strip(): raise ValueError('A figure needs a text that says what it shows, but an empty one came; pass (figure, text).')
+    if not str(alt).strip():
+        raise ValueError('A figure needs a text that says what it shows, but an empty one came; pass (figure, text).')
     png = io.BytesIO()
     figure.savefig(png, format='png', dpi=144, facecolor='white', metadata=dict(Software=None))
-    return f'<figure><img alt="{html.escape(alt)}" src="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"></figure>'
+    data = base64.b64encode(png.getvalue()).decode()
+    return f'<figure><img alt="{html.escape(alt)}" src="data:image/png;base64,{data}"></figure>'
+
+def is_figure(
+    item,  # a piece of a section
+)->bool:  # whether it is (figure, text)
+    "Tell figures from texts and tables."
+    return isinstance(item, tuple) and len(item) == 2 and hasattr(item[0], 'savefig')
 
 def _content(
     item,     # a paragraph, a DataFrame, or (figure, text)
@@ -851,8 +960,9 @@ def _content(
     "Write one piece of a section."
     if isinstance(item, str): return f'<p>{html.escape(item)}</p>'.replace(' = ', '&nbsp;=&nbsp;')
     if isinstance(item, pd.DataFrame): return _table(item, item.attrs.get('caption', heading))
-    if isinstance(item, tuple) and len(item) == 2 and hasattr(item[0], 'savefig'): return _figure(*item)
-    raise ValueError(f'A section holds texts, DataFrames and (figure, text) pairs, but {type(item).__name__} came; convert it first.')
+    if is_figure(item): return _figure(*item)
+    raise ValueError('A section holds texts, DataFrames and (figure, text) pairs, but '
+                     f'{type(item).__name__} came; convert it first.')
 
 def _section(
     number,   # counted from 1
@@ -861,7 +971,8 @@ def _section(
 )->str:  # HTML
     "Write one section under its heading."
     body = '\n'.join(_content(i, heading) for i in items)
-    return f'<section aria-labelledby="s{number}">\n<h2 id="s{number}">{html.escape(heading)}</h2>\n{body}\n</section>'
+    return (f'<section aria-labelledby="s{number}">\n<h2 id="s{number}">{html.escape(heading)}</h2>\n'
+            f'{body}\n</section>')
 
 def write_report(
     path,      # the HTML file to write; its folder is made
@@ -882,8 +993,10 @@ def _in_words(
     *columns,  # the columns to read out
 )->str:  # 'a: accuracy 0.620, n 50; b: …'
     "Read a table's numbers out, as the text of a figure."
-    rows = (f'{first}: ' + ', '.join(f'{c} {_cell(v)}' for c, v in zip(columns, rest)) for first, *rest in table[[table.columns[0], *columns]].itertuples(index=False, name=None))
-    return html.unescape('; '.join(rows)).replace('<wbr>', '') + '.'
+    plain = lambda value: html.unescape(_cell(value)).replace('<wbr>', '')
+    rows = table[[table.columns[0], *columns]].itertuples(index=False, name=None)
+    told = (', '.join(f'{c} {plain(v)}' for c, v in zip(columns, rest)) for _, *rest in rows)
+    return '; '.join(f'{first}: {words}' for first, words in zip(table.iloc[:, 0], told)) + '.'
 
 def _logistic_said(
     *given,  # confidence, correct, clusters
@@ -892,15 +1005,27 @@ def _logistic_said(
     try: return f'{logistic(*given)}.'
     except ValueError as error: return str(error)
 
+def _fields_section(
+    rows,  # {name: answers, or the frame of Scores}
+)->list:  # one section, or none where there is one subfield only
+    "Write the section on subfields."
+    fields = {name: accuracy_by(r, 'section') for name, r in rows.items()}
+    if max(map(len, fields.values())) < 2: return []
+    table = pd.concat([t.assign(section=f'{name}, ' + t.section) for name, t in fields.items()], ignore_index=True)
+    return [('By subfield', (plot_groups(fields), _in_words(table, 'accuracy', 'low', 'high')), table)]
+
 def _calibration_section(
     curves,  # {name: (confidence, correct, clusters)}
 )->tuple:  # one section
     "Write the section on calibration."
     tables = {name: calibration(confidence, correct) for name, (confidence, correct, _) in curves.items()}
-    both = pd.concat([t.assign(who=[f'{name}, part {i}' for i in range(1, len(t) + 1)])[['who', *t]] for name, t in tables.items()], ignore_index=True)
+    named = [t.assign(who=[f'{name}, part {i}' for i in range(1, len(t) + 1)]) for name, t in tables.items()]
+    both = pd.concat(named, ignore_index=True)[['who', 'confidence', 'accuracy', 'n', 'low', 'high']]
     both.attrs['caption'] = 'Share right from the least to the most confident answers'
+    how = ('A model is the more confident the more its two perplexities differ'
+           + ('; the experts said how sure they were.' if 'experts' in curves else '.'))
     said = [f'{name}: {_logistic_said(*given)}' for name, given in curves.items()]
-    return 'Does it know when it knows?', *said, (plot_calibration(tables), _in_words(both, 'accuracy')), both
+    return 'Does it know when it knows?', how, *said, (plot_calibration(tables), _in_words(both, 'accuracy')), both
 
 def _beside_section(
     scores,   # Scores of one model
@@ -909,35 +1034,59 @@ def _beside_section(
 )->tuple:  # one section
     "Write the section on who is right where the others are wrong."
     table = answers_by_case(scores, answers, maker)
-    counts = who_is_right(table)
-    words = _in_words(counts.reset_index(), *counts)
-    return f'Who is right where the others are wrong? {scores.name}', counts, (plot_beside(table, scores.name), words), table.assign(correct=table.correct.map({True: 'yes', False: 'no'}))
+    counts, heading = who_is_right(table), f'Who is right where the others are wrong? {scores.name}'
+    every = table[['id', 'margin', 'correct', 'answers', 'right', 'share']]
+    every.attrs['caption'] = "Every case: the model's margin and choice, and how many experts were right"
+    return heading, counts, (plot_beside(table, scores.name), _in_words(counts.reset_index(), *counts)), every
 
-def _fields_section(
-    rows,  # {name: answers, or the frame of Scores}
-)->list:  # one section, or none where there is one subfield only
-    "Write the section on subfields."
-    fields = {name: accuracy_by(r, 'section') for name, r in rows.items()}
-    if max(map(len, fields.values())) < 2: return []
-    tables = [t.assign(section=f'{name}, ' + t.section) for name, t in fields.items()]
-    words = ' '.join(_in_words(t, 'accuracy', 'low', 'high') for t in tables)
-    return [('By subfield', (plot_groups(fields), words), pd.concat(tables, ignore_index=True))]
+def _correlation_section(
+    scores,   # list of Scores
+    answers,  # the experts' answers
+    maker,    # who made the cases
+)->tuple:  # one section
+    "Write the section on whether the same cases are hard for models and experts."
+    table = difficulty(scores, answers, maker)
+    ceiling = (f'The share of the experts who are right is a rough measure of how easy a case is: who knew the true '
+               f'difficulties would reach a correlation of about {noise_ceiling(answers, maker):.2f}.')
+    found = 'Are the same cases hard for all?', ceiling, expert_correlation(table)
+    if len(scores) < 2: return found                          # one number needs no picture
+    matrix = error_correlation(table)
+    return *found, (plot_correlation(matrix), _in_words(matrix.reset_index(), *matrix)), matrix
+
+def what_was_found(
+    scores,               # Scores of one or more models on the same cases, the most important first
+    participants=None,    # answers, as load_participants returns them
+    maker='human',        # who made the cases: 'human' or 'gpt4'
+    oracle=None,          # the accuracy, Line or Scores of one who knows the truth
+    others=(),            # Scores of those who are there to be beaten
+)->tuple:  # the summary table, and a list of sentences
+    "Say in a table and in sentences what an evaluation found."
+    scores = [scores] if isinstance(scores, Scores) else list(scores)
+    experts = None if participants is None else human_accuracy(participants, maker)
+    said = [verdict(s, participants, maker) for s in scores]
+    said += [str(compare(scores[0], s)) for s in [*scores[1:], *others]]
+    return summary_table([*others, *scores], experts, oracle), said
 
 def evaluation_sections(
     scores,               # Scores of one or more models on the same cases, the most important first
     participants=None,    # answers, as load_participants returns them
     maker='human',        # who made the cases: 'human' or 'gpt4'
-    oracle=None,          # the accuracy of one who knows the truth
+    oracle=None,          # the accuracy, Line or Scores of one who knows the truth
+    others=(),            # Scores of those who are there to be beaten
+    name='',              # of the cases, for a report on several sets
 )->list:  # sections for write_report
     "Gather what one evaluation's report should hold."
     scores = [scores] if isinstance(scores, Scores) else list(scores)
+    table, said = what_was_found(scores, participants, maker, oracle, others)
     rows, curves = {s.name: s.frame for s in scores[:3]}, {s.name: (abs(s.margin), s.correct, ()) for s in scores[:3]}
-    people = None if participants is None else participants[participants.maker == maker]
-    if people is not None:
+    if participants is not None:
+        people = participants[participants.maker == maker]
         rows = {'experts': people} | rows
-        curves['experts'] = people.confidence, people.correct, (people.case, people.participant)
-    table = summary_table(scores, None if people is None else human_accuracy(people, maker), oracle)
-    said = [verdict(s, people, maker) for s in scores] + [str(compare(scores[0], s)) for s in scores[1:]]
-    sections = [('What was found', *said), ('Accuracy', table, (plot_accuracy(table), _in_words(table, 'accuracy', 'low', 'high')))]
-    sections += _fields_section(rows) + [_calibration_section(curves)]
-    return sections + ([] if people is None else [_beside_section(scores[0], people, maker)])
+        curves = {'experts': (people.confidence, people.correct, (people.case, people.participant))} | curves
+    bars = plot_accuracy(table), _in_words(table, 'accuracy', 'low', 'high')
+    sections = [('What was found', *said), ('Accuracy', table, bars)]
+    sections += [*_fields_section(rows), _calibration_section(curves)]
+    if participants is not None:
+        sections += [section(given, people, maker) for section, given in
+                     ((_correlation_section, scores), (_beside_section, scores[0]))]
+    return [(f'{heading} ({name})' if name else heading, *items) for heading, *items in sections]

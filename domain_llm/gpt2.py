@@ -155,7 +155,30 @@ class Attention(nn.Module):
         y = self.c_proj(y.transpose(1, 2).reshape(x.shape))               # (B, T, C)
         return F.dropout(y, self.dropout) if self.training and self.dropout else y
 
-# %% ../nbs/05_gpt2.ipynb #991f8cad
+# %% ../nbs/05_gpt2.ipynb #2365b2a3
+def _bend(u, relu2):
+    "Apply GPT-2's activation, or the squared ReLU."
+    return F.relu(u).square() if relu2 else F.gelu(u, approximate='tanh')
+
+class _BendAndProject(torch.autograd.Function):
+    "Apply the activation and the layer after it; keep only what came before the activation."
+    @staticmethod
+    def forward(ctx, u, weight, bias, relu2):
+        ctx.save_for_backward(u, weight)
+        ctx.relu2 = relu2
+        return F.linear(_bend(u, relu2), weight, bias)                    # (B, T, C)
+
+    @staticmethod
+    def backward(ctx, g):                                                 # (B, T, C)
+        u, weight = ctx.saved_tensors
+        flat = g.flatten(0, -2)                                           # (B·T, C)
+        dweight = flat.T @ _bend(u, ctx.relu2).flatten(0, -2).to(g.dtype) # (C, 4C)
+        du = (g @ weight.to(g.dtype)).to(u.dtype)                         # (B, T, 4C)
+        if ctx.relu2: du = du.mul_(F.relu(u)).mul_(2)
+        else: du = torch.ops.aten.gelu_backward(du, u, approximate='tanh')
+        dbias = flat.sum(0).to(weight.dtype) if ctx.needs_input_grad[2] else None
+        return du, dweight.to(weight.dtype), dbias, None
+
 class MLP(nn.Module):
     "Transform each token's vector on its own."
     def __init__(self, cfg):
@@ -166,7 +189,7 @@ class MLP(nn.Module):
 
     def forward(self, x):                                                 # (B, T, C)
         u = self.c_fc(x)                                                  # (B, T, 4C)
-        y = self.c_proj(F.relu(u).square() if self.relu2 else F.gelu(u, approximate='tanh'))  # (B, T, C)
+        y = _BendAndProject.apply(u, self.c_proj.weight, self.c_proj.bias, self.relu2)  # (B, T, C)
         return F.dropout(y, self.dropout) if self.training and self.dropout else y
 
 # %% ../nbs/05_gpt2.ipynb #fcec059c
@@ -183,7 +206,7 @@ class Block(nn.Module):
 
 # %% ../nbs/05_gpt2.ipynb #9b86417b
 _ALIGN = 64    # matrix kernels are fastest for widths that are multiples of this
-_MOST = 2**25  # logits held at once, 128 MB in float32
+_MOST = 2**26  # logits held at once, 256 MB in float32
 
 def _aligned(table, dtype):
     "Give the table in the dtype to compute in, filled up with zero rows where the kernels gain by it."

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from .course import sync
+
 # %% ../nbs/03_tokenizer.ipynb #2e66242b
 _VISIBLE = [*range(33, 127), *range(161, 173), *range(174, 256)]  # bytes that stand for themselves
 _HIDDEN = [b for b in range(256) if b not in _VISIBLE]            # bytes that borrow a character
@@ -55,13 +57,6 @@ def train_tokenizer(
     return _as_text(tokenizer)
 
 # %% ../nbs/03_tokenizer.ipynb #6d726422
-def _sync(path):
-    "Make sure that a file or folder has reached the disk."
-    if os.name == 'nt': return  # Windows opens no folder, and syncs only what is open for writing
-    fd = os.open(path, os.O_RDONLY)
-    try: os.fsync(fd)
-    finally: os.close(fd)
-
 @contextmanager
 def whole_folder(
     folder,  # the folder to make, or to replace
@@ -73,10 +68,10 @@ def whole_folder(
     part.mkdir(parents=True)
     try:
         yield part
-        for path in (*part.rglob('*'), part): _sync(path)
+        for path in (*part.rglob('*'), part): sync(path)
         if folder.exists(): os.replace(folder, old)
         os.replace(part, folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     finally: _tidy(folder, part, old)
 
 def _tidy(folder, part, old):
@@ -93,9 +88,9 @@ def write_whole(
     part = path.with_name(path.name + '.part')
     try:
         part.write_bytes(data)
-        _sync(part)
+        sync(part)
         os.replace(part, path)
-        _sync(path.parent)
+        sync(path.parent)
     finally: part.unlink(missing_ok=True)
 
 # %% ../nbs/03_tokenizer.ipynb #5db2ae9b

@@ -356,7 +356,169 @@ def test_the_controls_pass_on_a_sound_benchmark_and_notice_a_broken_score(monkey
 def test_a_benchmark_with_a_tell_is_reported():
     texts = [f'We asked about topic {i}. We waited for a week. It [[rose,did not rise at all]] in number {i}.' for i in range(30)]
     table = bb.check_cases(bb.make_cases(texts), corpus=['nothing of the kind ' * 5]).set_index('check')
-    assert not table.ok['length balance'] and not table.ok['guesser: shorter text'] and table.ok['not in the corpus'] and table.ok['edit outside the opening sentence']
+    assert not table.ok['length balance'] and not table.ok['guesser: shorter text'] and table.ok['not in the corpus'] and table.ok['edit inside a result sentence']
     fair = [f'We asked about topic {i}. We waited for a week. It [[{"rose,fell" if i % 2 else "fell,rose"}]] in number {i}.' for i in range(30)]
     table = bb.check_cases(bb.make_cases(fair), corpus=[bb.make_cases(fair)[4].original]).set_index('check')
     assert table.ok['length balance'] and not table.ok['not in the corpus'] and 'case' in table.found['not in the corpus']
+
+
+# what lesson 07 says without showing it
+
+HEAD = 'original_abstract,incorrect_abstract,combined_abstract\n'
+
+
+@pytest.mark.parametrize('text, word', [
+    ('', 'cannot be read'), ('a,b\n1,2\n', 'it has a, b'), (HEAD, 'no cases'), (HEAD + 'it [[rose,it fell,x\n', r'\[\['),
+    (HEAD + 'it rose,it fell,x\nit rose,it sank,"it [[rose,fell]]"\n', 'case 2'), ('marked\nit rose\n', 'the same'),
+    ('id,original,altered\n7,a b,a c\n7,a d,a e\n', '7 occurs twice'), ('original,altered\nit rose,"  "\n', 'case 1: .*empty')])
+def test_files_that_hold_no_benchmark(tmp_path, text, word):
+    (tmp_path / 'c.csv').write_text(text)
+    with pytest.raises(ValueError, match=word): bb.load_cases(tmp_path / 'c.csv')
+
+
+def test_an_unknown_set_names_the_known_ones():
+    with pytest.raises(FileNotFoundError, match='brainbench-human'): bb.load_cases('no-such-set')
+
+
+@pytest.mark.parametrize('text', ['original,altered\nit rose,it fell\n', 'combined_abstract\n"it [[rose,fell]]"\n', HEAD + 'it rose,it fell,"it [[rose, fell]]"\n'])
+def test_three_forms_of_one_case(tmp_path, text):
+    (tmp_path / 'c.csv').write_text(text)
+    assert bb.load_cases(tmp_path / 'c.csv') == [Case('1', 'it rose', 'it fell')]
+
+
+def test_windows_score_every_token_once_and_fit_the_context():
+    for n in range(2, 60):
+        for n_ctx in (15, 16):
+            windows = bb._windows(list(range(n)), n_ctx)
+            scored = [t for start, end, first in windows for t in range(start + first, end)]
+            assert scored == list(range(1, n)) and all(end - start <= n_ctx for start, end, _ in windows)
+            assert all(first >= n_ctx // 2 for start, _, first in windows if start)          # at least half a context before each
+
+
+@pytest.mark.parametrize('size', [1, 2, 8])
+def test_token_losses_are_those_of_each_row_alone(size):
+    model = random_model(50, 32)
+    rows = [torch.randint(50, (n,)).tolist() for n in (5, 32, 2, 9, 70)]
+    for row, found in zip(rows, bb.token_losses(model, rows, size), strict=True):
+        assert found.shape == (len(row) - 1,)
+        with torch.no_grad(): alone = -torch.log_softmax(model(torch.tensor([row[:32]]))[0, :-1], -1)[range(len(row[:32]) - 1), row[1:32]]
+        assert np.allclose(found[:31], alone, atol=1e-5)
+
+
+def test_a_result_is_read_back_whole_and_another_is_not_taken_for_it(small, tmp_path, monkeypatch):
+    cases, tokenizer, model = small
+    path = tmp_path / 's.parquet'
+    scores = bb.score_cases(model, tokenizer, cases, path=path, name='m')
+    back = bb.Scores.load(path)
+    assert back.frame.equals(scores.frame) and back.name == 'm' and back.meta == json.loads(json.dumps(scores.meta))
+    assert {'protocol', 'prompt', 'dtype', 'device', 'windowed', 'model_sha256', 'tokenizer_sha256', 'cases_sha256', 'versions'} <= set(back.meta)
+    monkeypatch.setattr(bb, 'pair_losses', None)                                              # nothing is scored a second time
+    assert bb.score_cases(model, tokenizer, cases, path=path).frame.equals(scores.frame)
+    other = random_model(tokenizer.get_vocab_size(), std=0.1)
+    for change in (dict(cases=cases[1:]), dict(protocol='paper'), dict(prompt=''), dict(model=other), dict(dtype='bfloat16')):
+        with pytest.raises(ValueError, match='another file'): bb.score_cases(**{**dict(model=model, tokenizer=tokenizer, cases=cases, path=path), **change})
+    import pandas as pd
+    pd.DataFrame(dict(x=[1])).to_parquet(tmp_path / 'x.parquet')
+    with pytest.raises(ValueError, match='how it was made'): bb.Scores.load(tmp_path / 'x.parquet')
+
+
+def test_the_progress_of_another_scoring_is_not_taken_up(small, tmp_path):
+    cases, tokenizer, model = small
+    path, part = tmp_path / 's.parquet', tmp_path / 's.parquet.part.jsonl'
+    truth = bb.score_cases(model, tokenizer, cases)
+    part.write_text(json.dumps(dict(protocol='another')) + '\n' + json.dumps(dict(id=cases[0].id, section='', original=1.0, altered=2.0)) + '\n')
+    assert bb.score_cases(model, tokenizer, cases, path=path).frame.equals(truth.frame)
+
+
+def test_a_tie_is_wrong_and_what_is_no_number_is_refused():
+    import pandas as pd
+    one = lambda a, b: bb.Scores('m', pd.DataFrame([dict(id='7', section='', original=a, altered=b)]))
+    assert not one(1.0, 1.0).correct[0] and one(1.0, 2.0).correct[0] and not one(2.0, 1.0).correct[0]
+    for bad in (float('nan'), float('inf')):
+        with pytest.raises(ValueError, match='case 7'): one(bad, 1.0)
+        with pytest.raises(ValueError, match='case 7'): one(1.0, bad)
+    with pytest.raises(ValueError, match='scored by score_cases'): one(1.0, 2.0).by('nats')
+
+
+def test_one_broken_token_names_its_case_and_leaves_the_model_as_it_was(small):
+    cases, tokenizer, _ = small
+    model = random_model(tokenizer.get_vocab_size()).train()
+    alone = lambda c: set(tokenizer.encode(' ' + c.original).ids) - {i for o in cases if o is not c for t in (o.original, o.altered) for i in tokenizer.encode(' ' + t).ids}
+    case = next(c for c in cases if alone(c))
+    plain = bb.token_losses
+    assert model.training
+    with torch.no_grad(): model.wte.weight[min(alone(case))] = float('nan')                   # the softmax of every position is lost
+    with pytest.raises(ValueError, match=f'case {cases[0].id}: the original version should have a finite'): bb.score_cases(model, tokenizer, cases)
+    assert model.training and plain is bb.token_losses
+
+
+def test_the_default_protocol_by_one_plain_call(small):
+    cases, tokenizer, model = small
+    frame = bb.score_cases(model, tokenizer, cases[:2], prompt='In short: ').frame
+    for i, case in enumerate(cases[:2]):
+        own = tokenizer.encode(' ' + case.original).ids
+        ids = [tokenizer.token_to_id('<|endoftext|>')] + tokenizer.encode('In short:').ids + own
+        with torch.no_grad(): losses = torch.nn.functional.cross_entropy(model(torch.tensor([ids]))[0, :-1], torch.tensor(ids[1:]), reduction='none')[-len(own):]
+        nats = losses.sum().item()
+        assert frame['original_tokens'][i] == len(own) and abs(frame['original_nats'][i] - nats) < 1e-3
+        assert abs(np.log(frame['original'][i]) - nats / len(own)) < 1e-5
+        assert abs(frame['original_bits_per_byte'][i] - nats / np.log(2) / len(case.original.encode())) < 1e-5
+
+
+@pytest.mark.parametrize('cases, word', [
+    ([], 'at least one case'), ([Case('1', 'it rose', 'it fell'), Case('1', 'it ran', 'it sat')], 'case 1: every id should occur once'),
+    ([Case('1', 'it rose', 'it fell'), Case('x', 'it rose', 'it rose')], 'case x: .*the same'), ([Case('x', ' ', 'it rose')], 'case x: .*empty'),
+    ([Case('x', 'it [[rose,fell]]', 'it fell')], 'case x: .*plain text')])
+def test_cases_made_in_code_are_checked_as_those_of_a_file(small, cases, word, tmp_path):
+    _, tokenizer, model = small
+    for use in (lambda: bb.score_cases(model, tokenizer, cases), lambda: bb.score_texts('length', len, cases), lambda: bb.check_cases(cases),
+                lambda: bb.write_harness_task(tmp_path / 'task', cases)):
+        with pytest.raises(ValueError, match=word): use()
+    assert not (tmp_path / 'task').exists()
+
+
+def test_a_tokenizer_that_looks_like_another_models_is_said(small, capsys):
+    cases, tokenizer, _ = small
+    bb.score_cases(random_model(tokenizer.get_vocab_size()), tokenizer, cases[:1])
+    assert 'belong' not in capsys.readouterr().out
+    model = GPT2(GPT2Config(tokenizer.get_vocab_size(), 1, 1, 8, 256, eos_token_id=7))
+    bb.score_cases(model, tokenizer, cases[:1])
+    assert f"end-of-text token is {tokenizer.token_to_id('<|endoftext|>')} and the model's is 7: do they belong together?" in capsys.readouterr().out
+
+
+def test_a_part_of_the_text_that_is_common_costs_nothing(small, monkeypatch):
+    cases, tokenizer, model = small
+    read = []
+    inner = bb._walk
+    monkeypatch.setattr(bb, '_walk', lambda model, ids, *rest: (read.append(len(ids)), inner(model, ids, *rest))[1])
+    bb.score_cases(model, tokenizer, cases, 'paper')
+    rows = [[tokenizer.encode((bb.PROMPT + t).strip()).ids for t in (c.original, c.altered)] for c in cases]
+    begin = os.path.commonprefix([row for pair in rows for row in pair])
+    once = len(begin) + sum(len(a) + len(b) - len(os.path.commonprefix([a, b])) - len(begin) for a, b in rows)
+    assert sum(read) == once < sum(len(a) + len(b) for a, b in rows)
+
+
+def test_edits_in_the_opening_or_over_the_end_of_a_sentence_are_reported():
+    fine = [f'We asked about {t}. We waited. It [[rose,fell]].' for t in ('rats', 'mice', 'fish')]
+    found = lambda texts: bb.check_cases(bb.make_cases(texts)).set_index('check').loc['edit inside a result sentence']
+    assert found(fine).ok
+    for bad in ('We [[asked,knew]] about rats. We waited. It rose.', 'We asked about rats. We [[waited. It rose,waited until it fell]].'):
+        assert not found(fine + [bad]).ok and found(fine + [bad]).found.endswith('1 of 4 have one elsewhere: case 4')
+
+
+@pytest.mark.parametrize('ids', [['1', '2', '3'], ['c', 'a', 'b', 'e', 'd']])
+def test_guessers_answer_every_case_in_order_and_never_from_their_own_half(ids):
+    cases = [Case(i, f'it {w} much', f'it {w} little') for i, w in zip(ids, ('rose', 'fell', 'ran', 'sat', 'slept'))]
+    found = bb.guessers(cases)
+    assert all(s.frame['id'].tolist() == ids for s in found.values())
+    assert found['unigram counts'].accuracy == 1                                              # "much" stands in the other half's originals
+    lone = bb.guessers([Case(i, f'it {a}', f'it {b}') for i, a, b in zip('wxyz', 'abcd', 'efgh')])['unigram counts']
+    assert (lone.margin == 0).all()                                                           # nobody learns from the case itself
+    table = bb.guessers(cases[:2], corpus=['it rose little', 'it fell little'])
+    assert table['trigram counts'].accuracy == 0 and table['trigram counts'].meta['counted_in'] == 'the corpus'
+
+
+@pytest.mark.parametrize('k, n', [(641, 1011), (0, 5), (5, 5), (1, 3), (100, 200)])
+def test_wilsons_interval_is_that_of_scipy(k, n):
+    from scipy.stats import binomtest
+    for level in (0.95, 0.8): assert np.allclose(bb.wilson_interval(k, n, level), binomtest(k, n).proportion_ci(level, 'wilson'))

@@ -63,6 +63,52 @@ def test_each_step_is_a_command_and_is_skipped_when_done(run):
     assert 'already done' in done.stdout and 'trained GPT-2' in done.stdout and 'chance' in done.stdout
 
 
+def headings_and_tables(path):
+    "Read a report: its headings, and {caption: rows of cells}."
+    from lxml import html
+    tree = html.fromstring(path.read_bytes())
+    tables = {t.xpath('string(caption)'): [[''.join(c.itertext()) for c in r] for r in t.xpath('tbody/tr')] for t in tree.iter('table')}
+    assert len(tree.xpath('//img')) == len([a for a in tree.xpath('//img/@alt') if a.strip()]) and not tree.xpath('//script | //link')
+    for section in tree.xpath('//section[.//img]'): assert section.xpath('.//table'), section.xpath('string(h2)')
+    return [h.text for h in tree.iter('h2')], tables
+
+
+def test_the_report_is_the_evaluation_of_lesson_08_with_its_controls(run):
+    headings, tables = headings_and_tables(run / 'out/report.html')
+    assert headings == ['What this is', 'What was found (c)', 'Accuracy (c)', 'Does it know when it knows? (c)', 'Can the score be trusted? (c)',
+                        'Training', 'What the model writes when left alone', 'What it was made from']
+    assert [row[0] for row in tables['Right answers, accuracy and its 95 % interval']] == ['untrained GPT-2', 'trigram counts', 'trained GPT-2', 'chance']
+    controls = {row[0]: row for row in tables['Can the score be trusted? (c)']}
+    assert {'untrained, mean over seeds', 'last untrained, labels exchanged', 'oracle', 'shorter text', 'zlib', 'unigram counts', 'trigram counts'} == set(controls)
+    assert controls['oracle'][1:4] == ['20.000', '20', '1.000'] and controls['oracle'][-1] == 'yes'
+    assert {p.name for p in (run / 'out/figures').iterdir()} == {'accuracy-c.png', 'does-it-know-when-it-knows-c.png', 'loss.png'}
+
+
+def test_a_control_that_fails_is_said(run):
+    path = run / 'out/evaluate/c/controls.csv'
+    path.write_text(path.read_text().replace('20.0,20,1.0,1,True', '19.0,20,0.95,1,False'))
+    assert cli('report', '--out', run / 'out', '--force').returncode == 0
+    assert 'Not as expected: oracle' in (run / 'out/report.html').read_text()
+
+
+@pytest.mark.skipif(not os.environ.get('DOMAIN_LLM_DATA'), reason='needs DOMAIN_LLM_DATA')
+def test_the_report_puts_the_experts_beside_the_model(run):
+    from domain_llm.experts import published_scores
+    folder = run / 'out/evaluate/brainbench-human'
+    folder.mkdir()
+    for name, model in (('trained GPT-2', 'gpt2-large_scratch_neuro_tokenizer'), ('untrained GPT-2', 'gpt2_init')):
+        scores = published_scores(model)
+        scores.name = name
+        scores.save(folder / f'{name}.parquet')
+    env = {**ENV, 'DOMAIN_LLM_DATA': os.environ['DOMAIN_LLM_DATA']}
+    done = subprocess.run([sys.executable, '-m', 'domain_llm', 'report', '--out', run / 'out', '--force'], capture_output=True, text=True, env=env, timeout=300)
+    assert done.returncode == 0 and 'It is above the experts (641 of 1011 right, 0.634; cases and participants random, p = 0.013)' in done.stdout, done.stderr
+    headings, tables = headings_and_tables(run / 'out/report.html')
+    assert headings[1:7] == [f'{h} (brainbench-human)' for h in (
+        'What was found', 'Accuracy', 'By subfield', 'Does it know when it knows?', 'Are the same cases hard for all?', 'Who is right where the others are wrong? trained GPT-2')]
+    assert len([rows for caption, rows in tables.items() if caption.startswith('Every case') and len(rows) == 200]) == 1
+
+
 def test_the_model_is_what_transformers_loads(run):
     import torch
     import transformers
@@ -92,7 +138,7 @@ def test_bytes_that_are_not_text_are_kept_counted_and_reported(tmp_path):
     done = cli('corpus', tmp_path / 'a.txt', tmp_path / 'b.txt', tmp_path / 'c.xml', '--out', tmp_path / 'out')
     assert done.returncode == 0 and 'not UTF-8' in done.stdout and 'c.xml (broken' in done.stdout
     card = json.loads((tmp_path / 'out/corpus/card.json').read_text())
-    assert card['undecodable'] == 1 and card['skipped'] == 1 and card['read'] == 2
+    assert card['documents'] == 2 and card['dropped'] == {'not read: broken': 1} and 'Corpus card' in (tmp_path / 'out/corpus/card.html').read_text()
 
 
 @pytest.mark.parametrize('rows, header, words', [

@@ -1,13 +1,12 @@
 "What a cell of lesson 02 cannot show well: fuzzing, other processes, attacks, real articles."
-import gzip, json, os, re, subprocess, sys, unicodedata
+import gzip, json, os, random, re, subprocess, sys, unicodedata
 from collections import Counter
 from pathlib import Path
-from statistics import median
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
-from domain_llm.corpus import (ReadReport, clean_text, deduplicate, decontaminate, read_documents, read_jats,
+from domain_llm.corpus import (ReadReport, _repaired, clean_text, deduplicate, decontaminate, read_documents, read_jats,
                                split_documents)
 
 DATA = os.environ.get('DOMAIN_LLM_DATA')
@@ -25,10 +24,10 @@ def read(paths, **kw):
     return read_documents(paths, report=report, **kw), report
 
 
-def jats(tmp_path, body, head=''):
+def jats(tmp_path, body, head='', **kw):
     path = tmp_path/'a.nxml'
     path.write_text(f'{head}<article><body>{body}</body></article>', encoding='utf-8')
-    return read_jats(path)['text']
+    return read_jats(path, **kw)['text']
 
 
 def run(code, **env):
@@ -46,9 +45,10 @@ def letters(text): return Counter(c for c in unicodedata.normalize('NFD', text) 
 @settings(deadline=None, max_examples=400)
 @given(LETTERS)
 def test_clean_text_is_idempotent_and_keeps_exactly_the_letters(text):
+    assume(_repaired(text) == text)  # a repair changes letters: that is what it is for
     once = clean_text(text)
     assert clean_text(once) == once
-    assert letters(once) == letters(text)
+    assert letters(once) == letters(text) or '©' in text  # a copyright notice at the end goes
 
 @settings(deadline=None, max_examples=400)
 @given(st.text(alphabet=st.sampled_from('aé\u0301 \t\n\r\x00\x0b\x1c\x85\u2028\u3000\u200b\xad'), max_size=40))
@@ -62,6 +62,27 @@ def test_clean_text_keeps_paragraphs_and_replaces_lone_surrogates():
     assert clean_text('a\nb\n \n\n\nc\r\rd') == 'a\nb\n\nc\n\nd'
     assert clean_text('x\udc80y') == 'x\ufffdy'
 
+def test_clean_text_composes_hangul_and_keeps_what_spells_words():
+    draw, alphabet = random.Random(0), 'ab é e\u0301\n\r\t\x00\x0c\x1e\xad\u200b\u2028\u3000ÅK\u0323\ufeff가ᄀ'
+    for _ in range(2000):
+        noise = ''.join(draw.choices(alphabet, k=draw.randrange(20)))
+        once = clean_text(noise)
+        assert clean_text(once) == once and letters(once) == letters(noise), ascii(noise)
+        assert '\n\n\n' not in once and '  ' not in once
+    assert clean_text('a\u200cb') == 'a\u200cb', 'the zero-width non-joiner spells Persian words'
+    assert clean_text('') == clean_text(' \n \u200b ') == ''
+
+def test_clean_text_repairs_twice_and_leaves_legal_letters():
+    assert clean_text('AmyloidÃ¢â‚¬â„¢s') == 'Amyloid’s', 'broken twice'
+    for legal in '20 Å² × 3 °C', 'CAFÉ»', 'São', 'Ελληνικά', 'Â\x80':
+        assert clean_text(legal).rstrip('\x80') == legal.rstrip('\x80')
+
+def test_clean_text_drops_notices_at_the_end_and_no_prose():
+    for notice in '© 2013 Nobody.', 'Copyright (c) 2001 A. B. All rights reserved.', '(ABSTRACT TRUNCATED AT 250 WORDS)':
+        assert clean_text(f'It fell. {notice}') == 'It fell.' and clean_text(f'It fell.\n\n{notice}') == 'It fell.'
+    for prose in 'We review the law. Copyright matters.', 'Doses: (a) 1 mg, (b) 2 mg, (c) 2012 mg.':
+        assert clean_text(prose) == prose
+
 
 # ---- JATS
 
@@ -72,10 +93,12 @@ def test_external_entity_is_not_read(tmp_path):
                  f'<!DOCTYPE article [<!ENTITY % p SYSTEM "{uri}"> %p; <!ENTITY x "hunter2">]>'):
         text = jats(tmp_path, '<p>a &x; b</p>', head)
         assert 'hunter2' not in text and text.startswith('a') and text.endswith('b')
+    assert jats(tmp_path, '<p>a &x; b</p>', f'<!DOCTYPE article [<!ENTITY x SYSTEM "{uri}">]>') == 'a \ufffd b'
 
 def test_billion_laughs_stays_small(tmp_path):
     bomb = '<!ENTITY e0 "lol">' + ''.join(f'<!ENTITY e{i} "{f"&e{i-1};" * 10}">' for i in range(1, 12))
     assert len(jats(tmp_path, '<p x="&e11;">&e11;</p>', f'<!DOCTYPE article [{bomb}]>')) < 10
+    assert jats(tmp_path, '<p a="&e9;">a &e9; b</p>', f'<!DOCTYPE article [{bomb}]>') == 'a \ufffd b'
 
 def test_parameter_entity_bomb_stays_small(tmp_path):
     bomb = '<!ENTITY % p0 "lol">' + ''.join(f'<!ENTITY % p{i} "{f"&#37;p{i-1};" * 10}">' for i in range(1, 12))
@@ -99,8 +122,26 @@ def test_nesting_bomb_is_skipped(tmp_path):
     ('<p>a <inline-formula><alternatives><tex-math>x^2</tex-math></alternatives></inline-formula> b</p>', 'a b'),
     ('<p xmlns:m="http://www.w3.org/1998/Math/MathML">a <m:math><m:mi>z</m:mi></m:math>b</p>', 'a b'),
     ('<p>a<fig><caption><p>no</p></caption></fig></p><table-wrap><table><tr><td>no</td></tr></table></table-wrap>', 'a'),
+    ('<p>5 &lt; 6 &amp; &nbsp;&NotEqualTilde;</p>', '5 < 6 & \u2242\u0338'),
+    ('<p>gene<sup><xref>3</xref>,<xref>4</xref></sup> cell<xref><sup>7</sup></xref></p>', 'gene [3,4] cell [7]'),
+    ('<p>x<sub>2</sub> CO<sub>2</sub> P42<sub>1</sub> Ca<sup>2+</sup> 10<sup>-3</sup></p>', 'x2 CO2 P42_1 Ca2+ 10^-3'),
+    ('<p>a<!-- no -->b <bold>c</bold>d</p><p>e</p>', 'ab cd\n\ne'),
+    ('<p>so<disp-formula>x</disp-formula>that<fn><p>Note.</p></fn> is</p><p>end</p>', 'so that is\n\nend'),
+    ('<def-list><def-item><term>CA</term><def><p>a field</p></def></def-item></def-list>', 'CA - a field'),
 ])
 def test_jats_prose(tmp_path, body, text): assert jats(tmp_path, body) == text
+
+def test_jats_options_and_a_declared_encoding(tmp_path):
+    figure = '<p>so<fig><label>Fig. 1</label><caption><p>See.</p></caption></fig>that</p>'
+    assert jats(tmp_path, figure, captions=True) == 'so that\n\nFig. 1\n\nSee.'
+    table = '<table><tr><td>a</td><td>b</td></tr><tr><td>c</td></tr></table>'
+    table = f'<table-wrap><label>T</label>{table}</table-wrap><p>d</p>'
+    assert jats(tmp_path, table, tables=True) == 'a b\n\nc\n\nd' and jats(tmp_path, table, captions=True) == 'T\n\nd'
+    latin = '<?xml version="1.0" encoding="iso-8859-1"?><article><body>é</body></article>'
+    (tmp_path/'a.nxml').write_bytes(latin.encode('latin-1'))
+    assert read_jats(tmp_path/'a.nxml')['text'] == 'é'
+    (tmp_path/'a.nxml').write_text('<html/>')
+    with pytest.raises(ValueError, match='<html>'): read_jats(tmp_path/'a.nxml')
 
 def test_front_matter(tmp_path):
     path = tmp_path/'a.nxml'
@@ -112,28 +153,17 @@ def test_front_matter(tmp_path):
     assert read_jats(path) == dict(id='7', title='A bold title', text='One.\n\nThree.\n\nFour.', year=2010)
 
 def test_every_word_of_random_inline_markup_survives(tmp_path):
-    import random
     draw = random.Random(1)
     for _ in range(50):
         words = [draw.choice(['axon', 'β-cell', 'x', 'CA1']) for _ in range(30)]
         marked = ' '.join(f'{w[:k]}<italic>{w[k:]}</italic>' for w in words for k in [draw.randrange(len(w) + 1)])
         assert jats(tmp_path, f'<p>{marked}</p>') == ' '.join(words)
 
-def agreement(text, truth):
-    a, b = (Counter(re.findall(r'\w+', t)) for t in (text, truth))
-    shared = (a & b).total()
-    return shared / a.total(), shared / b.total()
-
 @needs_data
-def test_craft_articles_agree_with_their_curators():
-    scores = []
-    for path in sorted(Path(DATA, 'jats').glob('craft-*')):
-        article = read_jats(path)
-        scores.append(agreement(article['title'] + '\n' + article['text'], Path(DATA, 'jats_text', path.stem + '.txt').read_text(encoding='utf-8')))
-        assert article['year'] and (article['id'].startswith('10.') or article['id'] == path.stem.removeprefix('craft-'))
-    precision, recall = map(median, zip(*scores))
-    assert len(scores) == 73 and precision >= 0.998 and recall >= 0.8, (precision, recall)
-    assert min(scores)[0] >= 0.99
+def test_craft_articles_have_a_year_and_a_doi_or_the_number_of_their_file():
+    articles = {path.stem: read_jats(path) for path in sorted(Path(DATA, 'jats').glob('craft-*'))}
+    assert len(articles) == 73
+    for stem, article in articles.items(): assert article['year'] and (article['id'].startswith('10.') or article['id'] == stem.removeprefix('craft-'))
 
 @needs_data
 def test_no_shared_article_leaves_markup():
@@ -204,6 +234,8 @@ def test_errors_say_what_to_do(tmp_path, name, content, kind, words):
 def test_parquet_without_text_and_empty_folder(tmp_path):
     import pandas as pd
     with pytest.raises(FileNotFoundError, match='0 other files'): read(tmp_path)
+    (tmp_path/'paper.pdf').touch()
+    with pytest.raises(FileNotFoundError, match='1 other file:'): read(tmp_path)
     pd.DataFrame(dict(abstract=['x'], doi=['y'])).to_parquet(tmp_path/'a.parquet')
     with pytest.raises(ValueError, match='found abstract, doi'): read(tmp_path/'a.parquet')
     with pytest.raises(ValueError, match='empty list'): read([])
@@ -213,7 +245,12 @@ def test_an_edited_file_is_read_again(tmp_path):
     path = tmp_path/'a.txt'
     path.write_text('old'); first = read(path)[0]
     path.write_text('new'); second = read(path)[0]
-    assert (first[0]['text'], second[0]['text']) == ('old', 'new')
+    assert (first[0]['text'], second[0]['text']) == ('old', 'new'), 'and the dataset read before does not change'
+
+def test_a_table_may_hold_texts_longer_than_pythons_limit(tmp_path):
+    (tmp_path/'a.csv').write_text('id,text\n7,"' + 'word ' * 40000 + '"\n')
+    data, _ = read(tmp_path/'a.csv')
+    assert data[0]['id'] == '7' and len(data[0]['text'].split()) == 40000
 
 def test_a_relative_path_is_not_taken_for_a_hub_name(tmp_path, monkeypatch):
     import datasets
@@ -325,3 +362,19 @@ def test_split_leaves_no_side_empty(share):
 @pytest.mark.parametrize('n, share', [(0, .1), (1, .1), (5, 0), (5, 1)])
 def test_split_refuses_what_cannot_be_split(n, share):
     with pytest.raises(ValueError, match='expected'): split_documents(dataset(['x'] * n), share)
+
+def test_the_nearest_document_fills_an_empty_side_and_goes_back_when_the_corpus_grows():
+    data = dataset(['x'] * 3000)
+    large = split_documents(data, .01)
+    first = next(i for i in data['id'][:] if i in set(large['validation']['id'][:]))
+    few = data.select([i for i, name in enumerate(data['id'][:]) if name not in set(large['validation']['id'][:])][:5])
+    lonely = split_documents(few, .01)['validation']['id'][:]
+    assert len(lonely) == 1, 'none of the five belongs there, so the nearest one is taken'
+    more = split_documents(data.select([data['id'][:].index(i) for i in few['id'][:] + [first]]), .01)
+    assert more['validation']['id'][:] == [first], 'when one that belongs there comes, it goes back'
+
+@settings(deadline=None, max_examples=200)
+@given(LETTERS)
+def test_the_report_counts_words_as_python_splits_them(text):
+    text = clean_text(text)
+    if text: assert 1 + text.count(' ') + text.count('\n') - text.count('\n\n') == len(text.split())

@@ -115,6 +115,14 @@ def test_compare_matches_by_id_and_refuses_other_cases():
     with pytest.raises(ValueError, match='same cases'): ex.compare(a, made_up('c', [1, 1, 0], list('wxy')))
 
 
+def test_the_sentence_names_the_winner_and_its_lead():
+    much, little = made_up('much', [1] * 90 + [0] * 10), made_up('little', [1] * 60 + [0] * 40)
+    for a, b in (much, little), (little, much):
+        said = str(ex.compare(a, b))
+        assert said.startswith('much (90 right) is better than little (60 right) on these 100 cases: ') and 'a lead of 0.300' in said
+    assert str(ex.compare(much, much)).startswith('100 cases cannot decide between much (90 right) and much (90 right)')
+
+
 def test_the_verdict_is_the_score_test():
     for k in range(201):                                    # Wilson's interval leaves out one half exactly when the score test rejects it
         undecided = 'cannot tell it from guessing' in ex.verdict(made_up('m', [1] * k + [0] * (200 - k)))
@@ -186,6 +194,8 @@ def test_clusters_of_equal_sentences_count_once():
     back = ex.compare(made_up('r', right), made_up('l', left))
     assert str(one).split('a lead of ')[1][:5] == str(back).split('a lead of ')[1][:5] and np.allclose([back.low, back.high], [-one.high, -one.low], atol=.02)
     assert ex.compare(*thrice).p < one.p and 'exact sign flips by abstract' in str(three)
+    turned = ex.compare(thrice[0], Scores('r', thrice[1].frame.sample(frac=1, random_state=1), {}), clusters='abstract')
+    assert (turned.p, turned.low, turned.high) == (three.p, three.low, three.high)                 # the order of the second model's cases does not matter
     with pytest.raises(ValueError, match="'section_' came"): ex.compare(*thrice, clusters='section_')
 
 
@@ -493,11 +503,15 @@ def test_an_evaluation_holds_every_figure_as_a_table(tmp_path):
     scores, other = (Scores(s.name, s.frame.assign(section=fields), {}) for s in (scores, made_up('other <model>', np.arange(200) % 2)))
     page = ex.write_report(tmp_path / 'r.html', 'x', ex.evaluation_sections([scores, other], rows, oracle=.96)).read_text(encoding='utf-8')
     tree = reader.fromstring(page.encode())
-    assert [h.text for h in tree.iter('h2')] == ['What was found', 'Accuracy', 'By subfield', 'Does it know when it knows?', 'Who is right where the others are wrong? model']
+    assert [h.text for h in tree.iter('h2')] == ['What was found', 'Accuracy', 'By subfield', 'Does it know when it knows?',
+                                                'Are the same cases hard for all?', 'Who is right where the others are wrong? model']
     for section in tree.xpath('//section[.//img]'): assert section.xpath('.//table'), section.get('aria-labelledby')
     assert f'model: accuracy {scores.accuracy:.3f}' in tree.xpath('//img/@alt')[0] and 'other &lt;model&gt;' in page
     assert 'cases and participants random' in page and 'exact McNemar' in page and '<model>' not in page
-    assert len(tree.xpath('(//table)[last()]/tbody/tr')) == 200                                  # every case, with who was right
+    every = tree.xpath('//table[starts-with(caption, "Every case")]/tbody/tr')
+    assert len(every) == 200 and sum(row.xpath('td[2]/text()') == ['yes'] for row in every) == scores.correct.sum()
+    matrix = ex.error_correlation(ex.difficulty([scores, other], rows))
+    assert tree.xpath('//table[starts-with(caption, "Spearman correlation of")]/tbody/tr[1]/td/text()') == [f'{v:.3f}' for v in matrix.loc['model']]
 
 
 def test_an_evaluation_without_experts_and_with_a_constant_confidence(tmp_path):

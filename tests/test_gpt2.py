@@ -393,3 +393,11 @@ def test_the_mlp_bends_as_gpt2s_does():
         mlp.c_fc.weight.fill_(1), mlp.c_proj.weight[0, 0].fill_(1)
         x = torch.linspace(-5, 5, 101)[:, None]                                    # erf's GELU is up to 5e-4 away
         assert (mlp(x) - NewGELUActivation()(x)).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize('changes', [{}, dict(relu2=True), dict(bias=False)], ids=str)
+def test_the_mlps_gradients_are_the_numerical_ones(changes):
+    torch.manual_seed(0)
+    mlp = gpt2.MLP(GPT2Config(10, 1, 1, 3, 4, **changes)).double()
+    x = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x, *_: mlp(x), (x, *mlp.parameters()))

@@ -42,7 +42,7 @@ def both_ways(cases, prompt, folder, monkeypatch, n_ctx=256):
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
     hf = transformers.AutoModelForCausalLM.from_pretrained(folder / 'model', dtype=torch.float32)
-    auto = transformers.AutoTokenizer.from_pretrained(folder / 'tokenizer')
+    auto = transformers.AutoTokenizer.from_pretrained(folder / 'tokenizer', split_special_tokens=False)   # or the end-of-text token before the prompt would be spelt
     lm = HFLM(pretrained=hf, tokenizer=auto, backend='causal', device='cpu', batch_size=4, max_length=n_ctx)
     found = lm_eval.simple_evaluate(model=lm, tasks=['brainbench'], task_manager=TaskManager(include_path=str(folder / 'task'), include_defaults=False), bootstrap_iters=0, log_samples=True)
     return bb.score_cases(model, tokenizer, cases, prompt=prompt), {s['doc']['id']: s for s in found['samples']['brainbench']}, found['results']['brainbench']

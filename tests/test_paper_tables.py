@@ -5,6 +5,7 @@ A number agrees when it rounds to the digits that are written.
 """
 import os
 import re
+import zlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -321,6 +322,10 @@ def test_what_the_published_rule_for_top_experts_does(answers, maker, empty, kep
 
 def test_who_answered_how_much(answers):
     assert answers.participant.value_counts().value_counts().to_dict() == {9: 154, 8: 14, 7: 2, 2: 1}
+    for maker, least, most, mean in ('human', 1, 9, '5.055'), ('gpt4', 2, 9, '5.03'):
+        trials = answers[answers.maker == maker].case.value_counts()
+        assert (trials.min(), trials.max()) == (least, most)
+        check([trials.mean()], [mean])
     raw = pd.read_csv(Path(DATA) / 'brainbench' / 'participant_data.csv')
     assert len(raw) == 1514 and not raw.recognised.any()
     people = raw.drop_duplicates('pid')
@@ -472,11 +477,11 @@ def originals(): return pd.read_csv(named_file('BrainBench_Human_v0.1.csv'))
 def test_zlib_and_perplexity(originals, row):
     s = published(row[0])
     found = ex.zlib_table(s, originals.original_abstract)
-    check([found['n'], found['n'], *list(found.values())[1:]], row[2:])
+    sizes = [len(zlib.compress((PROMPT + t).strip().encode())) for t in originals.original_abstract]
+    check([found['n'], len(set(zip(s.frame.original, sizes))), *list(found.values())[1:]], row[2:])
 
 
 def test_zlib_as_a_classifier(originals):
-    import zlib
     a, b = (np.array([len(zlib.compress((PROMPT + t).strip().encode())) for t in originals[c]]) for c in ('original_abstract', 'incorrect_abstract'))
     plain = ex.zlib_table(published('gpt2'), originals.original_abstract, prompt='')
     check([(a < b).mean(), (a == b).mean(), plain['mean_zlib']], ['0.445', '.17', '734.38'])

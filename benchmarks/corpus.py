@@ -1,0 +1,200 @@
+"""Read a generated corpus of mixed formats with `read_documents` in a process of its own; print memory and speed.
+
+python benchmarks/corpus.py                5 GB in one process: some minutes, 11 GB of disk, deleted at the end
+python benchmarks/corpus.py --gb 0.2       a quick try
+python benchmarks/corpus.py --workers 0 2  also with two workers, some minutes more
+
+RssAnon is what the process holds; RssFile are pages of mapped files, which the system takes back when it needs them.
+Both are sampled twenty times a second and summed over the process and its workers. VmHWM is the kernel's own peak of
+the reading process, anonymous and mapped together. Needs Linux (/proc).
+"""
+
+import argparse, gzip, json, os, platform, re, shutil, subprocess, sys, tempfile, time
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+CHILD = """if True:
+    import json, sys, time
+    from domain_llm.corpus import ReadReport, read_documents
+    start, report = time.monotonic(), ReadReport()
+    data = read_documents(sys.argv[1], workers=int(sys.argv[2]), report=report)
+    def peak(): return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1e3
+    answer = dict(seconds=time.monotonic() - start, hwm=peak(), skipped=len(report.skipped))
+    answer |= dict(documents=report.documents, words=report.words)
+    print("read", flush=True)
+    answer |= dict(letters=sum(len(t) for batch in data.iter(256) for t in batch["text"]), hwm_pass=peak())
+    print(json.dumps(answer))
+"""
+
+
+class Texts:
+    "Random words of a made-up language, the same for the same seed."
+
+    def __init__(self, seed=0):
+        self.random = np.random.default_rng(seed)
+        ends = np.array(["", "ing", "tion", "é", "-β", "al", "s", "ous", "."])
+        stems = np.array(
+            ["".join(self.random.choice(list("aeioubcdfglmnprstv"), n)) for n in self.random.integers(2, 9, 20_000)]
+        )
+        words = np.char.add(self.random.choice(stems, 4_000_000), self.random.choice(ends, 4_000_000))
+        self.pool = " ".join(words)
+
+    def take(self, n):
+        "Give n characters in paragraphs."
+        at = self.random.integers(0, len(self.pool) - 1200, n // 1000 + 1)
+        return "\n\n".join(self.pool[a : a + 1000] for a in at)
+
+    def document(self, i):
+        "Give a row with a text of 2,000 to 40,000 characters."
+        return dict(
+            id=f"d{i}",
+            text=self.take(int(self.random.integers(2000, 40_000))),
+            title=f"Title {i}",
+            year=2000 + i % 25,
+        )
+
+
+def write_lines(path, texts, size, first):
+    "Write JSON Lines until they hold `size` bytes of text; give the number of documents."
+    written, i = 0, first
+    with (
+        gzip.open(path, "wt", compresslevel=1, encoding="utf-8")
+        if path.suffix == ".gz"
+        else open(path, "w", encoding="utf-8")
+    ) as f:
+        while written < size:
+            line = json.dumps(texts.document(i), ensure_ascii=False)
+            written, i = written + len(line), i + 1
+            f.write(line + "\n")
+    return i - first
+
+
+def write_parquet(path, texts, size, first):
+    "Write a Parquet file with a single row group."
+    import pyarrow as pa, pyarrow.parquet as pq
+
+    rows = [texts.document(first + i) for i in range(int(size / 21_000))]
+    pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=len(rows))
+    return len(rows)
+
+
+def write_pubmed(path, texts, size, first):
+    "Write one PubMed file of abstracts."
+    n = int(size / 2100)
+    with open(path, "w", encoding="utf-8") as f:
+        f.write('<?xml version="1.0" encoding="UTF-8"?>\n<PubmedArticleSet>')
+        for i in range(n):
+            f.write(
+                f"<PubmedArticle><MedlineCitation><PMID>{first + i}</PMID><Article>"
+                f"<ArticleTitle>Title &amp; {i}</ArticleTitle><Abstract>"
+                f'<AbstractText Label="AIM">{texts.take(900)}</AbstractText><AbstractText Label="END">{texts.take(900)}'
+                "</AbstractText></Abstract></Article></MedlineCitation></PubmedArticle>\n"
+            )
+        f.write("</PubmedArticleSet>")
+    return n
+
+
+def write_small(folder, texts, size, ending):
+    "Write many files of one document each."
+    folder.mkdir(parents=True)
+    n = int(size / 40_000)
+    for i in range(n):
+        text = texts.take(39_000)
+        if ending == ".nxml":
+            text = text.replace("\n\n", "</p><p>")
+            text = f"<article><body><sec><title>A</title><p>{text}</p></sec></body></article>"
+        (folder / f"{i:06}{ending}").write_text(text, encoding="utf-8")
+    return n
+
+
+def generate(folder, size):
+    "Write the corpus; give the number of documents, but for the one large text file, which the reader cuts."
+    texts, n = Texts(), 0
+    n += write_lines(folder / "one_large.jsonl", texts, 0.25 * size, n)
+    for i in range(4):
+        n += write_lines(folder / f"part{i}.jsonl.gz", texts, 0.05 * size, n)
+    for i in range(4):
+        n += write_parquet(folder / f"part{i}.parquet", texts, 0.03 * size, n)
+    n += write_pubmed(folder / "pubmed.xml", texts, 0.15 * size, n)
+    n += write_small(folder / "articles", texts, 0.12 * size, ".nxml") + write_small(
+        folder / "texts", texts, 0.12 * size, ".txt"
+    )
+    with open(folder / "one_large.txt", "w", encoding="utf-8") as f:
+        for _ in range(int(0.04 * size / 1e6)):
+            f.write(texts.take(1_000_000) + "\n\n")
+    return n
+
+
+def tree(pid):
+    "Give a process and all below it."
+    try:
+        children = "".join(p.read_text() for p in Path(f"/proc/{pid}/task").glob("*/children")).split()
+    except OSError:
+        children = []
+    return [pid, *(p for child in children for p in tree(child))]
+
+
+def memory(pid, field):
+    "Give MB of one kind of memory, summed over a process and all below it."
+    total = 0
+    for p in tree(pid):
+        try:
+            total += int(re.search(rf"{field}:\s+(\d+)", Path(f"/proc/{p}/status").read_text())[1])
+        except (OSError, TypeError):
+            pass  # it has ended
+    return total / 1e3
+
+
+def measure(folder, workers):
+    "Read the corpus in a process of its own; give what it answers and the sampled peaks, while reading and over all."
+    peaks, reading = dict(RssAnon=0, RssFile=0), None
+    with tempfile.NamedTemporaryFile("w") as out:
+        child = subprocess.Popen([sys.executable, "-c", CHILD, str(folder), str(workers)], stdout=out)
+        while child.poll() is None:
+            for field in peaks:
+                peaks[field] = max(peaks[field], memory(child.pid, field))
+            if reading is None and Path(out.name).read_text().startswith("read"):
+                reading = dict(peaks)
+            time.sleep(0.05)
+        if child.returncode:
+            sys.exit(f"reading failed with code {child.returncode}")
+        return json.loads(Path(out.name).read_text().splitlines()[-1]) | dict(reading=reading or peaks, all=peaks)
+
+
+COLUMNS = ("workers", "documents", "characters", "skipped", "seconds", "million characters/s", "RssAnon while reading",
+           "VmHWM after reading", "RssAnon, then all texts seen", "RssFile, then all texts seen", "VmHWM at the end")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--gb", type=float, default=5, help="size of the corpus")
+    parser.add_argument("--workers", type=int, nargs="*", default=[0], help="numbers of workers to try")
+    args = parser.parse_args()
+    free = shutil.disk_usage(tempfile.gettempdir()).free / 1e9
+    if free < 2.2 * args.gb:
+        sys.exit(
+            f"expected {2.2 * args.gb:.1f} GB free in {tempfile.gettempdir()}, found {free:.1f}: set TMPDIR or --gb"
+        )
+    with tempfile.TemporaryDirectory() as home:
+        start = time.monotonic()
+        n = generate(Path(home), args.gb * 1e9)
+        files = [p for p in Path(home).rglob("*") if p.is_file()]
+        size, took = sum(p.stat().st_size for p in files) / 1e9, time.monotonic() - start
+        system = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
+        print(f"\n{date.today()}, {system}, " + ", ".join(f"{m} {version(m)}" for m in ("lxml", "pyarrow", "datasets")))
+        print(f"\n{args.gb:g} GB of text in {len(files):,} files ({size:.2f} GB on disk), written in {took:.0f} s\n")
+        print("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
+        for workers in args.workers:
+            m = measure(home, workers)
+            assert m["documents"] >= n, (m["documents"], n)
+            speed = m["letters"] / 1e6 / m["seconds"]
+            numbers = workers, m["documents"], m["letters"] / 1e9, m["skipped"], m["seconds"], speed
+            memory = m["reading"]["RssAnon"], m["hwm"], m["all"]["RssAnon"], m["all"]["RssFile"], m["hwm_pass"]
+            cells = [*map("{:,}".format, numbers[:2]), f"{numbers[2]:.2f} G", *map("{:,.0f}".format, numbers[3:])]
+            print("| " + " | ".join(cells + [f"{mb:,.0f} MB" for mb in memory]) + " |", flush=True)
+
+
+main()

@@ -1,0 +1,28 @@
+"""The model, the text and the run that `many_ranks.py` and `test_many.py` share."""
+import numpy as np
+import torch
+
+from domain_llm.gpt2 import GPT2, GPT2Config
+from domain_llm.pretrain import FAST_RECIPE, TrainConfig, join, pretrain
+from domain_llm.tokens import Batches
+
+torch.set_num_threads(1)
+CFG = GPT2Config(53, 2, 2, 32, 16)                        # 53: a table that two processes cannot share evenly
+TEXT = np.random.default_rng(0).integers(1, 5, 3000).cumsum() % 53
+RECIPES = {'adamw': dict(lr=2e-3), 'fast': FAST_RECIPE}
+
+
+def model():
+    torch.manual_seed(2)
+    return GPT2(CFG)
+
+
+def batches(): return Batches(TEXT, 16, 128, 0, join().rank, join().size)
+
+
+def config(recipe, shard=False):
+    return TrainConfig(**{**RECIPES[recipe], 'steps': 20, 'tokens_per_step': 128, 'eval_every': 5, 'save_every': 5, 'micro_rows': 2, 'shard': shard})
+
+
+def run(folder, shard, recipe='fast', evaluate=None, source=None):
+    pretrain(model(), source or batches(), config(recipe, shard), folder, TEXT[:603], evaluate)

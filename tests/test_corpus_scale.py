@@ -1,0 +1,298 @@
+"Several processes, workers that die, memory, edits that must be seen, the Hub, and a field that is foreign."
+
+import json, multiprocessing, os, signal, subprocess, sys, time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from domain_llm import corpus
+from domain_llm.corpus import ReadReport, deduplicate, read_documents, split_documents
+
+PAPER = 'BrainGPT/train_valid_split_pmc_neuroscience_2002-2022_filtered_subset'
+
+
+def read(paths, **kw):
+    report = ReadReport()
+    return read_documents(paths, report=report, **kw), report
+
+
+def run(*args):
+    "Run a Python script in a fresh process and return what it printed"
+    done = subprocess.run([sys.executable, *args], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def many(tmp_path):
+    "Thirty files of four forms, some of them broken"
+    folder = tmp_path / 'many'
+    folder.mkdir()
+    for i in range(30):
+        if i % 5 == 0:
+            (folder / f'{i:02}.jsonl').write_text(
+                '\n'.join(json.dumps(dict(text=f'{i} row {j}', year=2000 + j)) for j in range(40)) + '\nno'
+            )
+        elif i % 5 == 1:
+            (folder / f'{i:02}.xml').write_text(
+                f'<article><body><p>Article {i}.</p></body>' + '</article>' * (i != 11)
+            )
+        elif i % 5 == 2:
+            (folder / f'{i:02}.txt').write_bytes(f'text {i} caf\xe9'.encode('latin-1'))
+        else:
+            (folder / f'{i:02}.csv').write_text('id,text\n' + ''.join(f'{i}-{j},words {j}\n' for j in range(20)))
+    return folder
+
+
+@pytest.fixture
+def small_groups(monkeypatch):
+    "Groups of files that are small enough to be many here"
+    original = corpus._groups
+    monkeypatch.setattr(corpus, '_groups', lambda files: original(files, 1000))
+
+
+# ---- processes
+
+
+def test_any_number_of_workers_gives_the_same(many, small_groups):
+    first, report = read(many, workers=0)
+    assert len(first) == report.documents > 400 and len(report.skipped) == 7 and report.undecodable == 6
+    assert first['source'][:] == sorted(first['source'][:]) and report.words == sum(len(t.split()) for t in first['text'][:])
+    for workers in 1, 2, 3:
+        again, other = read(many, workers=workers)
+        assert again.to_dict() == first.to_dict() and other == report
+
+
+def test_jats_options_reach_the_workers(tmp_path, small_groups):
+    for i in range(4):
+        (tmp_path / f'{i}.xml').write_text(
+            f'<article><body><p>{"a " * 600}</p></body><back><ack><p>Thanks {i}.</p></ack></back></article>'
+        )
+    assert [
+        t.endswith(f'Thanks {i}.') for i, t in enumerate(read(tmp_path, workers=2, back=True)[0]['text'][:])
+    ] == [True] * 4
+    assert not any('Thanks' in t for t in read(tmp_path, workers=2)[0]['text'][:])
+
+
+@pytest.mark.parametrize('method', ['spawn', 'fork', 'forkserver'])
+def test_workers_run_under_every_start_method_and_need_no_main_guard(many, tmp_path, method):
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip('not on this system')
+    script = tmp_path / 'script.py'  # without a guard: whoever imports or runs it again would print again
+    script.write_text(f'''
+import multiprocessing
+if multiprocessing.get_start_method(allow_none=True) is None: multiprocessing.set_start_method({method!r})
+from domain_llm import corpus
+original = corpus._groups
+corpus._groups = lambda files: original(files, 1000)
+print("started")
+data = corpus.read_documents({str(many)!r}, workers=2)
+print(len(data), data[-1]["id"])
+''')
+    said = run(str(script)).split('\n')
+    assert (
+        said[0] == 'started' and said.count('started') == 1 and said[1] == f'{len(read(many, workers=0)[0])} 29-19'
+    )
+
+
+def test_a_table_without_text_is_the_same_error_in_a_worker(tmp_path, small_groups):
+    for i in range(3):
+        (tmp_path / f'{i}.csv').write_text('id,abstract\n' + '1,x\n' * 400)
+    for workers in 0, 2:
+        with pytest.raises(ValueError, match=r"found id, abstract: rename"):
+            read(tmp_path, workers=workers)
+
+
+def test_a_worker_that_dies_is_named_and_leaves_nothing_behind(many, small_groups, monkeypatch):
+    started, original = [], corpus._start_worker
+
+    def start():
+        worker = original()
+        started.append(worker)
+        if len(started) == 1:
+            os.kill(worker.pid, signal.SIGKILL)
+        return worker
+
+    monkeypatch.setattr(corpus, '_start_worker', start)
+    begin = time.monotonic()
+    with pytest.raises(
+        RuntimeError, match=r'a process that read .*\.(jsonl|xml|txt|csv).* died with code -9.*workers=0'
+    ) as caught:
+        read(many, workers=2)
+    assert '\n' not in str(caught.value) and time.monotonic() - begin < 60
+    assert all(worker.poll() is not None for worker in started)
+
+
+def test_workers_end_with_their_parent(many, tmp_path):
+    code = f'''if True:
+        import os, signal, threading, time
+        from domain_llm import corpus
+        workers = [corpus._start_worker() for _ in range(2)]
+        print(*(w.pid for w in workers), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)'''
+    pids = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout.split()
+    deadline = time.monotonic() + 30
+    alive = lambda pid: Path(f'/proc/{pid}').exists() and ' Z ' not in Path(f'/proc/{pid}/stat').read_text()
+    if not Path('/proc').exists():
+        pytest.skip('needs /proc')
+    while any(map(alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert len(pids) == 2 and not any(map(alive, pids))
+
+
+def test_limit_and_few_files_need_no_worker(many, small_groups, monkeypatch):
+    monkeypatch.setattr(corpus, '_start_worker', lambda: pytest.fail('started a process'))
+    assert len(read(many, workers=4, limit=45)[0]) == 45
+    assert len(read(many / '00.jsonl', workers=4)[0]) == 40
+    assert len(read(many)[0]) > 400, 'a small corpus is read in this process'
+    with pytest.raises(ValueError, match='0 or more workers'):
+        read(many, workers=-1)
+
+
+# ---- nothing is remembered
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_an_edit_is_seen_though_size_time_and_name_stay(tmp_path, small_groups, workers):
+    for i in range(3):
+        (tmp_path / f'{i}.txt').write_text(f'old {i} ' + 'word ' * 400)
+    length = lambda data: data.map(lambda row: dict(first=row['text'][:5]), load_from_cache_file=True)['first'][:]
+    before = read(tmp_path, workers=workers)[0]
+    assert length(before) == ['old 0', 'old 1', 'old 2']
+    was = (tmp_path / '1.txt').stat()
+    (tmp_path / '1.txt').write_text((tmp_path / '1.txt').read_text().replace('old', 'new'))
+    os.utime(tmp_path / '1.txt', ns=(was.st_atime_ns, was.st_mtime_ns))
+    assert (tmp_path / '1.txt').stat().st_size == was.st_size and (
+        tmp_path / '1.txt'
+    ).stat().st_mtime_ns == was.st_mtime_ns
+    assert length(read(tmp_path, workers=workers)[0]) == ['old 0', 'new 1', 'old 2']
+    assert length(before) == ['old 0', 'old 1', 'old 2'], 'what was read before does not change'
+
+
+def test_from_generator_would_have_missed_it(tmp_path):
+    from datasets import Dataset
+
+    path = tmp_path / 'a.txt'
+
+    def rows(name):
+        yield dict(text=open(name).read())
+
+    path.write_text('old')
+    Dataset.from_generator(rows, gen_kwargs=dict(name=str(path)), cache_dir=str(tmp_path / 'cache'))
+    path.write_text('new')
+    stale = Dataset.from_generator(rows, gen_kwargs=dict(name=str(path)), cache_dir=str(tmp_path / 'cache'))
+    assert stale[0]['text'] == 'old', 'the reason for our own Arrow file is gone: simplify'
+
+
+# ---- memory
+
+
+def test_memory_does_not_grow_with_the_corpus(tmp_path):
+    if not Path('/proc/self/status').exists():
+        pytest.skip('needs /proc')
+    code = '''if True:
+        import sys
+        from domain_llm.corpus import ReadReport, read_documents
+        read_documents(sys.argv[1], report=ReadReport(), workers=0)
+        print(int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) // 1000)'''
+    (tmp_path / 'code.py').write_text('\n'.join(line[8:] for line in code.split('\n')[1:]))
+    peaks = []
+    for mb in 4, 60:
+        folder = tmp_path / str(mb)
+        folder.mkdir()
+        for part in range(2):
+            with open(folder / f'{part}.jsonl', 'w') as f:
+                for i in range(mb * 25):
+                    f.write(json.dumps(dict(text=f'{i} ' + 'some words ' * 1800)) + '\n')
+        peaks.append(int(run(str(tmp_path / 'code.py'), str(folder))))
+    assert peaks[1] < peaks[0] + 60, peaks  # 120 MB of text against 8
+
+
+# ---- the Hub
+
+
+def test_the_papers_corpus_by_name_streamed_and_capped(tmp_path, monkeypatch):
+    import datasets
+
+    (tmp_path / 'data').mkdir()
+    with open(tmp_path / 'data' / 'train.jsonl', 'w') as f:
+        for i in range(500):
+            f.write(json.dumps(dict(text=f'Paper {i} on axons.')) + '\n')
+    original, asked = datasets.load_dataset, []
+
+    def load_dataset(name, **kw):
+        asked.append((name, kw))
+        return original(str(tmp_path / 'data'), **kw)
+
+    monkeypatch.setattr(datasets, 'load_dataset', load_dataset)
+    data, report = read(PAPER, limit=20, workers=4)
+    assert asked == [(PAPER, dict(split='train', streaming=True))] and report.documents == len(data) == 20
+    assert (
+        data[19]['text'] == 'Paper 19 on axons.'
+        and data[19]['id'] == f'{PAPER}:20'
+        and set(data['source'][:]) == {PAPER}
+    )
+
+
+# ---- another field, another language
+
+DISHES = ['Rösti', 'Käsespätzle', 'Grüne Soße', 'Apfelstrudel', 'Labskaus', 'Maultaschen']
+THINGS = ['Mehl', 'Butter', 'Äpfel', 'Kartoffeln', 'süße Sahne', 'Weißkohl', 'Zwiebeln', '½ Liter Brühe']
+
+
+def recipes(n):
+    "German recipes"
+    draw = np.random.default_rng(0)
+    for i in range(n):
+        a, b, c = draw.choice(THINGS, 3, replace=False)
+        steps = f'{a} und {b} in einer großen Schüssel verrühren, dann {c} zugeben. '
+        yield f'{draw.choice(DISHES)}, Rezept {i}\n\n{steps * 3}'
+
+
+def poems(n):
+    "Japanese beside Greek"
+    draw = np.random.default_rng(1)
+    for i in range(n):
+        haiku = ''.join(draw.choice(list('春の海ひねもすのたりかな古池や蛙飛び込む水の音'), 30))
+        greek = ' '.join(draw.choice(['θάλασσα', 'ήλιος', 'μῆνιν', 'ἄειδε'], 6))
+        yield f'{haiku}。\n{greek} {i}'
+
+
+def through_the_course(path, home):
+    "Everything from a path to batches: the path is the one argument that changes"
+    from domain_llm.tokenizer import train_tokenizer
+    from domain_llm.tokens import Batches, TokenFile, write_tokens
+
+    splits = split_documents(deduplicate(read_documents(path, report=ReadReport())), validation=0.1)
+    tokenizer = train_tokenizer(splits['train']['text'], vocab_size=400)
+    write_tokens({name: part['text'] for name, part in splits.items()}, tokenizer, home)
+    tokens = TokenFile(home, 'train')
+    ids, targets = Batches(tokens, n_ctx=16, tokens_per_step=64)[0]
+    return splits, tokenizer, tokens, np.asarray(ids), np.asarray(targets)
+
+
+@pytest.mark.parametrize('texts, ending', [(recipes, 'txt'), (poems, 'jsonl'), (poems, 'csv')])
+def test_a_foreign_field_in_one_argument(texts, ending, tmp_path):
+    folder = tmp_path / 'Küche und Meer'
+    folder.mkdir()
+    if ending == 'txt':
+        for i, text in enumerate(texts(120)):
+            (folder / f'{i}.txt').write_text(text, encoding='utf-8')
+    elif ending == 'jsonl':
+        (folder / '海.jsonl').write_text(
+            '\n'.join(json.dumps(dict(text=t), ensure_ascii=False) for t in texts(120)), encoding='utf-8'
+        )
+    else:
+        import pandas as pd
+
+        pd.DataFrame(dict(text=list(texts(120)))).to_csv(folder / 'θ.csv', index=False)
+    splits, tokenizer, tokens, ids, targets = through_the_course(folder, tmp_path / 'tokens')
+    assert sum(map(len, splits.values())) == 120 and len(splits['validation']) > 2
+    assert ids.shape == targets.shape == (4, 16) and (ids[:, 1:] == targets[:, :-1]).all()
+    end = tokenizer.token_to_id('<|endoftext|>')
+    parts = np.split(np.asarray(tokens.ids), np.flatnonzero(np.asarray(tokens.ids) == end) + 1)
+    assert [tokenizer.decode(part.tolist()).removesuffix('<|endoftext|>') for part in parts if len(part)] == splits[
+        'train'
+    ]['text'][:]
+    assert {t.replace('\r', '') for t in splits['train']['text'][:]} <= {corpus.clean_text(t) for t in texts(120)}

@@ -1,0 +1,506 @@
+"Fetching from a server that behaves like NCBI's E-utilities on bad days: it fails, stalls, truncates and lies."
+import json, os, re, signal, subprocess, sys, threading, time
+from collections import Counter
+from datetime import date, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs
+
+import pytest
+from lxml import etree
+
+from domain_llm import corpus
+from domain_llm.corpus import ReadReport, fetch_pmc, fetch_pubmed, keep_licences, licences, read_documents
+
+DATA = os.environ.get('DOMAIN_LLM_DATA')
+N = 25_000
+LICENCES = ['<license xlink:href="https://creativecommons.org/licenses/by/4.0/"><license-p>Free.</license-p></license>',
+            '<license><license-p>See <ext-link xlink:href="http://creativecommons.org/licenses/by-nc-nd/4.0/">this'
+            '</ext-link></license-p></license>',
+            '<license><license-p>© The Publisher. All rights reserved.</license-p></license>', '']
+
+
+def dates_of(i):
+    "The dates of a record: most of them lie in 2010, and every tenth record has a second one, years later"
+    first = date(2010, 1, 1) + timedelta(i % 360) if i % 3 else date(1990 + i % 31, 1 + i % 12, 1)
+    return [first] if i % 10 else [first, first + timedelta(500)]
+
+
+def pubmed_record(i):
+    rights = f'<CopyrightInformation>Copyright © {i} Someone</CopyrightInformation>' if i % 2 else ''
+    return (f'<PubmedArticle><MedlineCitation><PMID Version="1">{i}</PMID>'
+            f'<Article><ArticleTitle>Title {i}</ArticleTitle><Abstract>'
+            f'<AbstractText>Abstract number {i} of the made corpus.</AbstractText>{rights}</Abstract></Article>'
+            '<CommentsCorrectionsList><CommentsCorrections><PMID>999999</PMID></CommentsCorrections>'
+            '</CommentsCorrectionsList></MedlineCitation><PubmedData>'
+            f'<ArticleIdList><ArticleId IdType="doi">10.1/{i}</ArticleId></ArticleIdList>'
+            '<ReferenceList><Reference><ArticleIdList><ArticleId IdType="doi">10.9/wrong</ArticleId></ArticleIdList>'
+            '</Reference></ReferenceList></PubmedData></PubmedArticle>')
+
+
+def pmc_record(i):
+    return ('<article xmlns:xlink="http://www.w3.org/1999/xlink"><front><article-meta>'
+            f'<article-id pub-id-type="pmcid">PMC{i}</article-id><article-id pub-id-type="doi">10.1/{i}</article-id>'
+            f'<pub-date><year>2010</year></pub-date><permissions>{LICENCES[i % 4]}</permissions>'
+            f'</article-meta></front><body><p>Full text number {i} &amp; more.</p></body></article>')
+
+
+HEAD = '<?xml version="1.0" ?>\n<!DOCTYPE {0} PUBLIC "-//NLM//DTD {0}//EN" "https://dtd.invalid/{0}.dtd">\n'
+
+
+class Server:
+    "The corpus, what was asked of it (with times), and a list of what shall go wrong next"
+    def __init__(self, n=N):
+        self.known = {i: dates_of(i) for i in range(1, n + 1)}
+        self.log, self.trouble, self.slow = [], {}, 0
+        self.http = ThreadingHTTPServer(('127.0.0.1', 0), type('Handler', (Handler,), {'corpus': self}))
+        self.http.daemon_threads = True
+        self.url = f'http://127.0.0.1:{self.http.server_port}/'
+        threading.Thread(target=self.http.serve_forever, kwargs=dict(poll_interval=.05), daemon=True).start()
+
+    def asked(self, tool): return [form for _, t, form in self.log if t == tool]
+    def fetched(self): return Counter(i for form in self.asked('efetch') for i in form['id'].split(','))
+
+    def search(self, form):
+        first, last = (date(*map(int, form[k].split('/'))) for k in ('mindate', 'maxdate'))
+        found = [i for i, days in self.known.items() if any(first <= d <= last for d in days)]
+        if 'nothing' in form['term']: found = []
+        ids = ''.join(f'<Id>{i}</Id>' for i in found[:min(9999, int(form['retmax']))][::-1])
+        answer = f'<eSearchResult><Count>{len(found)}</Count><IdList>{ids}</IdList></eSearchResult>'
+        return HEAD.format('eSearchResult') + answer
+
+    def fetch(self, form):
+        ids = [int(i) for i in form['id'].split(',') if int(i) in self.known]
+        assert len(ids) <= 500
+        tag, record = ('PubmedArticleSet', pubmed_record) if form['db'] == 'pubmed' else ('pmc-articleset', pmc_record)
+        return HEAD.format(tag) + f'<{tag}>' + ''.join(map(record, ids)) + f'</{tag}>'
+
+
+class Handler(BaseHTTPRequestHandler):
+    corpus, protocol_version = None, 'HTTP/1.0'
+    def log_message(self, *args): pass
+
+    def do_POST(self):
+        form = {k: v[0] for k, v in parse_qs(self.rfile.read(int(self.headers['Content-Length'])).decode()).items()}
+        tool = re.sub(r'\W*(\w+)\.fcgi', r'\1', self.path)
+        number = len(self.corpus.log)
+        self.corpus.log.append((time.monotonic(), tool, form))
+        time.sleep(self.corpus.slow)
+        what = self.corpus.trouble.pop(number, None)
+        if what == 'half': form['id'] = ','.join(form['id'].split(',')[::2])
+        body = (self.corpus.search if tool == 'esearch' else self.corpus.fetch)(form).encode()
+        try: self.answer(what, body)
+        except OSError: pass  # the client has given up
+
+    def send(self, code, body, length=True, **headers):
+        self.send_response(code)
+        for name, value in headers.items(): self.send_header(name.replace('_', '-'), value)
+        if length: self.send_header('Content-Length', str(len(body) if length is True else length))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def answer(self, what, body):
+        if what in (400, 500, 503): self.send(what, b'{"error":"API key invalid"}')
+        elif what == 429: self.send(429, b'{"error":"API rate limit exceeded"}', Retry_After='1')
+        elif what == 'long': self.send(429, b'{}', Retry_After='7200')
+        elif what == 'error':
+            self.send(200, b'<eFetchResult><ERROR>Cannot retrieve history data</ERROR></eFetchResult>')
+        elif what == 'error in kind':
+            self.send(200, b'<eSearchResult><ERROR>Search Backend failed</ERROR></eSearchResult>')
+        elif what == 'html': self.send(200, b'<html><body>Down for maintenance</body></html>')
+        elif what == 'json': self.send(200, b'{"error":"error forwarding request"}')
+        elif what == 'empty': self.send(200, b'')
+        elif what == 'short': self.send(200, body[:len(body) // 2], length=len(body))
+        elif what == 'cut': self.send(200, body[:len(body) // 2], length=False)
+        elif what == 'hang up': pass
+        elif what == 'stall': self.send(200, body[:50], length=len(body)); time.sleep(30)
+        elif what == 'drip':
+            self.send(200, b'', length=len(body))
+            for byte in body[:500]: self.wfile.write(bytes([byte])); time.sleep(.05)
+        else: self.send(200, body)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+    for name, value in dict(_WAITS=(.01,) * 6, _PAUSES=(0, 0)).items(): monkeypatch.setattr(corpus, name, value)
+    made = []
+    def make(n=N):
+        made.append(Server(n))
+        return made[-1]
+    yield make
+    for s in made: s.http.shutdown(); s.http.server_close()
+
+
+def contents(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(Path(folder).rglob('*')) if p.is_file()}
+
+
+def pmids(folder):
+    paths = sorted(Path(folder).glob('[0-9]*/records.xml'))
+    return [int(record.findtext('.//PMID')) for path in paths for record in etree.parse(path).getroot()]
+
+
+@pytest.fixture(scope='module')
+def uninterrupted(tmp_path_factory):
+    "The 25,000 records, fetched without any trouble"
+    patch = pytest.MonkeyPatch()
+    patch.setenv('no_proxy', '127.0.0.1')
+    patch.setattr(corpus, '_PAUSES', (0, 0))
+    server, folder = Server(), tmp_path_factory.mktemp('clean')/'pubmed'
+    fetch_pubmed('brain', folder, server=server.url, email='me@example.org')
+    server.http.shutdown(); server.http.server_close(); patch.undo()
+    return server, folder
+
+
+def test_25000_records_arrive_once_each(uninterrupted):
+    server, folder = uninterrupted
+    assert pmids(folder) == list(range(1, N + 1))
+    assert set(server.fetched().values()) == {1} and len(server.fetched()) == N, 'every record is asked for once'
+    assert len(server.asked('efetch')) == N // 500
+    assert 5 <= len(server.asked('esearch')) < 40
+    assert all(form['tool'] == 'domain_llm' and form['email'] == 'me@example.org' for _, _, form in server.log)
+
+
+def test_a_complete_folder_needs_no_server(uninterrupted, tmp_path):
+    folder, before = uninterrupted[1], contents(uninterrupted[1])
+    assert fetch_pubmed('brain', folder, server='http://127.0.0.1:9/') == folder
+    assert contents(folder) == before
+
+
+TROUBLES = [500, 503, 429, 'error', 'error in kind', 'html', 'json', 'empty', 'short', 'cut', 'hang up', 'stall',
+            'drip']
+
+def test_whatever_goes_wrong_the_result_is_the_same(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus, '_STALL', .4)
+    monkeypatch.setattr(corpus, '_PATIENCE', 1.5)
+    good, bad = server(1200), server(1200)
+    fetch_pubmed('brain', tmp_path/'good', server=good.url)
+    plan = TROUBLES[:6] + [None] + TROUBLES[6:12] + [None] + ['drip', 'half']
+    # the search is answered, then efetch meets each trouble
+    bad.trouble = {i: what for i, what in enumerate(plan[1:], 1) if what}
+    fetch_pubmed('brain', tmp_path/'bad', server=bad.url)
+    assert not bad.trouble, 'every trouble was met'
+    assert contents(tmp_path/'good') == contents(tmp_path/'bad')
+
+
+@pytest.mark.parametrize('what', TROUBLES)
+def test_a_search_survives(server, tmp_path, monkeypatch, what):
+    monkeypatch.setattr(corpus, '_STALL', .3)
+    monkeypatch.setattr(corpus, '_PATIENCE', 1.2)
+    s = server(20)
+    s.trouble = {0: what, 2: what}
+    start = time.monotonic()
+    fetch_pubmed('brain', tmp_path/'x', server=s.url)
+    assert time.monotonic() - start < 20, 'it waits for no stalled answer'
+    assert pmids(tmp_path/'x') == list(range(1, 21)) and len(s.log) == 4
+
+
+def test_retry_after_is_honoured(server, tmp_path):
+    s = server(5)
+    s.trouble = {1: 429}
+    fetch_pubmed('brain', tmp_path/'x', server=s.url)
+    assert s.log[2][0] - s.log[1][0] >= 1
+    from email.utils import formatdate
+    error = type('E', (), {'headers': {'Retry-After': formatdate(time.time() + 30, usegmt=True)}})()
+    assert 25 < corpus._wished(error) < 31
+    assert corpus._wished(OSError('no headers')) == 0
+
+
+@pytest.mark.parametrize('what, tries', [(400, 1), ('long', 1), (500, 3), ('html', 3)])
+def test_a_server_that_never_answers_well_is_left_alone(server, tmp_path, what, tries):
+    s = server(5)
+    s.trouble = dict.fromkeys(range(100), what)
+    with pytest.raises(OSError, match='call again to go on') as caught:
+        fetch_pubmed('brain', tmp_path/'x', server=s.url)
+    assert len(s.log) == tries and '\n' not in str(caught.value)
+    if what == 400: assert 'API key invalid' in str(caught.value)
+    s.trouble = {}
+    fetch_pubmed('brain', tmp_path/'x', server=s.url)
+    assert pmids(tmp_path/'x') == [1, 2, 3, 4, 5]
+
+
+def test_a_server_that_fails_halfway_gets_seven_tries_and_loses_nothing(server, tmp_path):
+    s = server(1100)
+    s.trouble = dict.fromkeys(range(2, 100), 500)
+    with pytest.raises(OSError): fetch_pubmed('brain', tmp_path/'x', server=s.url)
+    assert len(s.log) == 2 + 7 and len(pmids(tmp_path/'x')) == 500
+    s.trouble, s.log[:] = {}, []
+    fetch_pubmed('brain', tmp_path/'x', server=s.url)
+    assert pmids(tmp_path/'x') == list(range(1, 1101)) and len(s.log) == 2
+
+
+def test_nobody_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus, '_WAITS', (.01,) * 6)
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+    with pytest.raises(OSError, match='refused'): fetch_pubmed('brain', tmp_path/'x', server='http://127.0.0.1:9/')
+
+
+SCRIPT = '''
+import sys
+from domain_llm import corpus
+corpus._PAUSES, corpus._WAITS = (0, 0), (.01,) * 6
+corpus.fetch_pubmed('brain', sys.argv[1], server=sys.argv[2])
+'''
+
+def killed(folder, url, when):
+    "Fetch in a process of its own, which is killed as soon as `when()` is true"
+    command = [sys.executable, '-c', SCRIPT, str(folder), url]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 60
+        while not when():
+            assert process.poll() is None and time.monotonic() < end, 'it ended before it could be killed'
+            time.sleep(.002)
+    finally: process.send_signal(signal.SIGKILL); process.wait()
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='there is no SIGKILL')
+def test_killed_three_times_and_resumed_nothing_is_lost_or_fetched_again(server, tmp_path, uninterrupted):
+    s, folder = server(), tmp_path/'x'
+    s.slow = .02
+    for n in 3, 17, 30: killed(folder, s.url, lambda: len(s.asked('efetch')) >= n)
+    s.slow = 0
+    assert len(list(folder.glob('[0-9]*'))) < 50
+    fetch_pubmed('brain', folder, server=s.url)
+    clean = contents(uninterrupted[1])
+    assert contents(folder) == clean
+    again = [i for i, n in s.fetched().items() if n > 1]
+    assert len(again) <= 3 * 500 and max(s.fetched().values()) <= 4, 'only the batch in flight is asked for again'
+    assert len(s.asked('esearch')) == len(uninterrupted[0].asked('esearch')), 'the search is not repeated'
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='there is no SIGKILL')
+def test_killed_while_searching(server, tmp_path, uninterrupted):
+    s, folder = server(), tmp_path/'x'
+    s.slow = .05
+    killed(folder, s.url, lambda: len(s.asked('esearch')) >= 3)
+    s.slow = 0
+    fetch_pubmed('brain', folder, server=s.url)
+    assert contents(folder) == contents(uninterrupted[1])
+
+
+HALF = '''
+import os, signal, sys
+from pathlib import Path
+left, whole = int(sys.argv[3]), (Path.write_bytes, Path.write_text)
+def half(write):
+    def writes(self, content, **kw):
+        global left
+        left -= 1
+        write(self, content if left >= 0 else content[:len(content) // 2], **kw)
+        if left < 0: os.kill(os.getpid(), signal.SIGKILL)
+    return writes
+Path.write_bytes, Path.write_text = map(half, whole)
+'''
+
+@pytest.mark.skipif(os.name == 'nt', reason='there is no SIGKILL')
+@pytest.mark.parametrize('files', range(4))
+def test_killed_in_the_middle_of_a_file(server, tmp_path, files):
+    s, folder = server(700), tmp_path/'x'
+    done = subprocess.run([sys.executable, '-c', HALF + SCRIPT, str(folder), s.url, str(files)], capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert len(list(folder.glob('[0-9]*'))) == (files > 2), 'the plan, then two files for each batch'
+    fetch_pubmed('brain', folder, server=s.url)
+    fetch_pubmed('brain', tmp_path/'whole', server=s.url)
+    assert contents(folder) == contents(tmp_path/'whole')
+
+
+def test_what_was_half_written_never_counts(server, tmp_path, uninterrupted):
+    s, folder = server(1200), tmp_path/'x'
+    fetch_pubmed('brain', folder, server=s.url)
+    whole = contents(folder)
+    (folder/'00002').rename(folder/'.part')                      # killed before the rename ...
+    (folder/'.part'/'records.xml').write_text('<PubmedArticleSet>')  # ... and in the middle of a file
+    assert len(pmids(folder)) == 700 and len(licences(folder)) == 700
+    s.log.clear()
+    fetch_pubmed('brain', folder, server=s.url)
+    assert contents(folder) == whole and len(s.log) == 1
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='Windows opens no folder')
+def test_content_is_on_the_disk_before_its_name_and_the_name_before_the_next_request(server, tmp_path, monkeypatch):
+    log, renames, sync, replace = [], [], os.fsync, os.replace
+    def synced(fd):
+        log.append(os.fstat(fd).st_ino)
+        sync(fd)
+    def replaced(part, path):
+        content = {p.stat().st_ino for p in (part, *part.rglob('*'))}
+        assert content <= set(log), f'{path.name} is renamed before all of it is on the disk'
+        replace(part, path)
+        log.clear()
+        renames.append((path.name, len(content)))
+    monkeypatch.setattr(os, 'fsync', synced)
+    monkeypatch.setattr(os, 'replace', replaced)
+    s, folder, said = server(700), tmp_path/'x', []
+    ask, place = corpus._Eutils.ask, lambda: folder.stat().st_ino
+    monkeypatch.setattr(corpus._Eutils, 'ask', lambda *a, **kw: said.append(place() in log) or ask(*a, **kw))
+    fetch_pubmed('brain', folder, server=s.url)
+    assert renames == [('.request.json', 1), ('00001', 3), ('00002', 3)]
+    assert said == [False, True, True] and place() in log, 'the folder is brought to the disk after each rename'
+
+
+class Clock:
+    "Time that passes only when somebody sleeps or a request takes it"
+    def __init__(self): self.now = 100.
+    def monotonic(self): return self.now
+    def time(self): return self.now
+    def sleep(self, seconds): self.now += seconds
+
+
+@pytest.mark.parametrize('pause, per_second', [(0, 3), (1, 10)])
+@pytest.mark.parametrize('takes', [0, .05, .5])
+def test_the_rate_is_kept(monkeypatch, pause, per_second, takes):
+    clock, starts = Clock(), []
+    def body(url, fields):
+        starts.append(clock.now); clock.now += takes
+        if len(starts) % 7 == 3: raise OSError('once in a while')
+        return b'<eSearchResult/>'
+    monkeypatch.setattr(corpus, 'time', clock)
+    monkeypatch.setattr(corpus, '_body', body)
+    monkeypatch.setattr(corpus, '_WAITS', (0,) * 6)
+    client = corpus._Eutils('', {}, corpus._PAUSES[pause])
+    for _ in range(60): client.ask('esearch', 'eSearchResult')
+    pairs = zip(starts, starts[per_second:])
+    assert all(late - early > 1 for early, late in pairs), 'too many requests within a second'
+    if not takes: assert len(starts) / (starts[-1] - starts[0]) > .8 * per_second, 'no slower than needed'
+
+
+def test_the_waits_double(monkeypatch):
+    clock, starts = Clock(), []
+    def body(url, fields):
+        starts.append(clock.now)
+        raise OSError('never')
+    monkeypatch.setattr(corpus, 'time', clock)
+    monkeypatch.setattr(corpus, '_body', body)
+    client = corpus._Eutils('', {}, .34, answered=True)
+    with pytest.raises(OSError, match='never'): client.ask('esearch', 'eSearchResult')
+    assert [round(b - a) for a, b in zip(starts, starts[1:])] == [1, 2, 4, 8, 16, 32]
+
+
+def test_journals_dates_limit_and_key_reach_the_server(server, tmp_path):
+    s = server(3000)
+    fetch_pubmed('sleep', tmp_path/'x', journal=['J Neurosci', 'Neuron'], since=2002, until='2011-06-30', limit=40,
+                 api_key='K', server=s.url)
+    form = s.asked('esearch')[0]
+    assert form['term'] == '(sleep) AND ("J Neurosci"[Journal] OR "Neuron"[Journal])' and form['api_key'] == 'K'
+    assert (form['mindate'], form['maxdate'], form['datetype']) == ('2002/01/01', '2011/06/30', 'pdat')
+    got = pmids(tmp_path/'x')
+    assert len(got) == 40 and all(any(date(2002, 1, 1) <= d <= date(2011, 6, 30) for d in dates_of(i)) for i in got)
+    fetch_pubmed('', tmp_path/'y', journal='Neuron', limit=1, server=s.url)
+    assert s.asked('esearch')[-1]['term'] == '("Neuron"[Journal])'
+    fetch_pmc('sleep', tmp_path/'z', limit=1, server=s.url)
+    assert s.asked('esearch')[-1]['term'] == '(sleep) AND (open access[filter])'
+
+
+def test_withdrawn_records_are_counted_and_not_asked_for_for_ever(server, tmp_path, capsys):
+    s = server(20)
+    shown = s.search
+    def with_one_more(form):
+        return shown(form).replace('<Id>7</Id>', '<Id>7</Id><Id>70000</Id>').replace('<Count>20<', '<Count>21<')
+    s.search = with_one_more
+    fetch_pubmed('brain', tmp_path/'x', server=s.url)
+    assert pmids(tmp_path/'x') == list(range(1, 21)) and len(s.asked('efetch')) == 3
+    assert '1 record could not be had' in capsys.readouterr().err
+    s.known = {}
+    with pytest.raises(OSError, match='none of 20 records'):
+        fetch_pubmed('x', tmp_path/'y', server=s.url) if s.known else corpus._fetch_batch(
+            corpus._Eutils(s.url, {}, 0), 'pubmed', [str(i) for i in range(20)])
+
+
+def test_errors_say_what_to_do(server, tmp_path):
+    s = server(50)
+    fetch_pubmed('brain', tmp_path/'x', server=s.url)
+    with pytest.raises(ValueError, match='give a new folder'): fetch_pubmed('mouse', tmp_path/'x', server=s.url)
+    with pytest.raises(ValueError, match='give a new folder'): fetch_pmc('brain', tmp_path/'x', server=s.url)
+    with pytest.raises(ValueError, match='neither'): fetch_pubmed('', tmp_path/'y', server=s.url)
+    with pytest.raises(ValueError, match='found no record'): fetch_pubmed('nothing', tmp_path/'z', server=s.url)
+    (tmp_path/'own').mkdir(); (tmp_path/'own'/'thesis.txt').write_text('mine')
+    with pytest.raises(ValueError, match='give a new folder'): fetch_pubmed('brain', tmp_path/'own', server=s.url)
+    assert contents(tmp_path/'own') == {'thesis.txt': b'mine'}
+    s.known = {i: [date(2010, 1, 1)] for i in range(1, 10_002)}
+    with pytest.raises(ValueError, match='single day 2010-01-01'): fetch_pubmed('brain', tmp_path/'day', server=s.url)
+
+
+def test_pmc_gives_full_texts_and_a_licence_for_each(server, tmp_path):
+    s = server(120)
+    folder = fetch_pmc('brain', tmp_path/'pmc', server=s.url)
+    names = [f'0000{i}/{name}' for i in (1, 2, 3) for name in ('.licences.json', 'records.xml')]
+    assert sorted(contents(folder)) == ['.request.json'] + names
+    assert len(s.asked('efetch')) == 3
+    table = licences(folder)
+    assert Counter(table.licence) == {'CC BY 4.0': 30, 'CC BY-NC-ND 4.0': 30, 'other terms': 30, 'none stated': 30}
+    assert table.set_index('pmcid').loc['PMC1', 'terms'].startswith('http') and len(table) == 120
+    documents = read_documents(folder, report=ReadReport())
+    assert len(documents) == 120 and 'Full text number 1 & more.' in documents['text'][:]
+    kept = keep_licences(documents, table)
+    assert len(kept) == 30 and all(int(re.search(r'number (\d+)', t)[1]) % 4 == 0 for t in kept['text'])
+    assert len(keep_licences(documents, table, keep=('CC BY', 'CC BY-NC-ND'))) == 60
+    assert len(keep_licences(documents, table.head(0), keep=('not recorded',))) == 120
+    name = lambda row, i: dict(id=f'pmc/{table.place[i]}')
+    nameless = documents.map(name, with_indices=True, load_from_cache_file=False)
+    assert corpus._licence_of(nameless, table) == corpus._licence_of(documents, table)
+
+
+def test_pubmed_rights_are_recorded(uninterrupted):
+    table = licences(uninterrupted[1])
+    first = ['1', '10.1/1', 'other terms', 'Copyright © 1 Someone']
+    assert len(table) == N and list(table.loc[0, ['pmid', 'doi', 'licence', 'terms']]) == first
+    assert table.loc[1, 'licence'] == 'none stated'
+
+
+def test_the_reader_reads_what_pubmed_gave(uninterrupted):
+    report = ReadReport()
+    documents = read_documents(uninterrupted[1], report=report)
+    assert len(documents) == N and not report.skipped
+    assert set(corpus._licence_of(documents, licences(uninterrupted[1]))) == {'other terms', 'none stated'}
+
+
+def test_nothing_in_an_answer_is_expanded_or_fetched(server, tmp_path):
+    s = server(3)
+    (tmp_path/'secret').write_text('password')
+    attack = f'<!DOCTYPE pmc-articleset [<!ENTITY x SYSTEM "{(tmp_path/"secret").as_uri()}">]>'
+    shown = s.fetch
+    plain = lambda form: re.sub(r'^<\?xml.*?<pmc', '<pmc', shown(form), flags=re.S)
+    s.fetch = lambda form: attack + plain(form).replace('Full text', 'Full &x; text')
+    folder = fetch_pmc('brain', tmp_path/'pmc', server=s.url)
+    texts = b''.join(contents(folder).values())
+    assert b'password' not in texts and b'Full' in texts
+
+
+@pytest.mark.skipif(not DATA, reason='needs DOMAIN_LLM_DATA')
+def test_licences_of_165_real_articles():
+    rows = {p.name: corpus._licence_row(corpus._tree(p.read_bytes())) for p in sorted((Path(DATA)/'jats').glob('*ml'))}
+    names = Counter(row['licence'] for row in rows.values())
+    assert names == {'CC BY': 82, 'CC BY 4.0': 29, 'CC BY 2.0': 23, 'other terms': 22, 'CC0': 7, 'CC BY-NC 2.0': 1,
+                     'CC BY 3.0': 1}
+    assert rows['craft-16870721.nxml']['licence'] == 'CC BY-NC 2.0'
+    assert rows['craft-15784609.nxml']['licence'] == rows['plos-journal.pmed.1001080.xml']['licence'] == 'other terms'
+    assert all(row['doi'] or row['pmid'] for row in rows.values())
+
+
+@pytest.mark.parametrize('terms, name', {
+    '': 'none stated', '© 2020 Elsevier': 'other terms',
+    'the terms of the Creative Commons Attribution License': 'CC BY',
+    'https://creativecommons.org/licenses/by-nc-nd/3.0/ x http://creativecommons.org/licenses/by/4.0/':
+        'CC BY-NC-ND 3.0',
+    'http://creativecommons.org/licenses/by/4.0/ and http://creativecommons.org/publicdomain/zero/1.0/ for data':
+        'CC BY 4.0',
+    'under the CC BY-NC-SA license': 'CC BY-NC-SA', 'the Creative Commons Public Domain declaration': 'CC0',
+    'Creative Commons Attribution NonCommercial License. The CC BY waiver of the data is elsewhere.': 'CC BY-NC',
+    'Creative Commons Attribution-Non-Commercial-NoDerivs 3.0': 'CC BY-NC-ND',
+    'Verbatim copying is permitted': 'other terms'}.items())
+def test_the_names_of_licences(terms, name): assert corpus._cc_name(terms) == name
+
+
+def test_halving_stops_at_a_day_and_at_nothing():
+    day = date(2000, 1, 1)
+    with pytest.raises(ValueError, match='single day 2000-01-01'):
+        list(corpus._halved(lambda a, b: (11, list(range(10))), day, date(2000, 3, 1)))
+    assert list(corpus._halved(lambda a, b: (0, []), day, date(2000, 3, 1))) == []
+    asked = []
+    def search(a, b):
+        asked.append((a, b))
+        return (b - a).days + 1, list(range((b - a).days + 1))[:1]
+    assert len(list(corpus._halved(search, day, date(2000, 1, 31)))) == 31
+    assert sorted(a for a, b in asked if a == b) == [day + timedelta(i) for i in range(31)], 'each day once'

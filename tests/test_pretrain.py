@@ -1,0 +1,538 @@
+"""Training that loses nothing: killed runs, damaged checkpoints, full disks, small memories, other loggers."""
+import json, math, os, re, shutil, subprocess, sys, types
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+
+import domain_llm.pretrain as P
+from domain_llm.gpt2 import GPT2, GPT2Config, PRESETS
+from domain_llm.pretrain import FAST_RECIPE, PAPER_RECIPE, Device, TrainConfig, Trainer, pretrain, read_log
+from domain_llm.tokens import Batches
+
+pytestmark = pytest.mark.usefixtures('one_thread')
+HERE = Path(__file__).parent
+DATA = os.environ.get('DOMAIN_LLM_DATA')
+CFG = GPT2Config(50, 2, 2, 32, 16)
+TEXT = np.random.default_rng(0).integers(1, 5, 2000).cumsum() % 50
+BATCHES = Batches(TEXT, 16, 128)
+CPU = Device('cpu', torch.float32, 'a test')
+
+
+def recipe(**changes): return TrainConfig(**{**FAST_RECIPE, 'steps': 12, 'tokens_per_step': 128, 'eval_every': 4, 'save_every': 3, **changes})
+
+
+def fresh(cfg=CFG):
+    torch.manual_seed(2)
+    return GPT2(cfg)
+
+
+def run(folder, config=None, model=None, **more):
+    pretrain(fresh() if model is None else model, BATCHES, config or recipe(), folder, TEXT[:500], **more)
+    return outcome(folder)
+
+
+def outcome(folder):
+    "What a run leaves, but for the clock."
+    told = [{k: v for k, v in l.items() if k not in ('tokens_per_second', 'minutes_left', 'memory_gb')} for l in read_log(folder)]
+    return told, (Path(folder) / 'model/model.safetensors').read_bytes(), P.best_so_far(folder)
+
+
+@pytest.fixture(scope='module')
+def reference(tmp_path_factory):
+    "The outcome of a run that nobody disturbed."
+    torch.set_num_threads(1)
+    return run(tmp_path_factory.mktemp('reference') / 'run')
+
+
+def folders(run_dir): return sorted(p.name for p in (Path(run_dir) / 'checkpoints').iterdir())
+
+
+# ---- kill -9
+
+KILLED = '''
+import contextlib, io, json, os, random, shutil, signal, sys, time
+from pathlib import Path
+import numpy as np
+import torch
+torch.set_num_threads(1)
+import domain_llm.pretrain as P, domain_llm.tokenizer as K
+from domain_llm.gpt2 import GPT2, GPT2Config
+from domain_llm.tokens import Batches
+text = np.random.default_rng(0).integers(1, 5, 2000).cumsum() % 50
+config = P.TrainConfig(**{**P.FAST_RECIPE, 'steps': 24, 'tokens_per_step': 128, 'eval_every': 4, 'save_every': 3})
+
+def train(folder):
+    torch.manual_seed(2)
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        P.pretrain(GPT2(GPT2Config(50, 2, 2, 32, 16, dropout=0.1)), Batches(text, 16, 128), config, folder, text[:500])
+
+def life(work):
+    "Do some work in a process of its own, which may be killed."
+    pid = os.fork()
+    if pid: return pid
+    try: work()
+    except BaseException as error: print(repr(error), flush=True); os._exit(3)
+    os._exit(0)
+
+def end(pid):
+    "Wait for a life: True when it was killed."
+    status = os.waitpid(pid, 0)[1]
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, 'a life failed'
+    return os.WIFSIGNALED(status)
+
+def outcome(folder):
+    told = [{k: l[k] for k in l if k not in ('tokens_per_second', 'minutes_left', 'memory_gb')} for l in P.read_log(folder)]
+    return told, (Path(folder) / 'model/model.safetensors').read_bytes(), P.best_so_far(folder)
+
+def dying(nth, which, mounted):
+    "Patch every write, sync, rename and deletion of one save, and die after the nth."
+    seen = dict(save=0, ops=0)
+    def watched(owner, name):
+        real = getattr(owner, name)
+        def op(*args, **kwargs):
+            found = real(*args, **kwargs)
+            if seen['save'] == which:
+                seen['ops'] += 1
+                if seen['ops'] == nth: os.kill(os.getpid(), signal.SIGKILL)
+            return found
+        setattr(owner, name, op)
+    for owner, name in ((P, 'save_file'), (Path, 'write_bytes'), (os, 'fsync'), (os, 'replace'), (shutil, 'rmtree'), (shutil, 'copytree')): watched(owner, name)
+    save = P.save_checkpoint
+    def counted(*args):
+        seen['save'] += 1
+        save(*args)
+        if seen['save'] == which: seen['all'] = seen['ops']
+        seen['save'] += 0.5
+    P.save_checkpoint = lambda *args: (seen.update(save=int(seen['save'])), counted(*args))
+    if mounted: P.is_mounted = lambda *args: True
+    return seen
+'''
+
+RANDOM = KILLED + '''
+train('left alone')
+wanted, kills = outcome('left alone'), 0
+start = time.monotonic(); end(life(lambda: train('timed'))); length = time.monotonic() - start
+random.seed(os.environ.get('SEED', '0'))
+for attempt in range(20):
+    for number in range(100):
+        pid = life(lambda: train(f'run {attempt}'))
+        time.sleep(random.uniform(0.1, 1) * length / 3)
+        os.kill(pid, signal.SIGKILL)
+        if not end(pid): break
+        kills += 1
+    else: end(life(lambda: train(f'run {attempt}')))
+    assert outcome(f'run {attempt}') == wanted, attempt
+    if kills >= 12: break
+print(json.dumps(dict(kills=kills, attempts=attempt + 1)))
+'''
+
+INSIDE = KILLED.replace("'steps': 24", "'steps': 12") + '''
+train('left alone')
+wanted, found = outcome('left alone'), {}
+for mounted in (False, True):
+    found[str(mounted)] = 0
+    for nth in range(1, 60, 3 if mounted else 1):
+        folder = f'{mounted} {nth}'
+        def work(): dying(nth, 3, mounted); train(folder)
+        if not end(life(work)): break
+        assert not Path(folder, 'model').exists()
+        end(life(lambda: train(folder)))
+        assert outcome(folder) == wanted, folder
+        kept = sorted(p.name for p in Path(folder, 'checkpoints').iterdir())
+        assert kept == ['step-00000009', 'step-00000012'], kept
+        found[str(mounted)] += 1
+print(json.dumps(found))
+'''
+
+
+def in_a_process(code, folder, **env):
+    done = subprocess.run([sys.executable, '-c', code], cwd=folder, capture_output=True, text=True, timeout=240,
+                          env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore', **env})
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
+def test_killed_at_random_moments_a_run_ends_as_if_left_alone(tmp_path):
+    assert in_a_process(RANDOM, tmp_path)['kills'] >= 10
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
+def test_killed_after_each_write_sync_and_rename_of_a_save(tmp_path):
+    found = in_a_process(INSIDE, tmp_path)
+    assert found['False'] >= 5 and found['True'] >= 5
+
+
+# ---- checkpoints
+
+def test_saving_often_changes_nothing_and_the_last_two_are_kept(tmp_path, reference):
+    assert run(tmp_path / 'a', recipe(save_every=1)) == reference
+    assert folders(tmp_path / 'a') == ['step-00000011', 'step-00000012']
+    assert run(tmp_path / 'a') == reference                                      # called once more, nothing happens
+
+
+def test_a_checkpoint_by_the_clock(tmp_path):
+    run(tmp_path / 'a', recipe(save_every=0, save_minutes=0))
+    run(tmp_path / 'b', recipe(save_every=0, save_minutes=60))
+    assert (len(folders(tmp_path / 'a')), len(folders(tmp_path / 'b'))) == (2, 1)
+
+
+def stopped(folder, at=8, config=None):
+    "A run that stops after some step, with two checkpoints."
+    def stop(model, step):
+        if step == at: raise RuntimeError('stop here')
+        return {}
+    with pytest.raises(RuntimeError, match='stop here'): run(folder, config or recipe(), evaluate=stop)
+    return sorted((Path(folder) / 'checkpoints').iterdir())
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGE = {'cut short': lambda f: (f / 'state.safetensors').write_bytes((f / 'state.safetensors').read_bytes()[:-100]),
+          'a flipped bit': lambda f: flip(f / 'state.safetensors'), 'no tensors': lambda f: (f / 'state.safetensors').unlink(),
+          'no values': lambda f: (f / 'state.json').unlink(), 'broken values': lambda f: (f / 'state.json').write_text('{"step": '),
+          'another format': lambda f: (f / 'state.json').write_text('{"format": 2, "step": 6}'), 'an empty folder': lambda f: (shutil.rmtree(f), f.mkdir())}
+
+
+@pytest.mark.parametrize('damage', DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_newest_checkpoint_costs_one_line(tmp_path, capsys, reference, damage):
+    newest = stopped(tmp_path / 'a')[-1]
+    damage(newest)
+    capsys.readouterr()
+    assert run(tmp_path / 'a') == reference
+    said = [l for l in capsys.readouterr().out.splitlines() if newest.name in l]
+    assert len(said) == 1 and 'trying the checkpoint before it' in said[0]
+
+
+def test_when_both_are_damaged_the_run_begins_again(tmp_path, reference):
+    for folder in stopped(tmp_path / 'a'): flip(folder / 'state.safetensors')
+    assert run(tmp_path / 'a') == reference
+
+
+@pytest.mark.parametrize('error', [OSError(28, 'No space left on device'), P.SafetensorError('Error while serializing: I/O error: No space left on device (os error 28)')])
+def test_a_full_disk_costs_a_checkpoint_and_not_the_run(tmp_path, capsys, reference, error):
+    real, calls = P.save_file, []
+    def full(tensors, path, **more):
+        calls.append(path)
+        if len(calls) == 2:
+            Path(path).write_bytes(b'half')
+            raise error
+        real(tensors, path, **more)
+    with patch.object(P, 'save_file', full): found = run(tmp_path / 'a')
+    assert found == reference
+    said = [l for l in capsys.readouterr().out.splitlines() if 'disk is full' in l]
+    assert len(said) == 1 and 'checkpoint of step 6' in said[0]
+    assert not list((tmp_path / 'a').rglob('*.part'))
+
+
+def test_a_disk_full_at_the_last_checkpoint_leaves_one_to_resume_from(tmp_path, reference):
+    def full(*_, **__): raise OSError(28, 'No space left on device')
+    def stop(model, step):
+        if step == 8: raise RuntimeError
+        return {}
+    real, calls = P.save_file, []
+    def later(*args, **more): calls.append(1); return (real if len(calls) == 1 else full)(*args, **more)
+    with patch.object(P, 'save_file', later), pytest.raises(RuntimeError): run(tmp_path / 'a', evaluate=stop)
+    assert folders(tmp_path / 'a') == ['step-00000003']
+    assert run(tmp_path / 'a') == reference
+
+
+def test_another_error_of_the_disk_is_not_hidden(tmp_path):
+    def broken(*_, **__): raise OSError(5, 'Input/output error')
+    with patch.object(P, 'save_file', broken), pytest.raises(OSError, match='Input/output'): run(tmp_path / 'a')
+
+
+def test_a_loss_that_is_not_finite_stops_before_it_is_written(tmp_path, reference):
+    def poison(model, step):
+        if step == 8: model.wte.weight.data[0] = math.nan
+        return {}
+    with pytest.raises(FloatingPointError, match='step 8'): run(tmp_path / 'a', evaluate=poison)
+    assert [l['step'] for l in read_log(tmp_path / 'a') if 'loss' in l] == list(range(8))
+    assert folders(tmp_path / 'a') == ['step-00000003', 'step-00000006'] and not (tmp_path / 'a/model').exists()
+    assert run(tmp_path / 'a') == reference                                      # the last good state is there
+
+
+def test_a_gradient_that_is_not_finite_moves_nothing():
+    trainer = Trainer(fresh(), recipe(), device=CPU)
+    before = [p.clone() for p in trainer.model.parameters()]
+    trainer.model.h[0].mlp.c_fc.weight.register_hook(lambda g: g * math.inf)
+    with pytest.raises(FloatingPointError, match='step 5'): trainer.update(BATCHES[5], 5)
+    assert all(map(torch.equal, before, trainer.model.parameters()))
+
+
+def test_the_best_is_by_validation_loss_and_really_updated(tmp_path):
+    config = recipe(steps=160, eval_every=10, save_every=0, tokens_per_step=64, lr=0.03)
+    pretrain(fresh(), Batches(TEXT[:400], 16, 64), config, tmp_path / 'a', TEXT[600:1000])         # learns 400 tokens by heart
+    seen = {l['step']: l['validation_loss'] for l in read_log(tmp_path / 'a') if 'validation_loss' in l}
+    best = P.best_so_far(tmp_path / 'a')
+    assert best == dict(step=min(seen, key=seen.get), validation_loss=min(seen.values())) and 0 < best['step'] < 160
+    kept = GPT2.from_pretrained(tmp_path / 'a/best')
+    assert abs(P.validation_loss(kept, TEXT[600:1000]) - best['validation_loss']) < 1e-5
+    assert P.validation_loss(GPT2.from_pretrained(tmp_path / 'a/model'), TEXT[600:1000]) > best['validation_loss'] + 0.01
+
+
+def test_no_pickle_is_written_and_what_another_run_left_is_refused(tmp_path):
+    run(tmp_path / 'a')
+    assert {p.suffix for p in (tmp_path / 'a').rglob('*') if p.is_file()} == {'.json', '.jsonl', '.safetensors'}
+    with pytest.raises(ValueError, match='lr 0.008 there, 0.001 here'): run(tmp_path / 'a', recipe(lr=0.001))
+    run(tmp_path / 'a', recipe(eval_every=2, save_every=1, micro_rows=4))        # what is free to change
+
+
+def test_checkpoints_of_a_compiled_model_load_into_a_plain_one_and_back(tmp_path, reference):
+    compiled = lambda: torch.compile(fresh(), backend='eager')
+    stopped(tmp_path / 'a')
+    assert run(tmp_path / 'a', model=compiled()) == reference
+    def stop(model, step):
+        if step == 8: raise RuntimeError
+        return {}
+    with pytest.raises(RuntimeError): run(tmp_path / 'b', model=compiled(), evaluate=stop)
+    assert run(tmp_path / 'b') == reference
+
+
+STORED = HERE / 'stored_run'   # made once by this version: `python tests/test_pretrain.py`
+TINY = GPT2Config(16, 1, 2, 8, 8)
+
+
+class Plain:
+    "Batches that do not depend on how lesson 04 shuffles."
+    def __getitem__(self, step):
+        rows = (TEXT[17 * step:17 * step + 18].reshape(2, 9) % 16)
+        return rows[:, :-1], rows[:, 1:]
+
+
+def stored_run(folder):
+    torch.manual_seed(5)
+    config = TrainConfig(**{**FAST_RECIPE, 'steps': 6, 'tokens_per_step': 16, 'save_every': 3})
+    pretrain(GPT2(TINY), Plain(), config, folder)
+    return [l['loss'] for l in read_log(folder) if 'loss' in l]
+
+
+def test_a_checkpoint_stored_long_ago_goes_on(tmp_path, capsys):
+    shutil.copytree(STORED, tmp_path / 'a')
+    losses = stored_run(tmp_path / 'a')
+    assert 'resuming at step 3' in capsys.readouterr().out
+    assert np.allclose(losses, json.loads((STORED / 'losses.json').read_text()), atol=1e-4)
+
+
+# ---- memory and precision
+
+@pytest.mark.parametrize('name, bar', [('adamw', 1e-5), ('fast', 1e-3)])
+def test_the_curve_is_the_same_for_every_micro_batch(name, bar):
+    curves = []
+    for rows in (8, 4, 2):
+        trainer = Trainer(fresh(), recipe(steps=20, micro_rows=rows, muon_lr=FAST_RECIPE['muon_lr'] if name == 'fast' else 0, lr=2e-3), device=CPU)
+        curves.append([trainer.update(BATCHES[s], s)[0] for s in range(20)])
+    assert np.ptp(curves, axis=0).max() < bar and curves[0][0] > curves[0][-1]
+
+
+def test_out_of_memory_halves_the_micro_batch_and_says_so(tmp_path, capsys, reference):
+    def small(self, model, *args, **more):
+        real(self, model, *args, **more)
+        inner = self.loss
+        def guarded(ids, targets):
+            if len(ids) > 2: raise torch.OutOfMemoryError('pretended')
+            return inner(ids, targets)
+        self.loss = guarded
+    real = Trainer.__init__
+    with patch.object(Trainer, '__init__', small): found = run(tmp_path / 'a')
+    said = [l for l in capsys.readouterr().out.splitlines() if 'does not fit' in l]
+    assert len(said) == 2 and 'going on with 2 rows' in said[1] and '128 tokens' in said[1]
+    losses = [[l['loss'] for l in lines if 'loss' in l] for lines in (found[0], reference[0])]
+    assert np.abs(np.subtract(*losses)).max() < 1e-4
+
+
+def test_what_was_added_up_before_memory_ran_out_is_forgotten():
+    trainer, calls = Trainer(fresh(), recipe(micro_rows=4), device=CPU), []
+    inner = trainer.loss
+    def guarded(ids, targets):
+        calls.append(len(ids))
+        if calls == [4, 4]: raise torch.OutOfMemoryError                         # the second of two
+        return inner(ids, targets)
+    trainer.loss = guarded
+    found, wanted = trainer.update(BATCHES[0], 5), Trainer(fresh(), recipe(micro_rows=2), device=CPU).update(BATCHES[0], 5)
+    assert np.allclose(found, wanted) and calls == [4, 4, 2, 2, 2, 2]
+
+
+def test_with_one_row_left_the_blocks_are_computed_twice_and_then_it_is_over(capsys):
+    trainer = Trainer(fresh(), recipe(micro_rows=1), device=CPU)
+    inner = trainer.loss
+    def guarded(ids, targets):
+        if not trainer.model.recompute: raise torch.OutOfMemoryError
+        return inner(ids, targets)
+    trainer.loss = guarded
+    wanted = Trainer(fresh(), recipe(micro_rows=1), device=CPU).update(BATCHES[0], 5)
+    assert np.allclose(trainer.update(BATCHES[0], 5), wanted) and 'computing the blocks twice' in capsys.readouterr().out
+    def never(ids, targets): raise torch.OutOfMemoryError
+    trainer.loss = never
+    with pytest.raises(torch.OutOfMemoryError, match='not even one row'): trainer.update(BATCHES[1], 6)
+
+
+def test_the_estimate_grows_with_the_memory_and_shrinks_with_the_model():
+    small, large = (GPT2Config.preset(name, 50257) for name in ('gpt2', 'gpt2-large'))
+    assert P.rows_that_fit(large, 2**34, 2) < P.rows_that_fit(small, 2**34, 2) < P.rows_that_fit(small, 2**36, 2)
+    assert P.rows_that_fit(large, 1) == 1
+    with patch('torch.cuda.is_available', lambda: True), patch('torch.cuda.mem_get_info', lambda: (8 * 2**30, 0)): assert 2**30 < P._free_bytes(fresh()) < 8 * 2**30
+
+
+def pretended(major, minor):
+    return patch.multiple('torch.cuda', is_available=lambda: True, get_device_name=lambda: 'a GPU', get_device_capability=lambda: (major, minor))
+
+
+@pytest.mark.parametrize('capability, dtype', [((7, 0), torch.float16), ((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((12, 0), torch.bfloat16)])
+def test_the_precision_follows_the_capability_and_not_what_torch_says(capability, dtype):
+    with pretended(*capability), patch('torch.cuda.is_bf16_supported', lambda *_, **__: True): found = P.device_info()
+    assert found.dtype is dtype and '.'.join(map(str, capability)) in str(found) and ('scaled' in str(found)) == (dtype is torch.float16)
+    for path in (HERE.parent / 'domain_llm').glob('*.py'): assert 'is_bf16_supported' not in path.read_text()
+
+
+def test_half_precision_trains_with_a_scaler_and_orthogonalizes_in_float32(tmp_path):
+    half = Device('cpu', torch.float16, 'as on a T4')
+    trainer = Trainer(fresh(), recipe(steps=30), device=half)
+    assert trainer.scaler.is_enabled() and trainer.optimizers[1].dtype is torch.float32
+    losses = [trainer.update(BATCHES[s], s)[0] for s in range(10)]
+    full = Trainer(fresh(), recipe(steps=30), device=CPU)
+    assert np.allclose(losses, [full.update(BATCHES[s], s)[0] for s in range(10)], atol=0.05)
+    P.save_checkpoint(tmp_path, trainer, 10)
+    again = Trainer(fresh(), recipe(steps=30), device=half)
+    assert P.load_checkpoint(tmp_path, again) == 10 and again.scaler.state_dict() == trainer.scaler.state_dict()
+    assert again.update(BATCHES[10], 10) == trainer.update(BATCHES[10], 10)
+    low = Trainer(fresh(), recipe(), device=Device('cpu', torch.bfloat16, 'as on an H200'))
+    assert not low.scaler.is_enabled() and low.optimizers[1].dtype is torch.bfloat16 and math.isfinite(low.update(BATCHES[0], 5)[0])
+
+
+# ---- recipes
+
+@pytest.mark.skipif(not DATA, reason='needs DOMAIN_LLM_DATA')
+def test_the_papers_law_gives_all_logged_rates():
+    errors = []
+    for path in sorted(Path(DATA, 'logs').glob('*.txt')):
+        text, about = path.read_text(), json.loads(path.with_suffix('.json').read_text())
+        rows, micro = int(re.search(r'Loading (\d+)', text)[1]), about['batch_size']
+        length, batch, epoch_updates = P.paper_length(rows, micro), 0, {}
+        config = TrainConfig(**{**PAPER_RECIPE, 'lr': about['learning_rate'], **length})
+        for line in text.splitlines():
+            if found := re.match(r'Epoch (\d+) \| Batch (\d+)/', line): batch = int(found[2]) + 1
+            found = re.match(r'(End of epoch|Epoch) (\d+) \| Validation PPL: \S+ \| Learning rate: (\S+)', line)
+            if not found: continue
+            updates = int(found[2]) * (length['steps'] // 5) + (length['steps'] // 5 if found[1] != 'Epoch' else batch // 8)
+            errors.append(abs(config.lr * P.schedule(config, updates) - float(found[3])))
+    assert len(errors) == 205 and max(errors) < 1e-12
+
+
+def test_dropout_is_a_function_of_the_step(tmp_path):
+    cfg = GPT2Config(50, 2, 2, 32, 16, dropout=0.3)
+    whole = run(tmp_path / 'a', model=fresh(cfg))
+    def stop(model, step):
+        if step == 8: raise RuntimeError
+        return {}
+    with pytest.raises(RuntimeError): run(tmp_path / 'b', model=fresh(cfg), evaluate=stop)
+    torch.rand(7)
+    assert run(tmp_path / 'b', model=fresh(cfg)) == whole
+
+
+# ---- what is seen
+
+def test_every_step_is_in_the_log_with_all_its_numbers(tmp_path):
+    run(tmp_path / 'a', evaluate=lambda m, s: dict(accuracy=0.5, sample='text'))
+    steps = [l for l in read_log(tmp_path / 'a') if 'loss' in l]
+    assert [l['step'] for l in steps] == list(range(12))
+    assert all({'loss', 'smoothed', 'lr', 'grad_norm', 'tokens_per_second', 'memory_gb', 'minutes_left'} <= set(l) and 'mfu' not in l for l in steps)
+    looks = [l for l in read_log(tmp_path / 'a') if 'sample' in l]
+    assert [l['step'] for l in looks] == [0, 4, 8, 12] and all('validation_loss' in l and l['accuracy'] == 0.5 for l in looks)
+
+
+class Recorder(types.ModuleType):
+    "Stands for wandb or trackio."
+    def __init__(self, name): super().__init__(name); self.lines = []
+    def init(self, **about): self.about = about
+    def log(self, line, step): self.lines.append((step, line))
+    def finish(self): self.lines.append('finished')
+
+
+@pytest.mark.parametrize('name', ['wandb', 'trackio'])
+def test_a_tracker_hears_of_every_line_and_is_closed(tmp_path, name):
+    fake = Recorder(name)
+    with patch.dict(sys.modules, {name: fake}): run(tmp_path / 'a', recipe(loggers=(name,)))
+    assert fake.lines[-1] == 'finished' and [s for s, l in fake.lines[:-1] if 'loss' in l] == list(range(12))
+    assert fake.about['config']['steps'] == 12 and fake.about['name'] == 'a'
+
+
+def test_tensorboard_hears_of_every_number(tmp_path):
+    heard = []
+    class Writer:
+        def __init__(self, folder): heard.append(Path(folder).name)
+        def __enter__(self): return self
+        def __exit__(self, *_): heard.append('closed')
+        def add_scalar(self, key, value, step): heard.append((key, step))
+    module = types.ModuleType('torch.utils.tensorboard')
+    module.SummaryWriter = Writer
+    with patch.dict(sys.modules, {'torch.utils.tensorboard': module}): run(tmp_path / 'a', recipe(loggers=('tensorboard',)))
+    assert heard[0] == 'tensorboard' and heard[-1] == 'closed' and ('loss', 11) in heard and ('validation_loss', 12) in heard
+    with pytest.raises(ValueError, match='tensorboard, wandb and trackio'): recipe(loggers=('mlflow',))
+
+
+ONLY = '''
+import sys
+blocked = {'tqdm', 'datasets', 'pandas', 'matplotlib', 'scipy', 'huggingface_hub', 'transformers', 'pyarrow', 'wandb', 'trackio', 'tensorboard',
+           'typer', 'lxml', 'pooch', 'datasketch', 'ipywidgets', 'IPython'}
+sys.modules.update(dict.fromkeys(blocked))                                       # importing them fails, as if they were not installed
+import numpy as np, torch
+from domain_llm.gpt2 import GPT2, GPT2Config
+from domain_llm.tokens import Batches
+from domain_llm.pretrain import FAST_RECIPE, TrainConfig, pretrain
+ids = np.arange(2000) % 50
+pretrain(GPT2(GPT2Config(50, 1, 2, 16, 16)), Batches(ids, 16, 64), TrainConfig(steps=3, tokens_per_step=64, **FAST_RECIPE), 'run', ids[:100])
+print('{"done": true}')
+'''
+
+
+def test_a_run_needs_only_torch_numpy_safetensors_and_tokenizers(tmp_path):
+    assert in_a_process(ONLY, tmp_path)['done']
+    assert len(read_log(tmp_path / 'run')) == 5
+
+
+def test_a_run_is_drawn_while_it_goes_across_resumes_and_with_one_before_it(tmp_path):
+    stopped(tmp_path / 'a')
+    with open(tmp_path / 'a/log.jsonl', 'a') as f: f.write('{"step": 9, "los')                    # a line that is just being written
+    during = P.plot_run(tmp_path / 'a').axes[0]
+    assert {len(l.get_xdata()) for l in during.get_lines()} == {8, 2}
+    run(tmp_path / 'a', evaluate=lambda m, s: dict(accuracy=0.5)), run(tmp_path / 'b')
+    fig = P.plot_run(tmp_path / 'a', {'uniform': math.log(50), 'unigram': 3.8, 'bigram': 2.0}, before=tmp_path / 'b')
+    loss, accuracy = fig.axes
+    words = [t.get_text() for t in loss.get_legend().get_texts()]
+    assert sum('earlier run' in w for w in words) == 2 and {'uniform 3.91', 'unigram 3.80', 'bigram 2.00'} <= set(words)
+    assert max(len(l.get_xdata()) for l in loss.get_lines()) == 12 and list(accuracy.get_lines()[0].get_xdata()) == [128 * s for s in (8, 12)] or accuracy.get_lines()
+
+
+def test_the_gpu_benchmark_runs_tiny_with_nothing_but_what_it_needs(tmp_path):
+    code = ONLY.split('import numpy as np')[0] + f"""
+import runpy
+sys.argv = ['gpu.py', '--smoke']
+runpy.run_path({str(HERE.parent / 'benchmarks/gpu.py')!r}, run_name='__main__')
+print('{{"done": true}}')"""
+    assert in_a_process(code, tmp_path)['done']
+
+
+def test_mfu_is_said_for_a_known_card_alone():
+    trainer = Trainer(fresh(), recipe(), device=Device('cpu', torch.float32, 'a test', 'NVIDIA H200'))
+    assert 0 < P._measures(trainer, 1.0, 0)['mfu'] < 1e-3
+    assert all(P.peak_flops(f'NVIDIA {name}') for name in ('A100-SXM4-80GB', 'H100 80GB HBM3', 'L4', 'GeForce RTX 4090')) and P.peak_flops('Radeon') is None
+
+
+def test_batches_of_another_team_are_refused(tmp_path):
+    with pytest.raises(ValueError, match='for 2 processes'): pretrain(fresh(), Batches(TEXT, 16, 128, 0, 0, 2), recipe(), tmp_path / 'a')
+    assert not (tmp_path / 'a').exists()
+
+
+if __name__ == '__main__':
+    shutil.rmtree(STORED, ignore_errors=True)
+    losses = stored_run(STORED)
+    for path in ('model', 'best', 'log.jsonl', 'checkpoints/step-00000006'): shutil.rmtree(STORED / path) if (STORED / path).is_dir() else (STORED / path).unlink(missing_ok=True)
+    (STORED / 'losses.json').write_text(json.dumps(losses[3:]))
