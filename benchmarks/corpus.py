@@ -9,23 +9,23 @@ Both are sampled twenty times a second and summed over the process and its worke
 the reading process, anonymous and mapped together. Needs Linux (/proc).
 """
 
-import argparse, gzip, json, os, platform, re, shutil, subprocess, sys, tempfile, time
-from datetime import date
-from importlib.metadata import version
+import argparse, gzip, json, re, shutil, subprocess, sys, tempfile, time
 from pathlib import Path
 
 import numpy as np
 
+from machine import machine
+
 CHILD = """if True:
     import json, sys, time
+    from domain_llm.course import peak_memory
     from domain_llm.corpus import ReadReport, read_documents
     start, report = time.monotonic(), ReadReport()
     data = read_documents(sys.argv[1], workers=int(sys.argv[2]), report=report)
-    def peak(): return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1e3
-    answer = dict(seconds=time.monotonic() - start, hwm=peak(), skipped=len(report.skipped))
+    answer = dict(seconds=time.monotonic() - start, hwm=peak_memory() / 1e6, skipped=len(report.skipped))
     answer |= dict(documents=report.documents, words=report.words)
     print("read", flush=True)
-    answer |= dict(letters=sum(len(t) for batch in data.iter(256) for t in batch["text"]), hwm_pass=peak())
+    answer |= dict(letters=sum(len(t) for batch in data.iter(256) for t in batch["text"]), hwm_pass=peak_memory() / 1e6)
     print(json.dumps(answer))
 """
 
@@ -183,8 +183,7 @@ def main():
         n = generate(Path(home), args.gb * 1e9)
         files = [p for p in Path(home).rglob("*") if p.is_file()]
         size, took = sum(p.stat().st_size for p in files) / 1e9, time.monotonic() - start
-        system = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
-        print(f"\n{date.today()}, {system}, " + ", ".join(f"{m} {version(m)}" for m in ("lxml", "pyarrow", "datasets")))
+        print("\n" + machine("lxml", "pyarrow", "datasets"))
         print(f"\n{args.gb:g} GB of text in {len(files):,} files ({size:.2f} GB on disk), written in {took:.0f} s\n")
         print("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
         for workers in args.workers:

@@ -1,17 +1,17 @@
 """Run `domain-llm demo` for seeds 0, 1 and 2; print time, memory, accuracies and what guessers reach.
 
 python benchmarks/demo.py                 prints the tables of RESULTS.md
-python benchmarks/demo.py --store         also renews domain_llm/stored/demo.json and nbs/images/demo.png, which lesson 01 and the index show
+python benchmarks/demo.py --store         also renews domain_llm/stored/demo.json and nbs/images/demo.png, which
+                                          lesson 01 and the index show
 """
-import itertools, json, os, platform, shutil, sys, tempfile, time
+import itertools, json, os, shutil, sys, tempfile, time
 from collections import Counter
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 
 from domain_llm.brainbench import Scores, wilson_interval
 from domain_llm.pretrain import read_log
 from domain_llm.synthetic import SyntheticScience, read_findings
+from machine import machine
 
 ROOT, SEEDS = Path(__file__).parent.parent, (0, 1, 2)
 
@@ -19,7 +19,8 @@ ROOT, SEEDS = Path(__file__).parent.parent, (0, 1, 2)
 def run_demo(seed, out):
     "Run the demo in a process of its own; give minutes and peak memory in MB."
     start = time.monotonic()
-    pid = os.posix_spawn(sys.executable, [sys.executable, "-m", "domain_llm", "demo", "--seed", str(seed), "--out", str(out)], os.environ)
+    command = [sys.executable, "-m", "domain_llm", "demo", "--seed", str(seed), "--out", str(out)]
+    pid = os.posix_spawn(sys.executable, command, os.environ)
     _, status, usage = os.wait4(pid, 0)
     if status: sys.exit(f"the demo with seed {seed} failed")
     return (time.monotonic() - start) / 60, usage.ru_maxrss / 1000
@@ -42,12 +43,15 @@ def main():
         stored[seed] = dict(log=[line for line in read_log(home / str(seed) / "pretrain") if "accuracy" in line],
                             results={s.name: dict(correct=int(s.correct.sum()), n=s.n) for s in scores})
         rows.append((seed, minutes, memory))
-    print(f"\n{date.today()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}, torch {version('torch')}\n")
-    print("| seed | minutes | peak memory | " + " | ".join(stored[0]["results"]) + " |\n" + "|---" * (3 + len(stored[0]["results"])) + "|")
+    print(f"\n{machine('torch')}\n")
+    names = list(stored[0]["results"])
+    print("| seed | minutes | peak memory | " + " | ".join(names) + " |\n" + "|---" * (3 + len(names)) + "|")
     for seed, minutes, memory in rows:
-        print(f"| {seed} | {minutes:.1f} | {memory:,.0f} MB | " + " | ".join(f"{r['correct']}/{r['n']} = {r['correct'] / r['n']:.3f}" for r in stored[seed]["results"].values()) + " |")
+        cells = [f"{r['correct']}/{r['n']} = {r['correct'] / r['n']:.3f}" for r in stored[seed]["results"].values()]
+        print(f"| {seed} | {minutes:.1f} | {memory:,.0f} MB | " + " | ".join(cells) + " |")
     print("\n| guesser, three seeds pooled | right | n | accuracy | 99 % interval |\n|---|---|---|---|---|")
-    pooled = {name: [sum(stored[s]["results"][name][k] for s in SEEDS) for k in ("correct", "n")] for name in ("untrained GPT-2", "trigram counts")}
+    pooled = {name: [sum(stored[s]["results"][name][k] for s in SEEDS) for k in ("correct", "n")]
+              for name in ("untrained GPT-2", "trigram counts")}
     for slots in itertools.chain(itertools.combinations(range(3), 1), itertools.combinations(range(3), 2)):
         name = "counts by " + " and ".join(("manipulation", "region", "behaviour")[i] for i in slots)
         pooled[name] = [sum(x) for x in zip(*(counting(s, slots) for s in SEEDS))]

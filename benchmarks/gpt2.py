@@ -1,19 +1,19 @@
 """Measure `domain_llm.gpt2` against nanoGPT's model and `transformers`, in one run, and print the tables of RESULTS.md.
 
-python benchmarks/gpt2.py --nanogpt PATH   PATH is a checkout of karpathy/nanoGPT, without it transformers is the only peer
+python benchmarks/gpt2.py --nanogpt PATH   PATH is a checkout of karpathy/nanoGPT, else transformers is the only peer
 Options: --only speed|memory|generate to run a part, --rounds N (default 3) for the medians.
 Peers are measured in turn within each round.
 A training step is zero_grad, loss, backward and AdamW's step, each in the project's own way.
 Peak memory is the largest resident set of a process of its own that makes two training steps.
 """
-import argparse, json, os, platform, resource, statistics, subprocess, sys, time
+import argparse, json, os, statistics, subprocess, sys, time
 from contextlib import nullcontext
-from datetime import date
-from importlib.metadata import version
 
 import torch
 
+from domain_llm.course import peak_memory
 from domain_llm.gpt2 import GPT2, GPT2Config
+from machine import machine
 
 SIZES = {"124M": ("gpt2", 50257), "toy": ("toy", 4096)}
 
@@ -122,19 +122,13 @@ def speed(rounds, device, peers):
         print(f"| {name} | {tokens:,} | {label} | " + " | ".join(cells) + " |", flush=True)
 
 
-def peak_memory():
-    "Give this process's largest resident memory in MB; what `getrusage` says begins with the parent's."
-    try: return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024 / 1e6
-    except OSError: return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-
-
 def one_memory(peer, path):
     "In a process of its own: make two steps and print the peak of resident memory."
     torch.set_num_threads(int(os.environ["BENCH_THREADS"]))
     model, optimizer, loss = PEERS[peer.split(",")[0]]("124M", "cpu")
     if peer.endswith("checkpointing"): model.recompute = True
     for _ in range(2): step(optimizer, loss, *batch("124M", 4096, "cpu"))
-    print(json.dumps(peak_memory()))
+    print(json.dumps(peak_memory() / 1e6))
 
 
 def memory(peers, path):
@@ -166,17 +160,10 @@ def generation(peers, device, every=4):
         nano.generate(prompt, 1)
         rows["nanoGPT (every fourth length timed, times four)"] = every * sum(
             clock(lambda: nano.generate(long[:, :256 + n], 1), device) for n in range(every // 2, 256, every))
-    print(f"\n| 256 new tokens after 256, 124M, fp32, {device} | seconds | tokens/s | ours is faster by |\n|---|---|---|---|")
+    print(f"\n| 256 new tokens after 256, 124M, fp32, {device} | seconds | tokens/s | ours is faster by |\n"
+          "|---|---|---|---|")
     for name, seconds in rows.items():
         print(f"| {name} | {seconds:.1f} | {256 / seconds:.1f} | {seconds / rows['ours']:.1f}× |")
-
-
-def machine():
-    "Name date, processor and versions."
-    try: cpu = next(l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name"))
-    except (OSError, StopIteration): cpu = platform.machine()
-    return (f"{date.today()}, {cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
-            f"load {os.getloadavg()[0]:.1f} at the start, Python {platform.python_version()}, torch {version('torch')}, transformers {version('transformers')}")
 
 
 def main():
@@ -187,7 +174,7 @@ def main():
     if args.nanogpt: sys.path.insert(0, args.nanogpt)
     if args.one_memory: return one_memory(args.one_memory, args.nanogpt)
     peers, start = ["ours"] + ["nanoGPT"] * bool(args.nanogpt) + ["transformers"], time.monotonic()
-    print(machine() + "\n")
+    print(f"{machine('torch', 'transformers')}, {torch.get_num_threads()} threads\n")
     for device in ["cpu"] + ["cuda"] * torch.cuda.is_available():
         if device == "cuda": print(f"\n{torch.cuda.get_device_name()}\n")
         if args.only in (None, "memory") and device == "cpu": memory(peers, args.nanogpt)

@@ -18,7 +18,8 @@ from domain_llm.gpt2 import GPT2, GPT2Config, flops_per_token, num_params
 from domain_llm.pretrain import FAST_RECIPE, PAPER_RECIPE, TrainConfig, Trainer, device_info, validation_loss
 from domain_llm.tokens import Batches, NGram
 
-PAPER_SPEED, BARS = 36_000, dict(mfu=0.55, nanogpt=1.25, paper=10)   # tokens/s of one of the paper's GPUs; what we aim at
+PAPER_SPEED = 36_000                                # tokens/s of one of the paper's GPUs
+BARS = dict(mfu=0.55, nanogpt=1.25, paper=10)       # what we aim at
 
 
 @dataclass(frozen=True)
@@ -86,14 +87,16 @@ def their_step(plan, micro, folder, device):
     from model import GPT, GPTConfig
     c = plan.cfg
     with contextlib.redirect_stdout(io.StringIO()):
-        model = GPT(GPTConfig(block_size=c.n_ctx, vocab_size=-(-c.vocab_size // 64) * 64, n_layer=c.n_layer, n_head=c.n_head,
-                              n_embd=c.n_embd, dropout=0.0, bias=False)).to(device.device)
+        config = GPTConfig(block_size=c.n_ctx, vocab_size=-(-c.vocab_size // 64) * 64, n_layer=c.n_layer,
+                           n_head=c.n_head, n_embd=c.n_embd, dropout=0.0, bias=False)
+        model = GPT(config).to(device.device)
         optimizer = model.configure_optimizers(0.1, 6e-4, (0.9, 0.95), device.device)
     model = torch.compile(model) if plan.compile else model
     x, y = (torch.from_numpy(t).contiguous().to(device.device) for t in noise(plan, micro)[0])
+    mixed = device.dtype != torch.float32
     def work():
         for _ in range(plan.pieces):
-            with torch.autocast(device.device, device.dtype, enabled=device.dtype != torch.float32): loss = model(x, y)[1] / plan.pieces
+            with torch.autocast(device.device, device.dtype, enabled=mixed): loss = model(x, y)[1] / plan.pieces
             loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -115,9 +118,11 @@ def speed(prepare, plan):
 
 def speeds(plan, device, nanogpt, peak, late):
     "Print the table of speeds."
-    print('| step | micro-batch | tokens/s | MFU of the measured rate | times the paper\'s GPU | peak GiB |\n|---|---|---|---|---|---|')
+    print("| step | micro-batch | tokens/s | MFU of the measured rate | times the paper's GPU | peak GiB |\n"
+          "|---|---|---|---|---|---|")
     found = {}
-    ways = [('ours, FAST, compiled', lambda m: our_step(plan, m, True)), ('ours, FAST, eager', lambda m: our_step(plan, m, False)),
+    ways = [('ours, FAST, compiled', lambda m: our_step(plan, m, True)),
+            ('ours, FAST, eager', lambda m: our_step(plan, m, False)),
             ('ours, AdamW, compiled', lambda m: our_step(plan, m, True, {**FAST_RECIPE, 'muon_lr': 0.0}))]
     if nanogpt: ways.append(('nanoGPT, compiled', lambda m: their_step(plan, m, nanogpt, device)))
     tries = [(way, micro) for way in ways for micro in plan.micro if way[0].endswith('compiled')] + [(ways[1], None)]
@@ -171,7 +176,8 @@ def curves(plan, late):
             trainer.update(batches[step], step)
     print(f'| tokens | PAPER | FAST |\n|---|---|---|')
     for at in lines['PAPER']:
-        print('| {:,} | {} | {} |'.format(at, *(f'{lines[n][at]:.3f}' if at in lines[n] else 'not measured' for n in lines)))
+        cells = [f'{line[at]:.3f}' if at in line else 'not measured' for line in lines.values()]
+        print(f'| {at:,} | ' + ' | '.join(cells) + ' |')
 
 
 def main(plan, nanogpt):
@@ -179,8 +185,9 @@ def main(plan, nanogpt):
     late = lambda: time.perf_counter() - start > 60 * plan.minutes * 0.75
     device = device_info()
     if not plan.compile: print('A smoke test, without compilers: the speeds below mean nothing.\n')
-    print(f'{time.strftime("%Y-%m-%d")}, {device}, {platform.system()}, Python {platform.python_version()}, torch {torch.__version__}; '
-          f'{num_params(plan.cfg):,} parameters, context {plan.cfg.n_ctx:,}, {plan.pieces} micro-batches in a step\n')
+    print(f'{time.strftime("%Y-%m-%d")}, {device}, {platform.system()}, Python {platform.python_version()}, '
+          f'torch {torch.__version__}; {num_params(plan.cfg):,} parameters, context {plan.cfg.n_ctx:,}, '
+          f'{plan.pieces} micro-batches in a step\n')
     peak = matrix_rate(plan, device)
     print(f'Matrix product of side {plan.matrix:,}: {peak / 1e12:,.2f} TFLOP/s.\n')
     bars(speeds(plan, device, nanogpt, peak, late))
@@ -194,5 +201,6 @@ if __name__ == '__main__':
     parser.add_argument('--nanogpt', type=Path, help="a clone of nanoGPT: its step is measured on the same card")
     parser.add_argument('--smoke', action='store_true', help='run everything tiny, on whatever is there')
     args = parser.parse_args()
-    if not args.smoke and not torch.cuda.is_available(): sys.exit('no GPU is here: --smoke runs everything tiny on a CPU')
+    if not args.smoke and not torch.cuda.is_available():
+        sys.exit('no GPU is here: --smoke runs everything tiny on a CPU')
     main(SMOKE if args.smoke else Plan(), args.nanogpt)

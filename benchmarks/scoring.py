@@ -6,25 +6,17 @@ DOMAIN_LLM_DATA=… python benchmarks/scoring.py --cases 12   a quick try
 The weights are random and made here (124M, seed 0), the tokenizer is the paper's, the protocol is the paper's.
 The ways take turns on slices of the cases. A time is the sum over the slices, a ratio that of the sums.
 """
-import argparse, os, platform, tempfile, time
-from datetime import date
+import argparse, os, tempfile, time
 from pathlib import Path
 
 import numpy as np
 import torch
 import transformers
-from tokenizers import ByteLevelBPETokenizer
 
+from domain_llm.tokenizer import load_tokenizer
 from domain_llm.brainbench import PROMPT, load_cases, score_cases
 from domain_llm.gpt2 import GPT2, GPT2Config
-
-
-def processor():
-    "Name the processor and what it multiplies in bfloat16 with."
-    try: lines = Path("/proc/cpuinfo").read_text().split("\n")
-    except OSError: return platform.processor()
-    found = {line.split(":")[0].strip(): line.split(":")[1].strip() for line in lines if ":" in line}
-    return f"{found.get('model name', platform.processor())}{', amx_bf16' if 'amx_bf16' in found.get('flags', '') else ''}"
+from machine import machine
 
 
 def plain_loop(model, tokenizer, cases):
@@ -72,7 +64,8 @@ def show(device, found, cases):
         changed = np.flatnonzero(np.argmin(values, 1) != np.argmin(base, 1))
         print(f"| {device} | {name} | {seconds.sum():.1f} | {total:.2f} | {ratios.min():.2f} to {ratios.max():.2f} "
               f"| {abs(values - base).max():.1e} | {len(changed)} |")
-        margins = [f"case {cases[i].id} (margin {base[i, 1] - base[i, 0]:+.1e} → {values[i, 1] - values[i, 0]:+.1e})" for i in changed]
+        before, after = base[:, 1] - base[:, 0], values[:, 1] - values[:, 0]
+        margins = [f"case {cases[i].id} (margin {before[i]:+.1e} → {after[i]:+.1e})" for i in changed]
         if margins: notes.append(f"Changed choices, {device}, {name}: {'; '.join(margins)}.")
     return notes
 
@@ -92,19 +85,19 @@ def main():
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    if not os.environ.get("DOMAIN_LLM_DATA"): parser.error("needs DOMAIN_LLM_DATA for the cases and the paper's tokenizer")
-    folder = Path(os.environ["DOMAIN_LLM_DATA"]) / "tokenizers" / "neuro"
-    tokenizer = ByteLevelBPETokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    if not os.environ.get("DOMAIN_LLM_DATA"):
+        parser.error("needs DOMAIN_LLM_DATA for the cases and the paper's tokenizer")
+    tokenizer = load_tokenizer(Path(os.environ["DOMAIN_LLM_DATA"]) / "tokenizers" / "neuro")
     cases = load_cases("brainbench-human")[:chosen.cases]
     torch.manual_seed(0)
     model = GPT2(GPT2Config()).eval()
     with tempfile.TemporaryDirectory() as home:
         model.save_pretrained(f"{home}/model")
         judge = transformers.AutoModelForCausalLM.from_pretrained(f"{home}/model", dtype=torch.float32).eval()
-    print(f"\n{date.today()}, {processor()}, {torch.get_num_threads()} threads, {platform.system()}, "
-          f"Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}; {len(cases)} cases, "
+    print(f"\n{machine('torch', 'transformers')}, {torch.get_num_threads()} threads; {len(cases)} cases, "
           f"{sum(p.numel() for p in model.parameters()):,} random parameters, the paper's tokenizer and protocol\n")
-    print("| on | way | seconds | times as fast | in the slices | largest Δ ln PPL | changed choices |\n|---|---|---|---|---|---|---|")
+    print("| on | way | seconds | times as fast | in the slices | largest Δ ln PPL | changed choices |\n"
+          "|---|---|---|---|---|---|---|")
     notes = show("CPU", measure(ways_on("cpu", model, judge), tokenizer, cases, chosen.slices), cases)
     if torch.cuda.is_available():
         model, judge = model.cuda(), judge.cuda()

@@ -8,21 +8,13 @@ The library's way is its own `ByteLevelBPETokenizer.train_from_iterator`. Both r
 take turns, and change places each round; each training is a process of its own. The vocabularies must be identical,
 merge by merge.
 """
-import argparse, gzip, hashlib, json, os, platform, random, re, subprocess, sys, time
-from datetime import date
+import argparse, gzip, hashlib, json, os, random, re, subprocess, sys, time
 from pathlib import Path
 from statistics import median
 
-import tokenizers
+from machine import machine
 
 VOCAB_SIZE, WAYS = 50257, ('tokenizers alone', 'train_tokenizer')
-
-
-def processor():
-    "Name the processor."
-    info = Path('/proc/cpuinfo')
-    found = re.search(r'model name\s*: (.*)', info.read_text()) if info.exists() else None
-    return found[1] if found else platform.processor()
 
 
 def real_texts(folder):
@@ -104,8 +96,7 @@ def show(found, texts, what):
     n_bytes, results = sum(len(t.encode()) for t in texts), [r for results in found.values() for r in results]
     assert len({r['digest'] for r in results}) == 1, 'the two ways made different vocabularies'
     base = [r['seconds'] for r in found[WAYS[0]]]
-    print(f'{date.today()}, {os.cpu_count()} cores of {processor()}, {platform.system()}, '
-          f'Python {platform.python_version()}, tokenizers {tokenizers.__version__}\n')
+    print(machine('tokenizers') + '\n')
     print(f'Text: {what}, {len(texts):,} documents, {n_bytes / 1e6:.1f} MB. '
           f'Vocabulary: {results[0]["size"]:,} tokens, identical in all {len(results)} trainings.\n')
     print('| way | seconds, median | in the rounds | times the library\'s | in the rounds |\n|---|---|---|---|---|')

@@ -1,18 +1,20 @@
-"""Measure `write_tokens` against the paper's pipeline and `Batches` against nanoGPT's loader, and print the tables of RESULTS.md.
+"""Measure `write_tokens` against the paper's pipeline and `Batches` against nanoGPT's loader.
 
 python benchmarks/tokens.py [--nanogpt PATH]   PATH is a checkout of karpathy/nanoGPT, whose own `get_batch` is then run
-Options: --mb N characters (default 200, in millions; 20 for a quick try), --rounds N (default 1 for tokenizing, 5 for batches), --only tokenize|batches.
-The text is made up: words of syllables, drawn by a Zipf law with a long tail, in documents of a few hundred to a few thousand words;
-no sentence comes twice. The tokenizer (50,257 tokens) is trained on ten million characters of other text from the same source.
-Each way to tokenize runs in a process of its own on one thread, in turn within a round, and ends with its ids on the disk.
+Options: --mb N characters (default 200, in millions; 20 for a quick try), --rounds N (default 1 for tokenizing, 5 for
+batches), --only tokenize|batches.
+The text is made up: words of syllables, drawn by a Zipf law with a long tail, in documents of a few hundred to a few
+thousand words; no sentence comes twice. The tokenizer (50,257 tokens) is trained on ten million characters of other
+text from the same source.
+Each way to tokenize runs in a process of its own on one thread, in turn within a round, and ends with its ids on disk.
 """
-import argparse, ast, hashlib, json, os, platform, resource, shutil, statistics, subprocess, sys, tempfile, time
-from datetime import date
-from importlib.metadata import version
+import argparse, ast, hashlib, json, os, shutil, statistics, subprocess, sys, tempfile, time
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
+
+from machine import machine
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
@@ -20,13 +22,15 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 def made_up(millions, seed):
     "Make documents of words that no language has, `millions` of characters in all."
     rng, rank = np.random.default_rng(seed), np.arange(1, 2**21)
-    syllables = [a + b + c for a in ("", *"bdfklmnprst", "st", "tr", "gr", "pl", "sch") for b in "aeiou" for c in ("", *"nrsl", "nt")]
+    starts, ends = ("", *"bdfklmnprst", "st", "tr", "gr", "pl", "sch"), ("", *"nrsl", "nt")
+    syllables = [a + b + c for a in starts for b in "aeiou" for c in ends]
     syllables = sorted((syllables[i] for i in np.random.default_rng(0).permutation(len(syllables))), key=len)
     chance = np.cumsum(np.where(rank < 6000, 1 / (rank + 2.7), 6000**0.9 / rank**1.9))
     words, made = {}, 0
     while made < millions * 1e6:
         n = int(rng.lognormal(6.5, 1)) + 5
-        text = document(np.searchsorted(chance, rng.random(n) * chance[-1]).tolist(), rng.random(n).tolist(), words, syllables)
+        ranks = np.searchsorted(chance, rng.random(n) * chance[-1]).tolist()
+        text = document(ranks, rng.random(n).tolist(), words, syllables)
         made += len(text)
         yield text
 
@@ -45,7 +49,11 @@ def document(ranks, luck, words, syllables):
         w = words.get(rank) or words.setdefault(rank, word(rank, syllables))
         w = w.capitalize() if first else w
         first = x < 0.05
-        out.append(w + "." if first else w + "," if x < 0.11 else f"({w})" if x < 0.12 else str(int(x * 1e9) % 2000) if x < 0.14 else w)
+        if first: w += "."
+        elif x < 0.11: w += ","
+        elif x < 0.12: w = f"({w})"
+        elif x < 0.14: w = str(int(x * 1e9) % 2000)
+        out.append(w)
     return " ".join(out)
 
 
@@ -64,8 +72,10 @@ def paper(home, tokenizer):
         pieces = fast(batch["text"], truncation=True, max_length=1024, return_overflowing_tokens=True)["input_ids"]
         line = list(chain(*pieces))
         return {"input_ids": [line[i:i + 1024] for i in range(0, len(line), 1024)]}
-    texts = datasets.load_dataset("json", data_files=str(home / "texts.jsonl"), split="train", cache_dir=str(home / "cache"))
-    return lambda: texts.map(tokenize, batched=True, remove_columns=texts.column_names, load_from_cache_file=False, cache_file_name=str(home / "paper.arrow"))
+    texts = datasets.load_dataset("json", data_files=str(home / "texts.jsonl"), split="train",
+                                  cache_dir=str(home / "cache"))
+    how = dict(batched=True, remove_columns=texts.column_names, load_from_cache_file=False)
+    return lambda: texts.map(tokenize, cache_file_name=str(home / "paper.arrow"), **how)
 
 
 def limit(home, tokenizer):
@@ -91,23 +101,20 @@ def ours_as_paper(home, tokenizer): return ours(home, tokenizer, layout="paper")
 def ours_two(home, tokenizer): return ours(home, tokenizer, workers=2)
 
 
-WAYS = {"the paper's pipeline": paper, "encode_batch_fast alone (the limit of the library)": limit, "write_tokens": ours,
-        "write_tokens, layout='paper'": ours_as_paper, "write_tokens, 2 further processes": ours_two}
-
-
-def peak():
-    "Give this process's peak of memory in MB; on Linux not by getrusage, which counts what the parent held at the fork."
-    try: return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) * 1.024e-3
-    except OSError: return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+WAYS = {"the paper's pipeline": paper, "encode_batch_fast alone (the limit of the library)": limit,
+        "write_tokens": ours, "write_tokens, layout='paper'": ours_as_paper,
+        "write_tokens, 2 further processes": ours_two}
 
 
 def child(name, home):
     "Run one way in this process; print its seconds and its peak of memory in MB."
     from tokenizers import Tokenizer
+    from domain_llm.course import peak_memory
     run = WAYS[name](home, Tokenizer.from_file(str(home / "tokenizer.json")))
     start, used = time.perf_counter(), time.process_time()
     run()
-    print(json.dumps(dict(seconds=time.perf_counter() - start, cpu=time.process_time() - used, peak=peak())))
+    seconds, cpu = time.perf_counter() - start, time.process_time() - used
+    print(json.dumps(dict(seconds=seconds, cpu=cpu, peak=peak_memory() / 1e6)))
 
 
 def identical(home):
@@ -115,12 +122,16 @@ def identical(home):
     import datasets
     from tokenizers import Tokenizer
     from domain_llm.tokens import TokenFile, paper_rows
-    tokenizer, digest, made = Tokenizer.from_file(str(home / "tokenizer.json")), hashlib.sha256(), TokenFile(home / "plain")
-    for text in documents(home): digest.update(np.array([*tokenizer.encode_batch([text])[0].ids, 0], made.meta["dtype"]).tobytes())
+    tokenizer, made = Tokenizer.from_file(str(home / "tokenizer.json")), TokenFile(home / "plain")
+    digest = hashlib.sha256()
+    for text in documents(home):
+        ids = [*tokenizer.encode_batch([text])[0].ids, 0]
+        digest.update(np.array(ids, made.meta["dtype"]).tobytes())
     theirs = hashlib.sha256()
     for shard in made.meta["splits"]["train"]["shards"]: theirs.update((home / "plain" / shard["file"]).read_bytes())
     rows, lines = paper_rows(lay := TokenFile(home / "aspaper")), datasets.Dataset.from_file(str(home / "paper.arrow"))
-    same = len(rows) == len(lines) and all(lay.ids[a:b].tolist() == row for (a, b), row in zip(rows.tolist(), (r for batch in lines.iter(1000) for r in batch["input_ids"])))
+    pairs = zip(rows.tolist(), (row for batch in lines.iter(1000) for row in batch["input_ids"]))
+    same = len(rows) == len(lines) and all(lay.ids[a:b].tolist() == row for (a, b), row in pairs)
     return digest.hexdigest() == theirs.hexdigest(), same, len(made), len(rows)
 
 
@@ -133,29 +144,37 @@ def tokenize(home, megabytes, rounds):
     found = {name: [] for name in WAYS}
     for k in range(rounds):
         for name in list(WAYS)[k % len(WAYS):] + list(WAYS)[:k % len(WAYS)]:
-            done = subprocess.run([sys.executable, __file__, "--child", name, "--home", str(home)], capture_output=True, text=True)
+            command = [sys.executable, __file__, "--child", name, "--home", str(home)]
+            done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode: sys.exit(done.stderr)
             found[name].append(json.loads(done.stdout.split("\n")[-2]))
             for kind, way in (("plain", "write_tokens"), ("aspaper", "write_tokens, layout='paper'")):
                 if name == way and not (home / kind).exists(): (home / "ours").rename(home / kind)
             shutil.rmtree(home / "ours", ignore_errors=True)
-    middle = {name: {key: statistics.median(run[key] for run in runs) for key in runs[0]} for name, runs in found.items()}
+    middle = {name: {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+              for name, runs in found.items()}
     base = middle["the paper's pipeline"]
-    print(f"\n{megabytes} million characters, {rounds} round(s)\n\n| way | seconds | million characters/s | times as fast | processor seconds | times fewer | peak memory, MB | share of the pipeline's |\n|---|---|---|---|---|---|---|---|")
+    print(f"\n{megabytes} million characters, {rounds} round(s)\n\n"
+          "| way | seconds | million characters/s | times as fast | processor seconds | times fewer "
+          "| peak memory, MB | share of the pipeline's |\n|---|---|---|---|---|---|---|---|")
     for name, m in middle.items():
-        print(f"| {name} | {m['seconds']:.1f} | {megabytes / m['seconds']:.2f} | {base['seconds'] / m['seconds']:.2f} | {m['cpu']:.1f} | {base['cpu'] / m['cpu']:.2f} | {m['peak']:.0f} | {m['peak'] / base['peak']:.2f} |")
+        print(f"| {name} | {m['seconds']:.1f} | {megabytes / m['seconds']:.2f} | {base['seconds'] / m['seconds']:.2f} "
+              f"| {m['cpu']:.1f} | {base['cpu'] / m['cpu']:.2f} | {m['peak']:.0f} | {m['peak'] / base['peak']:.2f} |")
     same, rows, n, n_rows = identical(home)
-    print(f"\nThe {n:,} ids are those of `encode_batch` with an end-of-text token after each document: {same}. The {n_rows:,} rows of the paper's layout are those of the pipeline: {rows}. Memory and processor of two further processes are those of the first process alone.")
+    print(f"\nThe {n:,} ids are those of `encode_batch` with an end-of-text token after each document: {same}. "
+          f"The {n_rows:,} rows of the paper's layout are those of the pipeline: {rows}. "
+          "Memory and processor of two further processes are those of the first process alone.")
 
 
 def nanogpt_loader(path, folder, rows, T):
-    "nanoGPT's own get_batch, cut out of its train.py; or, without a checkout, the same few lines (MIT, Andrej Karpathy)."
+    "Cut get_batch out of nanoGPT's train.py; without a checkout, take the same few lines (MIT, Andrej Karpathy)."
     import torch
     source = OURS_OF_THEIRS
     if path:
         tree = ast.parse((Path(path) / "train.py").read_text())
         source = ast.unparse(next(node for node in tree.body if getattr(node, "name", "") == "get_batch"))
-    space = dict(os=os, np=np, torch=torch, data_dir=str(folder), block_size=T, batch_size=rows, device_type="cpu", device="cpu")
+    space = dict(os=os, np=np, torch=torch, data_dir=str(folder), block_size=T, batch_size=rows,
+                 device_type="cpu", device="cpu")
     exec(source, space)
     return lambda: space["get_batch"]("train")
 
@@ -185,10 +204,13 @@ def batches(home, path, rounds, n=200_000_000, T=1024):
     folder.mkdir()
     np.random.default_rng(0).integers(0, 50_257, n, np.uint16).tofile(folder / "train.bin")
     shard = dict(file="train.bin", tokens=n, documents=1, sha256=file_sha256(folder / "train.bin"))
-    (folder / "meta.json").write_text(json.dumps(dict(dtype="uint16", splits=dict(train=dict(tokens=n, documents=1, shards=[shard])))))
+    splits = dict(train=dict(tokens=n, documents=1, shards=[shard]))
+    (folder / "meta.json").write_text(json.dumps(dict(dtype="uint16", splits=splits)))
     tokens = TokenFile(folder)
     micro, step, theirs = Batches(tokens, T, 12 * T), Batches(tokens, T, 480 * T), nanogpt_loader(path, folder, 12, T)
-    ways = {"nanoGPT's get_batch, 12 rows a call": (lambda s: theirs(), 12), "`Batches`, 12 rows a step": (micro.__getitem__, 12), "`Batches`, 480 rows a step": (step.__getitem__, 480)}
+    ways = {"nanoGPT's get_batch, 12 rows a call": (lambda s: theirs(), 12),
+            "`Batches`, 12 rows a step": (micro.__getitem__, 12),
+            "`Batches`, 480 rows a step": (step.__getitem__, 480)}
     found = {name: [] for name in ways}
     for k in range(rounds):
         for name, (read, rows) in ways.items():
@@ -201,9 +223,13 @@ def batches(home, path, rounds, n=200_000_000, T=1024):
     most = max(resident() - before for s in range(n // (480 * T)) if step[s])
     speeds = {name: statistics.median(values) for name, values in found.items()}
     base = next(iter(speeds.values()))
-    print(f"\nA line of {n / 1e6:.0f} million random ids (uint16), rows of {T}, one thread, seconds of the processor, {rounds} rounds in turn\n\n| loader | million tokens/s | slowest to fastest round | times as fast |\n|---|---|---|---|")
-    for name, values in found.items(): print(f"| {name} | {speeds[name]:.0f} | {min(values):.0f} to {max(values):.0f} | {speeds[name] / base:.1f} |")
-    print(f"\nOver a full pass of `Batches` the process grew by {most:.1f} MB at most; the file has {n * 2 / 1e6:.0f} MB.")
+    print(f"\nA line of {n / 1e6:.0f} million random ids (uint16), rows of {T}, one thread, "
+          f"seconds of the processor, {rounds} rounds in turn\n\n"
+          "| loader | million tokens/s | slowest to fastest round | times as fast |\n|---|---|---|---|")
+    for name, values in found.items():
+        print(f"| {name} | {speeds[name]:.0f} | {min(values):.0f} to {max(values):.0f} | {speeds[name] / base:.1f} |")
+    print(f"\nOver a full pass of `Batches` the process grew by {most:.1f} MB at most; "
+          f"the file has {n * 2 / 1e6:.0f} MB.")
 
 
 def main():
@@ -216,8 +242,7 @@ def main():
     parser.add_argument("--home", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.child: return child(chosen.child, Path(chosen.home))
-    versions = ", ".join(f"{name} {version(name)}" for name in ("numpy", "tokenizers", "datasets", "transformers", "torch"))
-    print(f"\n{date.today()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}, {versions}")
+    print("\n" + machine("numpy", "tokenizers", "datasets", "transformers", "torch"))
     with tempfile.TemporaryDirectory() as home:
         if chosen.only != "batches": tokenize(Path(home), chosen.mb, chosen.rounds or 1)
         if chosen.only != "tokenize": batches(Path(home), chosen.nanogpt, chosen.rounds or 5)

@@ -875,7 +875,7 @@ class _Eutils:
         self.answered = True
         return root
 
-# %% ../nbs/02_corpus.ipynb #c4e3657b
+# %% ../nbs/02_corpus.ipynb #8b4fd346
 _NCBI = 'https://eutils.ncbi.nlm.nih.gov/entrez/eutils/'
 _SETS = {  # root element, name of the record number, records in a batch
     'pubmed': ('PubmedArticleSet', 'pmid', 500), 'pmc': ('pmc-articleset', 'pmcid', 50)}
@@ -944,6 +944,7 @@ def _plan(
         f"'{folder}' holds something else ({plan['request'] or 'other files'}): give a new folder")
     return plan['batches']
 
+# %% ../nbs/02_corpus.ipynb #3c4d2efe
 def _fetch_batch(
     client:_Eutils, # the server
     db:str,         # pubmed or pmc
@@ -1158,7 +1159,7 @@ def _near_copies(
                 break
     return copies
 
-# %% ../nbs/02_corpus.ipynb #a143f535
+# %% ../nbs/02_corpus.ipynb #a826039c
 def _origins(
     sources, # iterable of paths and Hub names
 )->dict: # origin → number of documents
@@ -1195,6 +1196,7 @@ _STYLE = '''<style>
 .corpus-card~p img{max-width:100%;display:block;margin:auto}
 </style>'''
 
+# %% ../nbs/02_corpus.ipynb #a143f535
 @dataclass
 class CorpusCard:
     "What a corpus holds, where it came from and what was left out"

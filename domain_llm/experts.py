@@ -183,7 +183,7 @@ def published_scores(
     frame = frame.assign(section=section, original=pair[rows, label], altered=pair[rows, 1 - label])
     return Scores(model, frame, dict(protocol='paper', source='published'))
 
-# %% ../nbs/08_experts.ipynb #dddaefc8
+# %% ../nbs/08_experts.ipynb #89435f5d
 def _p(
     p,  # a probability
 )->str:  # 'p = 0.017' or 'p < 0.001'
@@ -213,6 +213,7 @@ def bootstrap_interval(
     total, n = (weights @ sums).T
     return tuple(np.quantile(total / n, [0.025, 0.975]).tolist())
 
+# %% ../nbs/08_experts.ipynb #dddaefc8
 @dataclass(frozen=True)
 class Comparison:
     "Hold how two models differ on the same cases, and say it in a sentence."
@@ -747,12 +748,13 @@ def plot_accuracy(
         for y, row in enumerate(bars.itertuples()): _draw_bar(ax, y, row)
         for i, row in enumerate(lines.itertuples()):
             _draw_line(ax, -0.75 - 0.45 * i, row, left=row.accuracy > 0.75 or i == 0 and row.accuracy > 0.25)
-        ax.set(xlim=(0, 1), ylim=(len(bars) - 0.6, -0.6 - 0.45 * len(lines)), yticks=[])
+        ax.set(xlim=(0, 1.01), ylim=(len(bars) - 0.6, -0.6 - 0.45 * len(lines)), yticks=[])
         ax.set_xlabel('share of cases right, with 95 % interval')
         ax.set_title(f'Right more often than chance{asked}\nA hatched bar cannot be told from guessing', fontsize=12,
                      loc='left')
     return fig
 
+# %% ../nbs/08_experts.ipynb #c682a0ba
 def plot_groups(
     tables,  # {name: what accuracy_by returns}, all by the same column
 ):  # a matplotlib Figure
@@ -870,7 +872,7 @@ def plot_beside(
         fig.legend(loc='outside lower center', ncols=2)
     return fig
 
-# %% ../nbs/08_experts.ipynb #31e88fdc
+# %% ../nbs/08_experts.ipynb #35654e58
 _STYLE = '''
 :root{--ink:#1b1b1f;--page:#fff;--soft:#5c5f66;--rule:#c9ccd3}
 @media screen and (prefers-color-scheme:dark){:root{--ink:#e8e8ea;--page:#17181b;--soft:#b3b6bd;--rule:#4a4d55}}
@@ -912,6 +914,7 @@ _PAGE = '''<!DOCTYPE html>
 </html>
 '''
 
+# %% ../nbs/08_experts.ipynb #31e88fdc
 def _cell(
     value,  # one value of a table
 )->str:  # how the report shows it

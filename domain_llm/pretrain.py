@@ -9,7 +9,7 @@ __all__ = ['FREE', 'FAST_RECIPE', 'PAPER_RECIPE', 'LOGGERS', 'Device', 'device_i
            'peak_flops', 'Stop', 'pretrain', 'best_so_far', 'plot_run', 'steps_in']
 
 # %% ../nbs/06_pretrain.ipynb #345e4fbe
-import atexit, copy, errno, json, math, os, shutil, signal, statistics, sys, tempfile, threading, time
+import atexit, copy, errno, json, math, os, shutil, signal, statistics, tempfile, threading, time
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -21,8 +21,9 @@ import torch.distributed as dist
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from .course import peak_memory
 from .tokenizer import whole_folder, write_whole
-from .tokens import file_sha256
+from .tokens import file_sha256, prefetch
 from .gpt2 import GPT2, flops_per_token, try_compile
 
 # %% ../nbs/06_pretrain.ipynb #26460b76
@@ -282,7 +283,7 @@ class Trainer:
         "Make one update, in as many micro-batches as memory asks for."
         for optimizer, peak in zip(self.optimizers, (self.config.lr, self.config.muon_lr)):
             for group in optimizer.param_groups: group['lr'] = peak * schedule(self.config, step)
-        loss = self._gradients(*(torch.from_numpy(x).to(self.device.device) for x in batch), step)
+        loss = self._gradients(*(torch.as_tensor(x).to(self.device.device) for x in batch), step)
         for optimizer in self.optimizers: self.scaler.unscale_(optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf)
         loss, norm = self._check(loss, _whole(norm), step)
@@ -613,10 +614,8 @@ def _measures(trainer, seconds, left):
 def _memory():
     "Give the most memory used so far: the GPU's, or this process's where the system tells."
     if torch.cuda.is_available(): return dict(memory_gb=torch.cuda.max_memory_allocated() / 2**30)
-    try: import resource
-    except ImportError: return {}
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return dict(memory_gb=most / (2**30 if sys.platform == 'darwin' else 2**20))
+    peak = peak_memory()
+    return dict(memory_gb=peak / 2**30) if peak else {}
 
 # %% ../nbs/06_pretrain.ipynb #228e9b8b
 class Stop:
@@ -650,12 +649,13 @@ def pretrain(
     _check_run(run_dir, trainer, batches)
     step = first = load_checkpoint(run_dir, trainer)
     if step and not team.rank: print(f'resuming at step {step} of {config.steps}')
-    began = saved = time.monotonic()
-    with _journal(run_dir, step, config, team) as write, Stop() as stop:
+    began, device = time.monotonic(), next(trainer.model.parameters()).device
+    saved = began
+    with _journal(run_dir, step, config, team) as write, Stop() as stop, prefetch(batches, device) as ready:
         while step < config.steps:
             if step % config.eval_every == 0: _look(trainer, step, run_dir, validation, evaluate, write)
             start = time.monotonic()
-            loss, norm = trainer.update(batches[step], step)
+            loss, norm = trainer.update(ready[step], step)
             now = time.monotonic()
             left = (now - began) / (step + 1 - first) * (config.steps - step - 1)
             write(step=step, loss=loss, smoothed=trainer.smoothed, lr=config.lr * schedule(config, step),

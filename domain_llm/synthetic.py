@@ -28,9 +28,9 @@ OPENINGS = ('We studied behaviour in rats.', 'We report experiments in mice.', '
 CLOSINGS = ('More work is needed.', 'Controls showed no effect.')
 POPULARITY = 0.7  # spread of how often a triple is studied: standard deviation of the logarithm
 
-# %% ../nbs/01_synthetic.ipynb #46e7e27a
+# %% ../nbs/01_synthetic.ipynb #83b6f504
 def _matching(cells, rng):
-    "Draw one cell in each of the 8 rows and 8 columns (augmenting paths); None when there is no such choice."
+    "Draw one of the cells in each of the 8 rows and 8 columns; None when there is no such choice."
     row_of = {}
     def place(row, tried):
         for column in rng.sample(range(8), 8):
@@ -43,6 +43,7 @@ def _matching(cells, rng):
     if all(place(row, set()) for row in rng.sample(range(8), 8)):
         return {(row, column) for column, row in row_of.items()}
 
+# %% ../nbs/01_synthetic.ipynb #cb99198c
 def _draw_table(rng):
     "Draw which region promotes (+1) and which restrains (-1) which behaviour, six to two one way or the other."
     leaning = rng.sample((1, 1, 1, 1, 1, -1, -1, -1), 8)
@@ -58,7 +59,7 @@ def _draw_laws(rng):
         lost = [_matching(halves[0], rng) | _matching(halves[1], rng) for _ in range(12)]
         if all(sum(cell in cells for cells in lost) <= 8 for cell in table): return table, lost
 
-# %% ../nbs/01_synthetic.ipynb #f4a1c5e2
+# %% ../nbs/01_synthetic.ipynb #96b99586
 @dataclass(frozen=True)
 class Case:
     "Hold one test case: a text with its true result, and the same text with the result changed."
@@ -67,6 +68,7 @@ class Case:
     altered: str       # the version with the result changed
     section: str = ''  # subfield, for tables
 
+# %% ../nbs/01_synthetic.ipynb #f4a1c5e2
 class SyntheticScience:
     "Draw a science: its laws, its literature, and the findings it has not made yet."
     def __init__(self,

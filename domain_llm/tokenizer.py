@@ -142,7 +142,7 @@ def tokenizer_sha256(
     "Identify a tokenizer by the hash of its contents."
     return hashlib.sha256(plain_copy(tokenizer).to_str().encode()).hexdigest()
 
-# %% ../nbs/03_tokenizer.ipynb #7854f637
+# %% ../nbs/03_tokenizer.ipynb #198a16c4
 _COLOURS = ('#cfe8fc', '#fde3c0', '#d5f0df', '#f6d9ea')  # pale, so that black text stays readable on each
 _PICTURES = {i: 0x2400 + i for i in range(32)} | {127: 0x2421}
 _BOX = 'color:#000;padding:1px 0;-webkit-print-color-adjust:exact;print-color-adjust:exact;'
@@ -178,6 +178,7 @@ def _matched(name, tokens, values):
                          f'but {len(values)} came: give None for a token without one, such as the first')
     return [(_piece(token), value) for token, value in zip(tokens, values)]
 
+# %% ../nbs/03_tokenizer.ipynb #a192bd21
 class show_pieces:
     "Show how tokenizers cut a text: coloured in a notebook, with bars in plain text."
     def __init__(self,

@@ -64,7 +64,7 @@ class _Encoder(dict):
 
     def _stretch(self, text):
         "Give the bytes of a stretch's ids."
-        if len(self) > 2**17: self.clear()                          # some thirty megabytes
+        if len(self) > 2**17: self.clear()                          # or a large corpus would fill the memory
         return b''.join(map(self.__getitem__, _PIECES.findall(text)))
 
 # %% ../nbs/04_tokens.ipynb #760dc844
@@ -107,7 +107,7 @@ def _encoding(tokenizer, dtype, eos_id, workers):
         encoder = _Encoder(tokenizer, dtype, eos_id)
         yield lambda texts: map(encoder, texts)
 
-# %% ../nbs/04_tokens.ipynb #d91dffaa
+# %% ../nbs/04_tokens.ipynb #7b3a98c5
 def file_sha256(
     path,    # file to read
 ) -> str:    # hexadecimal digest
@@ -160,6 +160,7 @@ def _write_shard(path, texts, encode, meta):
         found['batches'] = [sum(sizes[i:i + 1000]) for i in range(0, len(sizes), 1000)]
     return found
 
+# %% ../nbs/04_tokens.ipynb #a43c2739
 def _holds(path, shard, texts):
     "Say whether a shard that was written before is unharmed and holds exactly these texts."
     digest = hashlib.sha256()
@@ -187,6 +188,7 @@ def _write_split(name, texts, part, meta, encode):
         n += 1
     del shards[n:]
 
+# %% ../nbs/04_tokens.ipynb #26247243
 def _begin(part, settings):
     "Take up an unfinished folder of the same settings, or start an empty one."
     try: meta = json.loads((part / 'meta.json').read_text(encoding='utf-8'))
@@ -248,7 +250,7 @@ def write_tokens(
         for name, texts in splits.items(): _write_split(name, texts, part, meta, encode)
     return _finish(part, folder, meta)
 
-# %% ../nbs/04_tokens.ipynb #db9d18d1
+# %% ../nbs/04_tokens.ipynb #0c1a9311
 def _read_meta(folder, split):
     "Read meta.json, or refuse a folder without it and a split that it does not name."
     if not (folder / 'meta.json').is_file():
@@ -277,6 +279,7 @@ def _refuse_damaged(path, shard, itemsize, verify):
         raise ValueError(f'{path} is not the file that was written (its SHA-256 differs): '
                          'write the tokens anew')
 
+# %% ../nbs/04_tokens.ipynb #db9d18d1
 class _Line:
     "Read several arrays, laid end to end, as one."
     def __init__(self, parts):
@@ -446,12 +449,17 @@ class Prefetch:
 
     def close(self): self.pool.shutdown(cancel_futures=True)
 
+@contextmanager
 def prefetch(
     batches,       # `Batches`
-    device='cpu',  # where the model is
-):                 # what `batches[step]` gives, read ahead and sent over; on a CPU the batches themselves
+    device='cpu',  # where the model is, a GPU with its number
+):                 # gives `with` what `batches[step]` gives, read ahead; on a CPU the batches themselves
     "Have batches ready on a GPU before they are asked for."
-    return batches if str(device).startswith('cpu') else Prefetch(batches, device)
+    if str(device).startswith('cpu') or not hasattr(batches, 'read'): yield batches
+    else:
+        ahead = Prefetch(batches, device)
+        try: yield ahead
+        finally: ahead.close()
 
 # %% ../nbs/04_tokens.ipynb #aad1b9ed
 class NGram:

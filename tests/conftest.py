@@ -1,6 +1,12 @@
 """Fixtures that several test files share."""
+import os
+
 import pytest
 import torch
+
+# processes that tests start find the files beside this one
+HERE = os.path.dirname(os.path.abspath(__file__))
+os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, [HERE, os.environ.get('PYTHONPATH')]))
 
 
 @pytest.fixture(scope='module')

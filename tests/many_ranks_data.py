@@ -21,7 +21,8 @@ def batches(): return Batches(TEXT, 16, 128, 0, join().rank, join().size)
 
 
 def config(recipe, shard=False):
-    return TrainConfig(**{**RECIPES[recipe], 'steps': 20, 'tokens_per_step': 128, 'eval_every': 5, 'save_every': 5, 'micro_rows': 2, 'shard': shard})
+    return TrainConfig(**{**RECIPES[recipe], 'steps': 20, 'tokens_per_step': 128, 'eval_every': 5, 'save_every': 5,
+                          'micro_rows': 2, 'shard': shard})
 
 
 def run(folder, shard, recipe='fast', evaluate=None, source=None):

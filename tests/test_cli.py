@@ -11,7 +11,8 @@ ENV.pop('DOMAIN_LLM_DATA', None)
 
 
 def cli(*args, **kwargs):
-    return subprocess.run([sys.executable, '-m', 'domain_llm', *map(str, args)], capture_output=True, text=True, env=ENV, timeout=300, **kwargs)
+    return subprocess.run([sys.executable, '-m', 'domain_llm', *map(str, args)], capture_output=True, text=True,
+                          env=ENV, timeout=300, **kwargs)
 
 
 def refused(*words, code=1, args, **kwargs):
@@ -32,7 +33,8 @@ def papers(path, n=400):
 
 def cases(path, rows=None, header=('original_abstract', 'incorrect_abstract')):
     with open(path, 'w', newline='') as f:
-        csv.writer(f).writerows([header] + (rows or [(c.original, c.altered) for c in SyntheticScience(0).cases()[:20]]))
+        own = [(c.original, c.altered) for c in SyntheticScience(0).cases()[:20]]
+        csv.writer(f).writerows([header] + (rows or own))
     return path
 
 
@@ -41,7 +43,8 @@ def finished(tmp_path_factory):
     "A run of all steps, one command each."
     home = tmp_path_factory.mktemp('run')
     papers(home / 'p.jsonl', 1500), cases(home / 'c.csv')
-    for args in (['corpus', home / 'p.jsonl', '--cases', home / 'c.csv'], ['tokenizer', '--vocab-size', 600], ['tokens'], ['pretrain', '--size', 'demo', '--minutes', 0.03],
+    for args in (['corpus', home / 'p.jsonl', '--cases', home / 'c.csv'], ['tokenizer', '--vocab-size', 600],
+                 ['tokens'], ['pretrain', '--size', 'demo', '--minutes', 0.03],
                  ['evaluate', '--cases', home / 'c.csv'], ['report']):
         done = cli(*args, '--out', home / 'out')
         assert done.returncode == 0, done.stderr
@@ -67,21 +70,27 @@ def headings_and_tables(path):
     "Read a report: its headings, and {caption: rows of cells}."
     from lxml import html
     tree = html.fromstring(path.read_bytes())
-    tables = {t.xpath('string(caption)'): [[''.join(c.itertext()) for c in r] for r in t.xpath('tbody/tr')] for t in tree.iter('table')}
-    assert len(tree.xpath('//img')) == len([a for a in tree.xpath('//img/@alt') if a.strip()]) and not tree.xpath('//script | //link')
+    tables = {t.xpath('string(caption)'): [[''.join(c.itertext()) for c in r] for r in t.xpath('tbody/tr')]
+              for t in tree.iter('table')}
+    assert len(tree.xpath('//img')) == len([a for a in tree.xpath('//img/@alt') if a.strip()])
+    assert not tree.xpath('//script | //link')
     for section in tree.xpath('//section[.//img]'): assert section.xpath('.//table'), section.xpath('string(h2)')
     return [h.text for h in tree.iter('h2')], tables
 
 
 def test_the_report_is_the_evaluation_of_lesson_08_with_its_controls(run):
     headings, tables = headings_and_tables(run / 'out/report.html')
-    assert headings == ['What this is', 'What was found (c)', 'Accuracy (c)', 'Does it know when it knows? (c)', 'Can the score be trusted? (c)',
+    assert headings == ['What this is', 'What was found (c)', 'Accuracy (c)', 'Does it know when it knows? (c)',
+                        'Can the score be trusted? (c)',
                         'Training', 'What the model writes when left alone', 'What it was made from']
-    assert [row[0] for row in tables['Right answers, accuracy and its 95 % interval']] == ['untrained GPT-2', 'trigram counts', 'trained GPT-2', 'chance']
+    first = [row[0] for row in tables['Right answers, accuracy and its 95 % interval']]
+    assert first == ['untrained GPT-2', 'trigram counts', 'trained GPT-2', 'chance']
     controls = {row[0]: row for row in tables['Can the score be trusted? (c)']}
-    assert {'untrained, mean over seeds', 'last untrained, labels exchanged', 'oracle', 'shorter text', 'zlib', 'unigram counts', 'trigram counts'} == set(controls)
+    assert {'untrained, mean over seeds', 'last untrained, labels exchanged', 'oracle', 'shorter text', 'zlib',
+            'unigram counts', 'trigram counts'} == set(controls)
     assert controls['oracle'][1:4] == ['20.000', '20', '1.000'] and controls['oracle'][-1] == 'yes'
-    assert {p.name for p in (run / 'out/figures').iterdir()} == {'accuracy-c.png', 'does-it-know-when-it-knows-c.png', 'loss.png'}
+    drawn = {p.name for p in (run / 'out/figures').iterdir()}
+    assert drawn == {'accuracy-c.png', 'does-it-know-when-it-knows-c.png', 'loss.png'}
 
 
 def test_a_control_that_fails_is_said(run):
@@ -101,11 +110,14 @@ def test_the_report_puts_the_experts_beside_the_model(run):
         scores.name = name
         scores.save(folder / f'{name}.parquet')
     env = {**ENV, 'DOMAIN_LLM_DATA': os.environ['DOMAIN_LLM_DATA']}
-    done = subprocess.run([sys.executable, '-m', 'domain_llm', 'report', '--out', run / 'out', '--force'], capture_output=True, text=True, env=env, timeout=300)
-    assert done.returncode == 0 and 'It is above the experts (641 of 1011 right, 0.634; cases and participants random, p = 0.013)' in done.stdout, done.stderr
+    done = subprocess.run([sys.executable, '-m', 'domain_llm', 'report', '--out', run / 'out', '--force'],
+                          capture_output=True, text=True, env=env, timeout=300)
+    above = 'It is above the experts (641 of 1011 right, 0.634; cases and participants random, p = 0.013)'
+    assert done.returncode == 0 and above in done.stdout, done.stderr
     headings, tables = headings_and_tables(run / 'out/report.html')
     assert headings[1:7] == [f'{h} (brainbench-human)' for h in (
-        'What was found', 'Accuracy', 'By subfield', 'Does it know when it knows?', 'Are the same cases hard for all?', 'Who is right where the others are wrong? trained GPT-2')]
+        'What was found', 'Accuracy', 'By subfield', 'Does it know when it knows?',
+        'Are the same cases hard for all?', 'Who is right where the others are wrong? trained GPT-2')]
     assert len([rows for caption, rows in tables.items() if caption.startswith('Every case') and len(rows) == 200]) == 1
 
 
@@ -120,13 +132,16 @@ def test_the_model_is_what_transformers_loads(run):
 
 
 def test_wrong_usage_is_exit_code_2(tmp_path):
-    for args in (['demo', '--nonsense'], ['fly'], ['corpus', '--out', tmp_path], ['demo', '--steps', '0'], ['pretrain', '--out', tmp_path, '--minutes', 'many']):
+    for args in (['demo', '--nonsense'], ['fly'], ['corpus', '--out', tmp_path], ['demo', '--steps', '0'],
+                 ['pretrain', '--out', tmp_path, '--minutes', 'many']):
         refused(code=2, args=args)
 
 
 @pytest.mark.parametrize('name, content, words', [
-    ('missing.txt', None, 'missing.txt'), ('empty.txt', b'', 'empty file'), ('c.csv', b'a,b\n1,2\n', "expected a column or field 'text'"),
-    ('x.xml', b'<article><front>', 'broken'), ('d.docx', b'x', '.docx'), ('e.jsonl', b'{"a"\n', 'invalid JSON'), ('z.parquet', b'PAR', 'broken')])
+    ('missing.txt', None, 'missing.txt'), ('empty.txt', b'', 'empty file'),
+    ('c.csv', b'a,b\n1,2\n', "expected a column or field 'text'"),
+    ('x.xml', b'<article><front>', 'broken'), ('d.docx', b'x', '.docx'), ('e.jsonl', b'{"a"\n', 'invalid JSON'),
+    ('z.parquet', b'PAR', 'broken')])
 def test_a_bad_corpus_is_a_sentence(tmp_path, name, content, words):
     if content is not None: (tmp_path / name).write_bytes(content)
     refused(words, args=['corpus', tmp_path / name, '--out', tmp_path / 'out'])
@@ -134,41 +149,50 @@ def test_a_bad_corpus_is_a_sentence(tmp_path, name, content, words):
 
 
 def test_bytes_that_are_not_text_are_kept_counted_and_reported(tmp_path):
-    (tmp_path / 'a.txt').write_bytes(b'na\xefve words'), (tmp_path / 'b.txt').write_text('good words'), (tmp_path / 'c.xml').write_text('<article>')
+    for name, content in (('a.txt', b'na\xefve words'), ('b.txt', b'good words'), ('c.xml', b'<article>')):
+        (tmp_path / name).write_bytes(content)
     done = cli('corpus', tmp_path / 'a.txt', tmp_path / 'b.txt', tmp_path / 'c.xml', '--out', tmp_path / 'out')
     assert done.returncode == 0 and 'not UTF-8' in done.stdout and 'c.xml (broken' in done.stdout
     card = json.loads((tmp_path / 'out/corpus/card.json').read_text())
-    assert card['documents'] == 2 and card['dropped'] == {'not read: broken': 1} and 'Corpus card' in (tmp_path / 'out/corpus/card.html').read_text()
+    assert card['documents'] == 2 and card['dropped'] == {'not read: broken': 1}
+    assert 'Corpus card' in (tmp_path / 'out/corpus/card.html').read_text()
 
 
 @pytest.mark.parametrize('rows, header, words', [
-    ([('a', 'b')], ('one', 'two'), 'it has one, two'), ([('it [[rose, fell', 'it fell')], None, '[[ or ]]'), ([('same', 'same')], None, 'the same'), ([('', 'b')], None, 'empty')])
+    ([('a', 'b')], ('one', 'two'), 'it has one, two'), ([('it [[rose, fell', 'it fell')], None, '[[ or ]]'),
+    ([('same', 'same')], None, 'the same'), ([('', 'b')], None, 'empty')])
 def test_bad_cases_are_a_sentence_before_any_work(tmp_path, rows, header, words):
     cases(tmp_path / 'c.csv', rows, header or ('original_abstract', 'incorrect_abstract'))
-    refused(words, args=['run', '--corpus', papers(tmp_path / 'p.jsonl'), '--cases', tmp_path / 'c.csv', '--out', tmp_path / 'out'])
+    refused(words, args=['run', '--corpus', papers(tmp_path / 'p.jsonl'), '--cases', tmp_path / 'c.csv', '--out',
+                         tmp_path / 'out'])
     assert not (tmp_path / 'out').exists()
 
 
 def test_missing_and_empty_cases(tmp_path):
     (tmp_path / 'empty.csv').write_bytes(b'')
-    for path, word in ((tmp_path / 'none.csv', 'neither'), (tmp_path / 'empty.csv', 'cannot be read'), (tmp_path, 'neither')):
+    for path, word in ((tmp_path / 'none.csv', 'neither'), (tmp_path / 'empty.csv', 'cannot be read'),
+                       (tmp_path, 'neither')):
         refused(word, args=['corpus', papers(tmp_path / 'p.jsonl'), '--cases', path, '--out', tmp_path / 'out'])
 
 
 def test_a_step_without_the_one_before_names_it(tmp_path):
     for step, needs in (('tokenizer', 'corpus'), ('tokens', 'corpus'), ('pretrain', 'tokens'), ('report', 'evaluate')):
         refused(f'run `domain-llm {needs}`', args=[step, '--out', tmp_path / 'none'])
-    refused('run `domain-llm pretrain`', args=['evaluate', '--cases', cases(tmp_path / 'c.csv'), '--out', tmp_path / 'none'])
+    refused('run `domain-llm pretrain`', args=['evaluate', '--cases', cases(tmp_path / 'c.csv'), '--out',
+                                               tmp_path / 'none'])
 
 
 def test_a_corpus_too_small_for_one_batch(tmp_path):
-    refused('tokens; at least', args=['run', '--corpus', papers(tmp_path / 'p.jsonl', 5), '--cases', cases(tmp_path / 'c.csv'), '--size', 'demo', '--minutes', '0.01', '--out', tmp_path / 'out'])
+    refused('tokens; at least', args=['run', '--corpus', papers(tmp_path / 'p.jsonl', 5), '--cases',
+                                      cases(tmp_path / 'c.csv'), '--size', 'demo', '--minutes', '0.01', '--out',
+                                      tmp_path / 'out'])
     assert (tmp_path / 'out/tokens/meta.json').exists()
 
 
 def test_a_tokenizer_that_is_not_the_tokens_own(run):
     assert cli('tokenizer', '--vocab-size', 500, '--out', run / 'out', '--force').returncode == 0
-    refused('another tokenizer', args=['pretrain', '--out', run / 'out', '--size', 'demo', '--minutes', 0.01, '--force'])
+    refused('another tokenizer', args=['pretrain', '--out', run / 'out', '--size', 'demo', '--minutes', 0.01,
+                                       '--force'])
 
 
 def test_damaged_tokens_and_settings(run):
@@ -181,7 +205,8 @@ def test_damaged_tokens_and_settings(run):
 
 def test_the_folder_of_another_run_is_refused_and_kept(run):
     before = {p: p.read_bytes() for p in (run / 'out').rglob('*') if p.is_file()}
-    refused('made from other inputs', 'choose another --out', args=['corpus', papers(run / 'other.jsonl', 50), '--out', run / 'out'])
+    refused('made from other inputs', 'choose another --out',
+            args=['corpus', papers(run / 'other.jsonl', 50), '--out', run / 'out'])
     refused('made from other inputs', args=['pretrain', '--out', run / 'out', '--size', 'toy'])
     refused('made from other inputs', args=['demo', '--out', run / 'out'])
     assert before == {p: p.read_bytes() for p in (run / 'out').rglob('*') if p.is_file()}
@@ -189,7 +214,8 @@ def test_the_folder_of_another_run_is_refused_and_kept(run):
 
 def test_unknown_size_and_no_minutes(run):
     refused('--size should be one of', args=['pretrain', '--out', run / 'out', '--size', 'huge'])
-    refused('--minutes should be more than 0', args=['pretrain', '--out', run / 'out', '--size', 'toy', '--minutes', -1])
+    refused('--minutes should be more than 0', args=['pretrain', '--out', run / 'out', '--size', 'toy', '--minutes',
+                                                     -1])
 
 
 def test_an_out_that_is_a_file_is_refused(tmp_path):
@@ -230,7 +256,9 @@ def small_disk(tmp_path):
     "A file system of 3 MB, where the machine lets us make one."
     folder = tmp_path / 'disk'
     folder.mkdir()
-    if os.geteuid() or subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=3m', 'tmpfs', folder], capture_output=True).returncode: pytest.skip('cannot mount a small file system here')
+    if os.geteuid() or subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=3m', 'tmpfs', folder],
+                                      capture_output=True).returncode:
+        pytest.skip('cannot mount a small file system here')
     yield folder
     subprocess.run(['umount', '-l', folder])
 
@@ -239,6 +267,76 @@ def small_disk(tmp_path):
 def test_a_full_disk_is_a_sentence_and_keeps_what_was_there(small_disk, finished, left):
     "The disk fills up at another step of the run for each number of kilobytes left."
     (small_disk / 'filler').write_bytes(b'x' * (3_000_000 - 1000 * left))
-    done = refused('the disk is full', args=['run', '--corpus', finished / 'p.jsonl', '--cases', finished / 'c.csv', '--size', 'demo', '--minutes', '0.01', '--out', small_disk / 'out'])
+    done = refused('the disk is full', args=['run', '--corpus', finished / 'p.jsonl', '--cases', finished / 'c.csv',
+                                             '--size', 'demo', '--minutes', '0.01', '--out', small_disk / 'out'])
     (small_disk / 'filler').unlink()
     assert not [p for p in (small_disk / 'out').rglob('*.part')] if (small_disk / 'out').exists() else done
+
+
+# near copies, workers, and papers from the network
+
+def card(out):
+    return json.loads((out / 'corpus/card.json').read_text())
+
+
+def test_near_copies_are_dropped_where_asked_and_make_another_corpus(tmp_path):
+    one = 'Sleep spindles in the thalamus rose after learning and the rise predicted which rats remembered the maze.'
+    texts = [one, one.replace('maze', 'path'), 'Grid cells kept their spacing in darkness although others drifted.']
+    (tmp_path / 'p.jsonl').write_text('\n'.join(json.dumps(dict(text=t)) for t in texts))
+    args = ['corpus', tmp_path / 'p.jsonl', '--out']
+    assert cli(*args, tmp_path / 'all').returncode == 0 and card(tmp_path / 'all')['documents'] == 3
+    done = cli(*args, tmp_path / 'near', '--near', 0.6, '--workers', 2)
+    assert done.returncode == 0, done.stderr
+    assert card(tmp_path / 'near')['documents'] == 2 and card(tmp_path / 'near')['dropped'] == {'near copy': 1}
+    assert 'already done' in cli(*args, tmp_path / 'near', '--near', 0.6, '--workers', 0).stdout
+    refused('near 0.6 there, None here', args=[*args, tmp_path / 'near'])
+    refused('between 0.3 and 1', args=[*args, tmp_path / 'bad', '--near', 2])
+    refused('0 or more workers', args=[*args, tmp_path / 'bad', '--workers', -1])
+
+
+def test_workers_reach_the_reader(tmp_path, monkeypatch):
+    from domain_llm import cli as module, corpus
+    seen = []
+    monkeypatch.setattr(corpus, 'read_documents', lambda *args, workers, **more: seen.append(workers) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        module.read_papers(tmp_path / 'out', [papers(tmp_path / 'p.jsonl', 5)], [], workers=3)
+    assert seen == [3]
+
+
+@pytest.fixture(scope='module')
+def network():
+    "The E-utilities in miniature."
+    from test_fetch import Server
+    server = Server(30)
+    yield server
+    server.http.shutdown(), server.http.server_close()
+
+
+@pytest.mark.parametrize('source', ['pubmed', 'pmc'])
+def test_fetched_papers_become_a_corpus_with_its_licences(source, network, tmp_path, monkeypatch, capsys):
+    from functools import partial
+    from domain_llm import corpus
+    from domain_llm.cli import main
+    def run(*words):
+        with pytest.raises(SystemExit) as ended: main(list(map(str, words)))
+        return ended.value.code, capsys.readouterr()
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+    monkeypatch.setenv('NCBI_API_KEY', 'secret')
+    name = f'fetch_{source}'
+    monkeypatch.setattr(corpus, name, partial(getattr(corpus, name), server=network.url))
+    words = ('fetch', source, 'cells', '--journal', 'Cell', 'Neuron', '--since', '1990', '--until', '2030',
+             '--out', tmp_path / 'papers')
+    code, said = run(*words)
+    assert code == 0 and f'30 records in {tmp_path / "papers"}, by licence: ' in said.out, said
+    asked = len(network.log)
+    assert run(*words)[0] == 0 and len(network.log) == asked                       # complete: nothing is asked again
+    code, said = run('corpus', tmp_path / 'papers', '--out', tmp_path / 'run')
+    assert code == 0 and card(tmp_path / 'run')['documents'] == 30
+    found = corpus.licences(tmp_path / 'papers').licence.value_counts().to_dict()
+    assert card(tmp_path / 'run')['licences'] == found and 'not recorded' not in found
+    code, said = run('fetch', source, '--out', tmp_path / 'other')                 # neither query nor journal
+    assert code == 1 and 'expected a query or a journal' in said.err and 'Traceback' not in said.err
+
+
+def test_an_unknown_source_is_a_sentence(tmp_path):
+    refused('should be pubmed or pmc', args=['fetch', 'arxiv', 'cells', '--out', tmp_path / 'x'])

@@ -378,6 +378,15 @@ def test_the_repair_touches_no_real_abstract():
     ), 'no notice is found where there is none'
 
 
+@needs_data
+def test_nearly_every_broken_real_abstract_comes_back_whole():
+    with gzip.open(Path(DATA, 'corpus/neuro_reviews.jsonl.gz'), 'rt', encoding='utf-8') as f:
+        texts = [t for t in (json.loads(line)['text'] for line in f) if not t.isascii()]
+    broken = (''.join(bytes([b]).decode('cp1252', 'ignore') or chr(b) for b in t.encode()) for t in texts)
+    back = sum(clean_text(b) == clean_text(t) for b, t in zip(broken, texts))
+    assert len(texts) > 100 and back / len(texts) >= 0.99, (back, len(texts))
+
+
 # ---- CRAFT's curators
 
 

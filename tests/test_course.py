@@ -2,14 +2,15 @@
 import subprocess
 import sys
 from fractions import Fraction
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
 import pytest
 
 from domain_llm import course
-from domain_llm.course import (Claim, Exercise, Prediction, budget, check_exercise, claim, claims, data_dir,
-                               plot_predictions, predict, reveal)
+from domain_llm.course import (Claim, Exercise, Prediction, begin, budget, check_exercise, claim, claims, data_dir,
+                               plot_predictions, predict, progress, reveal, sync, tally)
 
 matplotlib.use("agg")
 
@@ -44,8 +45,9 @@ def test_claims_that_hold(measured, stated, tol, capsys):
 @pytest.mark.parametrize("measured, stated, tol", [
     (18, 21, 0), (2.19, 2.3, 0.1), (2.41, 2.3, 0.1), (2.3000001, 2.3, 0), (float("nan"), 2.3, 0.1),
     (2.3, float("nan"), 0.1), (float("nan"), float("nan"), float("inf")), (2.3, 2.4, float("nan")),
-    (float("inf"), 2.3, 0.1), (float("inf"), float("-inf"), 9), (2**60 + 1, 2**60, 0), ("18", 18, 0),
-    ("neuro", "Neuro", 9), ([1, 2], [2, 1], 9), (None, 0, 9), (np.False_, True, 0), (np.float64("nan"), 2.3, 0.1),
+    (float("inf"), 2.3, 0.1), (float("inf"), 3, 1e9), (float("inf"), float("-inf"), 9), (2**60 + 1, 2**60, 0),
+    ("18", 18, 0), ("neuro", "Neuro", 9), ([1, 2], [2, 1], 9), (None, 0, 9), (np.False_, True, 0),
+    (np.float64("nan"), 2.3, 0.1),
 ])
 def test_claims_that_do_not_hold(measured, stated, tol, capsys):
     with pytest.raises(AssertionError, match='"It holds" does not hold') as error:
@@ -56,6 +58,13 @@ def test_claims_that_do_not_hold(measured, stated, tol, capsys):
 def test_a_failing_claim_shows_both_numbers_in_full_and_the_tolerance():
     with pytest.raises(AssertionError, match=r"states 2\.3, give or take 1e-07, .* measured 2\.3000002"):
         claim("t", np.float64(2.3000002), 2.3, 1e-7)
+
+
+@pytest.mark.parametrize("value, shown", [
+    (124_439_808, "124,439,808"), (0.1 + 0.2, "0.3"), (True, "True"), ("x", "'x'"),
+])
+def test_numbers_are_shown_as_one_writes_them(value, shown):
+    assert course._show(value) == shown
 
 
 def test_a_torch_scalar_is_a_number():
@@ -95,6 +104,8 @@ def test_reveal_says_how_far_off(guess, truth, said, capsys):
 def test_without_a_guess_reveal_only_tells_the_truth(capsys):
     reveal(predict("How many?"), 0)
     assert capsys.readouterr().out.splitlines()[1] == "= How many? 0."
+    reveal(predict("How many?"), 3, unit="coins")
+    assert capsys.readouterr().out.splitlines()[1] == "= How many? 3 coins."
 
 
 def test_reveal_accepts_the_question_and_numpy_numbers():
@@ -113,6 +124,7 @@ def test_a_new_guess_replaces_the_old_one():
 def test_what_is_no_finite_number_is_refused(bad):
     with pytest.raises(ValueError, match="finite number"):
         predict("How many?", bad)
+    assert "How many?" not in course._predictions
     with pytest.raises(ValueError, match="finite number"):
         reveal(predict("How many?", 4), bad)
 
@@ -123,7 +135,7 @@ def test_a_question_that_nobody_asked_is_refused():
 
 
 def test_plot_predictions_falls_back_to_text(capsys):
-    assert plot_predictions() is None
+    assert plot_predictions() is None and "nothing to draw" in capsys.readouterr().out
     reveal(predict("No guess?"), 4)
     reveal(predict("Zero?", 1), 0)
     predict("Not revealed?", 3)
@@ -289,3 +301,162 @@ def test_data_dir_understands_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     monkeypatch.setenv("DOMAIN_LLM_DATA", "~")
     assert data_dir() == tmp_path
+
+
+# sync
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows opens no folder")
+def test_sync_waits_for_files_and_folders(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("os.fsync", lambda handle: seen.append(course.os.fstat(handle).st_ino))
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path): sync(path)
+    assert seen == [(tmp_path / "file").stat().st_ino, tmp_path.stat().st_ino]
+
+
+# begin and the run cards
+
+CARDS = {"05": {"CPU": {"plain": 31.2, "data": 400, "date": "2026-11-23", "machine": "a processor, 2 cores"},
+                "large GPU": {"plain": 12.4, "date": "2026-11-24", "machine": "a GPU"}}}
+
+
+def test_begin_says_what_it_found_and_prints_the_card(monkeypatch, capsys):
+    monkeypatch.setattr(course, "run_cards", lambda: CARDS)
+    monkeypatch.setattr(course, "device_kind", lambda: ("CPU", "CPU with 2 cores, no GPU"))
+    monkeypatch.setattr(course, "data_dir", lambda: None)
+    begin("05")
+    first, _, *rows = capsys.readouterr().out.splitlines()
+    assert first == "Device: CPU with 2 cores, no GPU. Time of lesson 05 on such a device: 31 s."
+    assert [" ".join(row.split()) for row in rows] == ["CPU 31 s 7 min 2026-11-23, a processor, 2 cores",
+                                                       "T4 not measured not measured",
+                                                       "large GPU 12 s not measured 2026-11-24, a GPU"]
+    monkeypatch.setattr(course, "data_dir", lambda: "data")
+    begin("05")
+    assert capsys.readouterr().out.splitlines()[0].endswith("such a device: 7 min.")
+
+
+@pytest.mark.parametrize("stored", [None, "", "{", '{"05": {}}'])
+def test_begin_never_raises_for_want_of_a_card(stored, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(course, "files", lambda package: tmp_path)
+    (tmp_path / "stored").mkdir()
+    if stored is not None:
+        (tmp_path / "stored/run_cards.json").write_text(stored)
+    begin("05")
+    assert "Time of lesson 05 on such a device: not measured." in capsys.readouterr().out
+
+
+def fake_torch(name=None, gib=0, mps=False):
+    """Return a module that finds a GPU of this name and memory, or none."""
+    card = SimpleNamespace(name=name, total_memory=gib * 2**30)
+    cuda = SimpleNamespace(is_available=lambda: name is not None, get_device_properties=lambda i: card)
+    return SimpleNamespace(cuda=cuda, backends=SimpleNamespace(mps=SimpleNamespace(is_available=lambda: mps)))
+
+
+@pytest.mark.parametrize("torch, kind, said", [
+    (fake_torch("Tesla T4", 15), "T4", "Tesla T4 with 15 GiB"),
+    (fake_torch("NVIDIA H200", 140), "large GPU", "NVIDIA H200 with 140 GiB"),
+    (fake_torch("GeForce", 8), "GeForce", "GeForce with 8 GiB"), (fake_torch(mps=True), "MPS", "Apple GPU"),
+    (fake_torch(), "CPU", "no GPU"), (None, "CPU", "no GPU"), (SimpleNamespace(), "CPU", "no GPU"),
+], ids=["T4", "large", "small", "Apple", "none", "no torch", "broken torch"])
+def test_the_device_is_found_with_and_without_torch(torch, kind, said, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    assert course.device_kind()[0] == kind and said in course.device_kind()[1]
+
+
+@pytest.mark.parametrize("seconds, said", [
+    (None, "not measured"), (0.1, "1 s"), (89, "89 s"), (91, "2 min"), (600, "10 min"),
+])
+def test_times_are_said_as_one_says_them(seconds, said):
+    assert course.duration(seconds) == said
+
+
+# the reader's answers
+
+CELL = """from domain_llm.course import Exercise
+ex = Exercise('double', 'apply', lambda n: n == 6, {'h': lambda n: n == 9})
+"""
+ANSWER = ("#| exercise\nex.check(9)", "\n#| exercise\nex.check(6)")
+
+
+def read_back(path, monkeypatch):
+    monkeypatch.setenv("DOMAIN_LLM_ANSWERS", str(path))
+    return [(a["name"], a["level"], a["right"]) for a in course.attempts()]
+
+
+def in_kernel(cells, folder):
+    """Run cells as Jupyter does, in a kernel that keeps its history."""
+    import nbformat
+    from nbclient import NotebookClient
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    NotebookClient(notebook, resources={"metadata": {"path": str(folder)}}, kernel_name="python3").execute()
+
+
+def test_a_kernel_notes_what_a_reader_answers_in_a_stub_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.delenv("DOMAIN_LLM_ANSWERS", raising=False)
+    in_kernel([CELL, "ex.check(6)", *ANSWER, "#@title Solution\nassert ex.check(6)"], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["answers.jsonl"]
+    assert read_back(tmp_path / "answers.jsonl", monkeypatch) == [("double", "apply", False), ("double", "apply", True)]
+    assert set(course.attempts()[0]) == {"time", "lesson", "name", "level", "right"}
+
+
+def test_ci_writes_no_answers(tmp_path, monkeypatch):
+    code = ("from execnb.shell import CaptureShell\nshell = CaptureShell()\n"
+            f"for source in {[CELL, *ANSWER]!r}: shell.run(source)\nassert not shell.exc\n{CELL}\nex.check(6)")
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def as_reader(monkeypatch):
+    """Let every check count as the reader's."""
+    monkeypatch.setattr(course, "_by_the_reader", lambda: True)
+
+
+def test_where_nothing_can_be_written_the_lesson_goes_on(tmp_path, monkeypatch, as_reader):
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file/answers.jsonl", tmp_path / "none/answers.jsonl", "/dev/full"):
+        monkeypatch.setenv("DOMAIN_LLM_ANSWERS", str(path))
+        assert double().check(RIGHT) is True
+    monkeypatch.setenv("DOMAIN_LLM_ANSWERS", str(tmp_path))
+    assert course.attempts() == []
+
+
+def test_a_damaged_line_is_skipped(tmp_path, monkeypatch, as_reader):
+    path = tmp_path / "answers.jsonl"
+    path.write_bytes(b'{"name": "double", "level"\n\n[1]\n7\nnull\n\xff\xfe\n'
+                     b'{"name": "x", "level": "hard", "right": true}\n'
+                     b'{"name": ["x"], "level": "apply", "right": true}\n'
+                     b'{"name": "x", "level": ["apply"], "right": true}\n'
+                     b'{"name": "x", "level": "apply", "right": 1}\n' + b"[" * 10_000 + b"\n")
+    monkeypatch.setenv("DOMAIN_LLM_ANSWERS", str(path))
+    double().check(SQUARE)
+    assert read_back(path, monkeypatch) == [("double", "apply", False)]
+
+
+def test_an_exercise_counts_once_and_stays_solved():
+    tries = [("a", False), ("a", True), ("a", True), ("a", False), ("b", False)]
+    again = [dict(name=name, level="apply", right=right) for name, right in tries]
+    assert tally(again)["apply"] == (1, 2) and sum(tried for _, tried in tally(again).values()) == 2
+    assert tally([a | {"lesson": lesson} for a in again for lesson in ("05", "06")])["apply"] == (2, 4)
+
+
+def test_an_attempt_is_noted_with_its_lesson(tmp_path, monkeypatch, as_reader):
+    monkeypatch.setenv("DOMAIN_LLM_ANSWERS", str(tmp_path / "answers.jsonl"))
+    monkeypatch.setattr(course, "_here", {"lesson": ""})
+    for lesson in ("05", "06"):
+        begin(lesson)
+        double().check(RIGHT)
+    assert [a["lesson"] for a in course.attempts()] == ["05", "06"]
+
+
+def test_progress_draws_the_solved_share_of_each_level(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DOMAIN_LLM_ANSWERS", str(tmp_path / "none"))
+    assert progress() is None and capsys.readouterr().out.startswith("There is nothing to draw")
+    tries = [("a", "create", True), ("b", "apply", True), ("c", "apply", False)]
+    ax = progress([dict(name=name, level=level, right=right) for name, level, right in tries])
+    assert capsys.readouterr().out.split("\n")[2:6] == ["apply       1 of 2 solved", "analyse     none tried",
+                                                        "evaluate    none tried", "create      1 of 1 solved"]
+    assert list(ax.lines[0].get_ydata()) == [0, 0, 0.5, 0, 0, 1] and ax.get_title().startswith("2 of 3 exercises")
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["remember\n–", "understand\n–", "apply\n1 of 2",
+                                                            "analyse\n–", "evaluate\n–", "create\n1 of 1"]
+    matplotlib.pyplot.close(ax.figure)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from domain_llm.course import Exercise, check_exercise
+from domain_llm.course import Diagnosis, Exercise, check_exercise
 
 ROOT = Path(__file__).resolve().parents[1]
 LESSONS = sorted((ROOT / "nbs").glob("[0-9]*.ipynb"))
@@ -50,7 +50,7 @@ def kind_of(cell):
         return "stub"
     if flags & SKIPPED:
         return None
-    if re.search(r"^ex_\w+ = Exercise\(", source, re.MULTILINE):
+    if re.search(r"^ex_\w+ = (?:diagnose = )?(?:Exercise|Diagnosis)\(", source, re.MULTILINE):
         return "definition"
     return "imports" if only_imports(source) else None
 
@@ -107,6 +107,24 @@ def test_lesson_00_has_three_exercises_at_three_levels():
     assert len(exercises) == len({exercise.level for exercise in exercises}) == 3
 
 
+@pytest.mark.parametrize("lesson", ["05_gpt2", "06_pretrain"])
+def test_diagnose_answers_for_every_plot_and_every_bug(lesson, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT / "nbs")
+    diagnose = prove(ROOT / "nbs" / f"{lesson}.ipynb")["diagnose"]
+    assert isinstance(diagnose, Diagnosis) and len(diagnose.bugs) == 4
+    assert set(diagnose.bugs.values()) == set(diagnose.signs)
+    capsys.readouterr()
+    for plot, made in diagnose.bugs.items():
+        for bug, sign in diagnose.signs.items():
+            assert diagnose(plot, bug) is (bug == made)
+            said = capsys.readouterr().out
+            assert sign in said and said.startswith("✓" if bug == made else "✗")
+        assert not any(diagnose(plot, odd) for odd in (None, "", [], {}, 3.5, object, "mask"))
+        assert capsys.readouterr().out.count("The bugs to choose from are: ") == 7
+    assert not any(diagnose(odd, made) for odd in (None, "", [], {}, "a", "E"))
+    assert capsys.readouterr().out.count("The plots are A, B, C, D.") == 6
+
+
 BROKEN = {
     "a stub that is solved": ('plain = ""', 'plain = "acd"', "plain: the stub already passes"),
     "a wrong answer that passes": ('"acde"', '"acd"', "wrong answer 3"),
@@ -150,3 +168,10 @@ def test_the_key_of_the_flags_exercise_is_what_nbdev_does(tmp_path):
     settings.read(ROOT / "settings.ini", encoding="utf-8")
     passed, _ = test_nb(notebook, skip_flags=settings["DEFAULT"]["tst_flags"].split())
     assert passed and log.read_text() == space["plain"]
+
+
+@pytest.mark.parametrize("notebook", LESSONS, ids=lambda path: path.stem)
+def test_no_two_exercises_of_a_lesson_share_a_name(notebook):
+    defined = "\n".join(cell["source"] for cell in code_cells(notebook) if kind_of(cell) == "definition")
+    names = re.findall(r"^ex_(\w+) = ", defined, re.MULTILINE)
+    assert len(names) == len(set(names)) >= 3

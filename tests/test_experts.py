@@ -25,7 +25,8 @@ needs_browser = pytest.mark.skipif(not CHROMIUM, reason='needs Chromium')
 def made_up(name, correct, ids=None):
     correct = np.asarray(correct, bool)
     original = np.full(len(correct), 30.)
-    frame = pd.DataFrame(dict(id=ids or [str(i) for i in range(len(correct))], section='', original=original, altered=original + np.where(correct, 1, -1), correct=correct))
+    frame = pd.DataFrame(dict(id=ids or [str(i) for i in range(len(correct))], section='', original=original,
+                              altered=original + np.where(correct, 1, -1), correct=correct))
     return Scores(name, frame, {})
 
 
@@ -47,21 +48,27 @@ def test_participants_agree_with_the_raw_file(answers):
     assert (rebuilt == raw.journal_section).all() and (answers.case.astype(float) == raw.abstract_id).all()
     cases = pd.read_csv(Path(DATA) / 'brainbench' / 'BrainBench_Human_v0.1.csv')
     human = answers[answers.maker == 'human']
-    assert (cases.journal_section.to_numpy()[human.case.astype(int) - 1] == human.section).all()      # case 1 is the first row
+    # case 1 is the first row
+    assert (cases.journal_section.to_numpy()[human.case.astype(int) - 1] == human.section).all()
 
 
 @needs_data
 @pytest.mark.parametrize('model,k,z,p', [
-    ('gpt2_init', 92, -4.6006, 4e-6), ('gpt2', 115, -1.5748, .1153), ('gpt2_scratch', 116, -1.4421, .1493), ('finetune_gpt2', 127, .0261, .9791),
-    ('finetune_gpt2_lr2e-6', 123, -.5095, .6104), ('gpt2_scratch_neuro_tokenizer', 125, -.2419, .8089), ('gpt2_scratch_neuro_tokenizer_spt', 129, .2947, .7682),
-    ('gpt2-medium_scratch_neuro_tokenizer', 127, .0261, .9791), ('gpt2-medium_scratch_neuro_tokenizer_spt', 132, .6985, .4849),
-    ('gpt2-large_scratch_neuro_tokenizer', 144, 2.3264, .0200), ('gpt2-medium', 131, .5638, .5729), ('gpt2-large', 139, 1.6456, .0998)])
+    ('gpt2_init', 92, -4.6006, 4e-6), ('gpt2', 115, -1.5748, .1153), ('gpt2_scratch', 116, -1.4421, .1493),
+    ('finetune_gpt2', 127, .0261, .9791),
+    ('finetune_gpt2_lr2e-6', 123, -.5095, .6104), ('gpt2_scratch_neuro_tokenizer', 125, -.2419, .8089),
+    ('gpt2_scratch_neuro_tokenizer_spt', 129, .2947, .7682),
+    ('gpt2-medium_scratch_neuro_tokenizer', 127, .0261, .9791),
+    ('gpt2-medium_scratch_neuro_tokenizer_spt', 132, .6985, .4849),
+    ('gpt2-large_scratch_neuro_tokenizer', 144, 2.3264, .0200), ('gpt2-medium', 131, .5638, .5729),
+    ('gpt2-large', 139, 1.6456, .0998)])
 def test_models_against_the_experts(answers, model, k, z, p):
     scores, line = published(model), ex.human_accuracy(answers)
     row = ex.summary_table([scores], line).iloc[0]
     assert (row.who, row.correct, row.n) == (model, k, 200)
     assert np.allclose(ex.two_proportions(ex.Line(model, k, 200), line), (z, p), atol=6e-5)
-    words = {True: 'cannot tell it from the experts'}.get(p >= .05, 'above the experts' if z > 0 else 'below the experts')
+    side = 'above the experts' if z > 0 else 'below the experts'
+    words = 'cannot tell it from the experts' if p >= .05 else side
     assert words in ex.verdict(scores, line) and words in ex.verdict(scores, answers)
     assert 'z test' in ex.verdict(scores, line) and 'cases and participants random' in ex.verdict(scores, answers)
     assert ('cannot tell it from guessing' in ex.verdict(scores)) == (model == 'gpt2_init')
@@ -69,9 +76,11 @@ def test_models_against_the_experts(answers, model, k, z, p):
 
 @needs_data
 @pytest.mark.parametrize('a,b,only_a,only_b,p', [
-    ('gpt2_scratch', 'gpt2_scratch_neuro_tokenizer', 18, 27, .2327), ('gpt2', 'gpt2_scratch_neuro_tokenizer', 26, 36, .2529),
+    ('gpt2_scratch', 'gpt2_scratch_neuro_tokenizer', 18, 27, .2327),
+    ('gpt2', 'gpt2_scratch_neuro_tokenizer', 26, 36, .2529),
     ('gpt2_scratch', 'finetune_gpt2', 23, 34, .1849), ('gpt2', 'finetune_gpt2', 5, 17, .0169),
-    ('gpt2_scratch_neuro_tokenizer', 'gpt2-large_scratch_neuro_tokenizer', 15, 34, .0094), ('gpt2-medium_scratch_neuro_tokenizer', 'gpt2-large_scratch_neuro_tokenizer', 6, 23, .0023)])
+    ('gpt2_scratch_neuro_tokenizer', 'gpt2-large_scratch_neuro_tokenizer', 15, 34, .0094),
+    ('gpt2-medium_scratch_neuro_tokenizer', 'gpt2-large_scratch_neuro_tokenizer', 6, 23, .0023)])
 def test_published_contrasts(a, b, only_a, only_b, p):
     result = ex.compare(published(a), published(b))
     assert (result.only_a, result.only_b) == (only_a, only_b) and abs(result.p - p) < 5e-5
@@ -119,12 +128,14 @@ def test_the_sentence_names_the_winner_and_its_lead():
     much, little = made_up('much', [1] * 90 + [0] * 10), made_up('little', [1] * 60 + [0] * 40)
     for a, b in (much, little), (little, much):
         said = str(ex.compare(a, b))
-        assert said.startswith('much (90 right) is better than little (60 right) on these 100 cases: ') and 'a lead of 0.300' in said
+        assert said.startswith('much (90 right) is better than little (60 right) on these 100 cases: ')
+        assert 'a lead of 0.300' in said
     assert str(ex.compare(much, much)).startswith('100 cases cannot decide between much (90 right) and much (90 right)')
 
 
 def test_the_verdict_is_the_score_test():
-    for k in range(201):                                    # Wilson's interval leaves out one half exactly when the score test rejects it
+    # Wilson's interval leaves out one half exactly when the score test rejects it
+    for k in range(201):
         undecided = 'cannot tell it from guessing' in ex.verdict(made_up('m', [1] * k + [0] * (200 - k)))
         assert undecided == (abs(k - 100) / np.sqrt(50) <= stats.norm.ppf(.975))
 
@@ -132,7 +143,8 @@ def test_the_verdict_is_the_score_test():
 # reading the answers
 
 COLUMNS = ',pid,expertise,confidence,correct,abstract_id,journal_section,current position\n'
-GOOD = COLUMNS + '0,7.0,1,15,1,34.0,human_Neurobiology of Disease,Postdoc\n1,7.0,55,58,0,151.0,machine_Systems/Circuits,Postdoc\n'
+GOOD = COLUMNS + ('0,7.0,1,15,1,34.0,human_Neurobiology of Disease,Postdoc\n'
+                  '1,7.0,55,58,0,151.0,machine_Systems/Circuits,Postdoc\n')
 
 
 @pytest.fixture
@@ -143,7 +155,8 @@ def tiny(tmp_path):
 
 def test_answers_under_plain_names(tiny, tmp_path):
     assert tiny.equals(ex.load_participants(tmp_path / 'participant_data.csv'))
-    assert tiny.iloc[1].to_dict() == dict(participant='7', case='151', maker='gpt4', section='Systems/Circuits', correct=False, confidence=58, expertise=55, position='Postdoc')
+    assert tiny.iloc[1].to_dict() == dict(participant='7', case='151', maker='gpt4', section='Systems/Circuits',
+                                          correct=False, confidence=58, expertise=55, position='Postdoc')
     assert str(ex.human_accuracy(tiny)) == 'experts: 1 of 1 right, 1.000 (95 % interval 0.207 to 1.000)'
     assert ex.human_accuracy(tiny, 'gpt4') == ex.Line('experts', 0, 1) and len(ex.top_experts(tiny)) == 1
     with pytest.raises(ValueError, match='0 of 0'): ex.human_accuracy(tiny, 'robots')
@@ -151,7 +164,8 @@ def test_answers_under_plain_names(tiny, tmp_path):
 
 
 @pytest.mark.parametrize('old,new,words', [
-    ('confidence,', 'surety,', 'confidence is missing'), ('machine_', 'robot_', "'robot' came"), ('58,0', '580,0', "'580' came in row 3"), ('58,0', ',0', "'nan' came in row 3"),
+    ('confidence,', 'surety,', 'confidence is missing'), ('machine_', 'robot_', "'robot' came"),
+    ('58,0', '580,0', "'580' came in row 3"), ('58,0', ',0', "'nan' came in row 3"),
     ('58,0', '58,2', 'from 0 to 1'), ('15,1,', 'x,1,', "'x' came in row 2"), ('7.0', '7.5', 'pid should')])
 def test_an_impossible_answer_is_named(tmp_path, old, new, words):
     file = tmp_path / 'participant_data.csv'
@@ -187,15 +201,18 @@ def test_flipping_single_cases_is_mcnemar(k, n):
 def test_clusters_of_equal_sentences_count_once():
     rng = np.random.default_rng(0)
     left, right = rng.random(60) < .5, rng.random(60) < .7
-    once, thrice = (made_up(n, c) for n, c in (('l', left), ('r', right))), (made_up(n, np.repeat(c, 3)) for n, c in (('l', left), ('r', right)))
+    once, thrice = (made_up(n, c) for n, c in (('l', left), ('r', right))), (made_up(n, np.repeat(c, 3)) for n,
+        c in (('l', left), ('r', right)))
     thrice = [Scores(s.name, s.frame.assign(abstract=np.repeat(np.arange(60), 3)), {}) for s in thrice]
     one, three = ex.compare(*once), ex.compare(*thrice, clusters='abstract')
     assert math.isclose(one.p, three.p) and (one.low, one.high) == (three.low, three.high)
     back = ex.compare(made_up('r', right), made_up('l', left))
-    assert str(one).split('a lead of ')[1][:5] == str(back).split('a lead of ')[1][:5] and np.allclose([back.low, back.high], [-one.high, -one.low], atol=.02)
+    assert str(one).split('a lead of ')[1][:5] == str(back).split('a lead of ')[1][:5]
+    assert np.allclose([back.low, back.high], [-one.high, -one.low], atol=.02)
     assert ex.compare(*thrice).p < one.p and 'exact sign flips by abstract' in str(three)
     turned = ex.compare(thrice[0], Scores('r', thrice[1].frame.sample(frac=1, random_state=1), {}), clusters='abstract')
-    assert (turned.p, turned.low, turned.high) == (three.p, three.low, three.high)                 # the order of the second model's cases does not matter
+    # the order of the second model's cases does not matter
+    assert (turned.p, turned.low, turned.high) == (three.p, three.low, three.high)
     with pytest.raises(ValueError, match="'section_' came"): ex.compare(*thrice, clusters='section_')
 
 
@@ -203,19 +220,23 @@ def test_clusters_of_equal_sentences_count_once():
 def test_isolated_sentences_are_compared_by_abstract():
     small, large = (published(f'{size}_scratch_neuro_tokenizer', isolated=True) for size in ('gpt2', 'gpt2-large'))
     result = ex.compare(small, large, clusters='abstract')
-    gap = (large.frame.correct.astype(int) - small.frame.correct.astype(int)).groupby(small.frame.abstract).sum().to_numpy()
+    gap = large.frame.correct.astype(int) - small.frame.correct.astype(int)
+    gap = gap.groupby(small.frame.abstract).sum().to_numpy()
     signs = np.random.default_rng(0).choice([-1, 1], (20000, len(gap)))
     assert abs(result.p - np.mean(abs(signs @ gap) >= abs(gap.sum()))) < .003
     assert result.n == 488 and (result.only_a, result.only_b) == (49, 78) and result.unit == 'abstract'
-    by_id = [Scores(s.name, s.frame.drop(columns='abstract').sample(frac=1, random_state=0), {}) for s in (small, large)]
-    assert ex.compare(*by_id, clusters='abstract').p == result.p                              # the id alone, as lesson 07 makes it: 12.2
+    by_id = [Scores(s.name, s.frame.drop(columns='abstract').sample(frac=1, random_state=0), {})
+             for s in (small, large)]
+    # the id alone, as lesson 07 makes it: 12.2
+    assert ex.compare(*by_id, clusters='abstract').p == result.p
 
 
 @needs_data
 def test_the_ids_of_isolated_sentences_are_those_of_lesson_07():
     isolated_sentences = pytest.importorskip('domain_llm.brainbench').__dict__.get('isolated_sentences')
     if isolated_sentences is None: pytest.skip('lesson 07 has no isolated sentences yet')
-    assert published('gpt2_scratch_neuro_tokenizer', isolated=True).frame.id.tolist() == [c.id for c in isolated_sentences('brainbench-human', 'published')]
+    assert published('gpt2_scratch_neuro_tokenizer', isolated=True).frame.id.tolist() == [c.id
+        for c in isolated_sentences('brainbench-human', 'published')]
 
 
 def test_two_equal_coin_tossers_are_rarely_told_apart():
@@ -223,7 +244,8 @@ def test_two_equal_coin_tossers_are_rarely_told_apart():
     for _ in range(400):
         a, b = rng.random((2, 200)) < .6
         said.append(ex.flip_test(b.astype(int) - a.astype(int)) < .05)
-    assert .01 < np.mean(said) < .06                                           # the exact test keeps its level and does not sleep
+    # the exact test keeps its level and does not sleep
+    assert .01 < np.mean(said) < .06
 
 
 def test_the_cluster_bootstrap_covers():
@@ -231,7 +253,8 @@ def test_the_cluster_bootstrap_covers():
     for _ in range(200):
         easy = rng.uniform(.3, .9, 80)
         abstract = np.repeat(np.arange(80), rng.integers(1, 7, 80))
-        right = rng.random(len(abstract)) < (easy > .6)[abstract] * .8 + .1       # abstracts are right or wrong nearly as a whole
+        # abstracts are right or wrong nearly as a whole
+        right = rng.random(len(abstract)) < (easy > .6)[abstract] * .8 + .1
         for store, clusters in (held, abstract), (naive, None):
             low, high = ex.bootstrap_interval(right, clusters, draws=400)
             store.append(low <= .5 <= high)
@@ -242,12 +265,14 @@ def test_the_cluster_bootstrap_covers():
 def test_power_against_simulation(n, gain, loss):
     rng = np.random.default_rng(2)
     drawn = rng.multinomial(n, [gain, loss, 1 - gain - loss], 4000)[:, :2]
-    found = {(a, b): stats.binomtest(int(a), int(a + b)).pvalue < .05 if a + b else False for a, b in map(tuple, np.unique(drawn, axis=0))}
+    found = {(a, b): stats.binomtest(int(a), int(a + b)).pvalue < .05 if a + b else False for a,
+             b in map(tuple, np.unique(drawn, axis=0))}
     assert abs(ex.mcnemar_power(n, gain, loss) - np.mean([found[tuple(d)] for d in drawn])) < .025
 
 
 def test_power_on_paper_and_its_inverse():
-    assert ex.mcnemar_power(5, .5, .5) == 0                                        # six tosses are the fewest that can give p < .05
+    # six tosses are the fewest that can give p < .05
+    assert ex.mcnemar_power(5, .5, .5) == 0
     assert math.isclose(ex.mcnemar_power(6, 1, 0), 1) and math.isclose(ex.mcnemar_power(6, .5, .5), 2 / 64)
     assert math.isclose(ex.mcnemar_power(50, .2, .1), ex.mcnemar_power(50, .1, .2))
     for gain, loss, power in (.135, .09, .8), (.3, .1, .9), (.05, 0, .5):
@@ -266,8 +291,10 @@ def world(rng, people, each, cases=200, skill=.22):
     hard, skill = rng.uniform(-.12, .12, cases), rng.uniform(-skill, skill, people)
     case = np.concatenate([rng.permutation(cases)[:each] for _ in range(people)])
     person = np.repeat(np.arange(people), each)
-    rows = pd.DataFrame(dict(participant=person.astype(str), maker='human', case=case.astype(str), section='', confidence=50, expertise=person % 101))
-    return made_up('model', rng.random(cases) < .70 + hard), rows.assign(correct=rng.random(len(case)) < .63 + hard[case] + skill[person])
+    rows = pd.DataFrame(dict(participant=person.astype(str), maker='human', case=case.astype(str), section='',
+                             confidence=50, expertise=person % 101))
+    model = made_up('model', rng.random(cases) < .70 + hard)
+    return model, rows.assign(correct=rng.random(len(case)) < .63 + hard[case] + skill[person])
 
 
 @pytest.mark.parametrize('people,each', [(171, 8), (40, 60), (12, 150)])
@@ -281,14 +308,17 @@ def test_the_crossed_intervals_cover(people, each):
         lines.append(abs(line.accuracy - .63) < 1.96 * ex.crossed_error(rows))
         naive.append(abs(line.accuracy - .63) < 1.96 * line.se)
     assert .915 < np.mean(gaps) < .985, np.mean(gaps)
-    assert .88 < np.mean(lines) < .985, np.mean(lines)                               # twelve people are few for a normal curve
+    # twelve people are few for a normal curve
+    assert .88 < np.mean(lines) < .985, np.mean(lines)
     assert people > 20 or np.mean(naive) < .7, np.mean(naive)
 
 
 def test_crossed_error_without_sharing_is_the_usual_one():
-    four = pd.DataFrame(dict(participant=list('wxyz'), maker='human', case=list('abcd'), correct=[True, True, False, False]))
+    four = pd.DataFrame(dict(participant=list('wxyz'), maker='human', case=list('abcd'),
+                             correct=[True, True, False, False]))
     assert math.isclose(ex.crossed_error(four), ex.Line('x', 2, 4).se)
-    both = pd.concat([four, four.assign(maker='gpt4', participant=list('stuv'))])           # the same numbers in two sets are other cases
+    # the same numbers in two sets are other cases
+    both = pd.concat([four, four.assign(maker='gpt4', participant=list('stuv'))])
     assert math.isclose(ex.crossed_error(both), ex.Line('x', 4, 8).se)
 
 
@@ -298,14 +328,16 @@ def test_against_experts_by_the_long_way():
     m, e = scores.frame.set_index('id').correct, rows.correct - rows.correct.mean()
     by_case = [(m[c] - m.mean()) / cases - e[rows.case == c].sum() / n for c in m.index]
     by_person = [e[rows.participant == p].sum() / n for p in rows.participant.unique()]
-    variance = cases / (cases - 1) * np.square(by_case).sum() + max(0, 40 / 39 * np.square(by_person).sum() - np.square(e / n).sum())
+    variance = cases / (cases - 1) * np.square(by_case).sum() + max(0,
+        40 / 39 * np.square(by_person).sum() - np.square(e / n).sum())
     assert math.isclose(gap.error**2, variance) and math.isclose(gap.difference, scores.accuracy - rows.correct.mean())
     turned = ex.against_experts(Scores('model', scores.frame[::-1], {}), rows.sample(frac=1, random_state=0))
     assert math.isclose(turned.error, gap.error)
 
 
 def test_a_gap_says_no_more_than_its_test():
-    assert 'is above the experts' in str(ex.Gap('m', .09, .03)) and 'is below' in str(ex.Gap('m', -.09, .03)) and 'cannot be told' in str(ex.Gap('m', .05, .03))
+    assert 'is above the experts' in str(ex.Gap('m', .09, .03)) and 'is below' in str(ex.Gap('m', -.09, .03))
+    assert 'cannot be told' in str(ex.Gap('m', .05, .03))
     assert ex.Gap('m', 0., 0.).p == 1 and ex.Gap('m', .1, 0.).p == 0
     for d in np.linspace(-.2, .2, 41):
         gap = ex.Gap('m', d, .05)
@@ -318,8 +350,10 @@ def test_other_cases_than_the_scored_are_refused():
         with pytest.raises(ValueError, match=words): ex.against_experts(scores, bad)
     with pytest.raises(ValueError, match='2 cases of model came twice|1 cases of model came twice'):
         ex.against_experts(Scores('model', pd.concat([scores.frame, scores.frame[:1]]), {}), rows)
-    ex.against_experts(Scores('model', scores.frame[:50], {}), rows)                         # a part of the cases is fine
-    with pytest.raises(ValueError, match='another subfield'): ex.against_experts(Scores('m', scores.frame.assign(section='here'), {}), rows)
+    # a part of the cases is fine
+    ex.against_experts(Scores('model', scores.frame[:50], {}), rows)
+    with pytest.raises(ValueError, match='another subfield'):
+        ex.against_experts(Scores('m', scores.frame.assign(section='here'), {}), rows)
 
 
 @needs_data
@@ -329,7 +363,8 @@ def test_the_other_set_cannot_be_taken_for_this_one(answers):
     scores = Scores('m', scores.frame.assign(section=cases.journal_section), {})
     table = ex.answers_by_case(scores, answers, 'gpt4')
     assert len(table) == 100 and (table.answers.sum(), table.right.sum()) == (503, 351)
-    human_number = {doi: str(i) for i, doi in enumerate(pd.read_csv(Path(DATA) / 'brainbench' / 'BrainBench_Human_v0.1.csv').doi, 1)}
+    human_number = {doi: str(i) for i,
+                    doi in enumerate(pd.read_csv(Path(DATA) / 'brainbench' / 'BrainBench_Human_v0.1.csv').doi, 1)}
     for row, doi in zip(table.itertuples(), cases.doi):
         mine = answers[(answers.maker == 'gpt4') & (answers.case == human_number[doi])]
         assert (row.answers, row.right) == (len(mine), mine.correct.sum())
@@ -348,7 +383,8 @@ def test_logistic_against_a_plain_minimiser(ridge):
     best = minimize(lost, [0, 0], tol=1e-14).x
     fit = ex.logistic(sure, hit, ridge=ridge)
     assert np.allclose([fit.intercept, fit.slope], best, atol=1e-5)
-    if not ridge: assert math.isclose(ex.logistic(sure * 7, hit).z, fit.z) and np.allclose(ex.logistic(sure * 7, hit).odds_ratio, fit.odds_ratio)
+    if not ridge: assert math.isclose(ex.logistic(sure * 7, hit).z,
+                                      fit.z) and np.allclose(ex.logistic(sure * 7, hit).odds_ratio, fit.odds_ratio)
 
 
 def test_copies_of_an_answer_are_one_answer():
@@ -364,14 +400,17 @@ def test_the_clustered_logistic_covers_where_the_plain_one_does_not():
     for _ in range(200):
         person, case = np.divmod(np.arange(1200), 30)
         case = rng.integers(0, 60, 1200)
-        trait = rng.normal(0, 1, 40)[person]                                               # confidence is a trait of the person, and so is skill
+        # confidence is a trait of the person, and so is skill
+        trait = rng.normal(0, 1, 40)[person]
         hit = rng.random(1200) < 1 / (1 + np.exp(-(.5 + rng.normal(0, .6, 40)[person] + rng.normal(0, .4, 60)[case])))
         for store, clusters in (held, [person, case]), (plain, ()):
             store.append(ex.logistic(trait, hit, clusters).p >= .05)                         # the true slope is 0
     assert np.mean(held) > .88 and np.mean(plain) < .8, (np.mean(held), np.mean(plain))
 
 
-@pytest.mark.parametrize('confidence,correct,words', [([1, 2, 3, 4], [0, 0, 1, 1], 'separates'), ([1, 1], [0, 1], '1 and 2 kinds'), ([1, 2], [1, 1], '2 and 1 kinds'), ([1, np.inf], [1, 0], 'one finite')])
+@pytest.mark.parametrize('confidence,correct,words', [([1, 2, 3, 4], [0, 0, 1, 1], 'separates'),
+                                                      ([1, 1], [0, 1], '1 and 2 kinds'), ([1, 2], [1, 1],
+                                                          '2 and 1 kinds'), ([1, np.inf], [1, 0], 'one finite')])
 def test_a_slope_that_does_not_exist_is_refused(confidence, correct, words):
     with pytest.raises(ValueError, match=words): ex.logistic(confidence, correct)
 
@@ -399,10 +438,12 @@ def test_the_ceiling_is_what_the_truth_would_reach():
 
 def test_correlation_intervals_cover():
     rng, held = np.random.default_rng(6), []
-    true = 6 / np.pi * np.arcsin(.3 / 2)                                                  # Spearman's of a normal pair with correlation .3
+    # Spearman's of a normal pair with correlation .3
+    true = 6 / np.pi * np.arcsin(.3 / 2)
     for _ in range(400):
         x = rng.normal(size=200)
-        row = ex.expert_correlation(pd.DataFrame(dict(m=x, experts=.3 * x + np.sqrt(1 - .09) * rng.normal(size=200)))).iloc[0]
+        experts = .3 * x + np.sqrt(1 - .09) * rng.normal(size=200)
+        row = ex.expert_correlation(pd.DataFrame(dict(m=x, experts=experts))).iloc[0]
         held.append(row.low <= true <= row.high)
     assert .92 < np.mean(held) < .98
 
@@ -453,17 +494,20 @@ def test_figures_show_the_numbers_of_their_tables():
     assert ex.plot_correlation(square).axes[0].images[0].get_array().tolist() == [[.5, None], [.1, .9]]
     scores, rows = world(np.random.default_rng(8), 40, 60)
     assert len(ex.plot_expertise(rows).axes) == 2
-    assert sum(len(c.get_offsets()) for c in ex.plot_beside(ex.answers_by_case(scores, rows)).axes[0].collections) == 200
+    assert sum(len(c.get_offsets()) for c in ex.plot_beside(ex.answers_by_case(scores,
+        rows)).axes[0].collections) == 200
     curve = ex.calibration([1, 2, 3], [1, 0, 1])
     assert len(ex.plot_calibration({str(i): curve for i in range(9)}).axes[0].containers) == 9
-    words = ' '.join(t.get_text() for t in ex.plot_accuracy(ex.summary_table(parts, ex.Line('experts', 6, 9), .96)).axes[0].texts)
+    words = ' '.join(t.get_text() for t in ex.plot_accuracy(ex.summary_table(parts, ex.Line('experts', 6, 9),
+        .96)).axes[0].texts)
     for part in 'one · 120 of 200', '0.600', 'chance 0.500', 'experts 0.667', 'oracle 0.960': assert part in words
     assert len(ex.plot_accuracy(ex.summary_table([])).axes) == 1 and plt.get_fignums() == before
 
 
 @pytest.mark.parametrize('k,n', [(0, 1), (1, 1), (200, 200), (0, 200)])
 def test_extreme_scores_draw_and_stay_inside(k, n):
-    fig = ex.plot_accuracy(ex.summary_table(made_up('a rather long name of a model in a paper', [1] * k + [0] * (n - k)), ex.Line('experts', n, n), 1.))
+    fig = ex.plot_accuracy(ex.summary_table(made_up('a rather long name of a model in a paper',
+                                                    [1] * k + [0] * (n - k)), ex.Line('experts', n, n), 1.))
     fig.canvas.draw()
     width, height = fig.canvas.get_width_height()
     for text in fig.axes[0].texts:
@@ -475,11 +519,13 @@ def test_extreme_scores_draw_and_stay_inside(k, n):
 
 @pytest.fixture(scope='module')
 def report(tmp_path_factory):
-    table = ex.summary_table([made_up('gpt2-medium_scratch_neuro_tokenizer_spt', [1] * 132 + [0] * 68)], ex.Line('experts', 641, 1011), .96)
+    table = ex.summary_table([made_up('gpt2-medium_scratch_neuro_tokenizer_spt', [1] * 132 + [0] * 68)],
+                             ex.Line('experts', 641, 1011), .96)
     curve = ex.calibration(np.arange(200), np.arange(200) % 3 > 0)
     wide = pd.DataFrame({f'column {i}': [i / 7] for i in range(14)})
     return ex.write_report(tmp_path_factory.mktemp('report') / 'r.html', 'A & B <script>alert(1)</script>', [
-        ('Accuracy', 'One paragraph, <i>as text</i>.', table, (ex.plot_accuracy(table), 'Bar at 0.660, "experts" at 0.634')),
+        ('Accuracy', 'One paragraph, <i>as text</i>.', table,
+         (ex.plot_accuracy(table), 'Bar at 0.660, "experts" at 0.634')),
         ('Calibration', curve, (ex.plot_calibration({'model': curve}), 'A flat line')), ('Wide', wide)])
 
 
@@ -487,11 +533,13 @@ def test_report_is_one_accessible_file(report):
     page = report.read_text(encoding='utf-8')
     tree = reader.fromstring(page.encode())
     assert tree.get('lang') == 'en' and not tree.xpath('//script | //link | //i') and len(tree.xpath('//h1')) == 1
-    assert all(s.startswith('data:image/png;base64,') for s in tree.xpath('//@src')) and not tree.xpath('//@href') and not re.search(r'https?://|@import|url\(', page)
+    assert all(s.startswith('data:image/png;base64,') for s in tree.xpath('//@src')) and not tree.xpath('//@href')
+    assert not re.search(r'https?://|@import|url\(', page)
     assert all(a.strip() for a in tree.xpath('//img/@alt')) and len(tree.xpath('//img')) == 2
     assert len(tree.xpath('//table')) == len(tree.xpath('//table/caption')) == 3
     assert all(th.get('scope') in ('col', 'row') for th in tree.iter('th')) and not tree.xpath('//thead//td')
-    assert all(th.get('scope') == 'row' for th in tree.xpath('//tbody//th')) and tree.xpath('//img/@alt')[0] == 'Bar at 0.660, "experts" at 0.634'
+    assert all(th.get('scope') == 'row' for th in tree.xpath('//tbody//th'))
+    assert tree.xpath('//img/@alt')[0] == 'Bar at 0.660, "experts" at 0.634'
     ids = tree.xpath('//@id')
     assert len(ids) == len(set(ids)) and set(tree.xpath('//section/@aria-labelledby')) == set(ids)
 
@@ -500,18 +548,23 @@ def test_an_evaluation_holds_every_figure_as_a_table(tmp_path):
     scores, rows = world(np.random.default_rng(9), 40, 60)
     fields = np.array(['one', 'two'])[np.arange(200) % 2]
     rows['section'] = fields[rows.case.astype(int)]
-    scores, other = (Scores(s.name, s.frame.assign(section=fields), {}) for s in (scores, made_up('other <model>', np.arange(200) % 2)))
-    page = ex.write_report(tmp_path / 'r.html', 'x', ex.evaluation_sections([scores, other], rows, oracle=.96)).read_text(encoding='utf-8')
+    scores, other = (Scores(s.name, s.frame.assign(section=fields), {})
+                     for s in (scores, made_up('other <model>', np.arange(200) % 2)))
+    page = ex.write_report(tmp_path / 'r.html', 'x', ex.evaluation_sections([scores, other], rows,
+        oracle=.96)).read_text(encoding='utf-8')
     tree = reader.fromstring(page.encode())
-    assert [h.text for h in tree.iter('h2')] == ['What was found', 'Accuracy', 'By subfield', 'Does it know when it knows?',
-                                                'Are the same cases hard for all?', 'Who is right where the others are wrong? model']
+    assert [h.text for h in tree.iter('h2')] == ['What was found', 'Accuracy', 'By subfield',
+                                                 'Does it know when it knows?',
+                                                'Are the same cases hard for all?',
+                                                'Who is right where the others are wrong? model']
     for section in tree.xpath('//section[.//img]'): assert section.xpath('.//table'), section.get('aria-labelledby')
     assert f'model: accuracy {scores.accuracy:.3f}' in tree.xpath('//img/@alt')[0] and 'other &lt;model&gt;' in page
     assert 'cases and participants random' in page and 'exact McNemar' in page and '<model>' not in page
     every = tree.xpath('//table[starts-with(caption, "Every case")]/tbody/tr')
     assert len(every) == 200 and sum(row.xpath('td[2]/text()') == ['yes'] for row in every) == scores.correct.sum()
     matrix = ex.error_correlation(ex.difficulty([scores, other], rows))
-    assert tree.xpath('//table[starts-with(caption, "Spearman correlation of")]/tbody/tr[1]/td/text()') == [f'{v:.3f}' for v in matrix.loc['model']]
+    cells = tree.xpath('//table[starts-with(caption, "Spearman correlation of")]/tbody/tr[1]/td/text()')
+    assert cells == [f'{v:.3f}' for v in matrix.loc['model']]
 
 
 def test_an_evaluation_without_experts_and_with_a_constant_confidence(tmp_path):
@@ -525,11 +578,16 @@ def test_an_evaluation_without_experts_and_with_a_constant_confidence(tmp_path):
 def test_report_never_scrolls_sideways(report, tmp_path, width):
     outer = tmp_path / 'outer.html'
     source = report.read_text(encoding='utf-8').replace('&', '&amp;').replace('"', '&quot;')
-    outer.write_text(f'''<meta charset="utf-8"><body><iframe width="{width}" height="900" style="border:0" srcdoc="{source}"></iframe><script>
+    outer.write_text(f'''<meta charset="utf-8"><body>
+        <iframe width="{width}" height="900" style="border:0" srcdoc="{source}"></iframe><script>
         onload = () => {{ const d = document.querySelector('iframe').contentDocument;
-        document.body.textContent = 'WIDTH ' + d.documentElement.scrollWidth + ' IMAGES ' + [...d.images].every(i => i.naturalWidth > 0 && i.getBoundingClientRect().right <= {width}) }}</script>''', encoding='utf-8')
-    flags = '--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync --window-size=1400,1000'
-    dom = subprocess.run([CHROMIUM, *flags.split(), f'--user-data-dir={tmp_path}/profile', '--dump-dom', outer.as_uri()], capture_output=True, text=True, timeout=120).stdout
+        const fits = i => i.naturalWidth > 0 && i.getBoundingClientRect().right <= {width};
+        document.body.textContent = 'WIDTH ' + d.documentElement.scrollWidth + ' IMAGES ' + [...d.images].every(fits) }}
+        </script>''', encoding='utf-8')
+    flags = ('--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking '
+             '--disable-component-update --disable-sync --window-size=1400,1000')
+    dom = subprocess.run([CHROMIUM, *flags.split(), f'--user-data-dir={tmp_path}/profile', '--dump-dom',
+                          outer.as_uri()], capture_output=True, text=True, timeout=120).stdout
     found = re.search(r'WIDTH (\d+) IMAGES (\w+)', dom)
     assert found and int(found[1]) <= width and found[2] == 'true', found
 

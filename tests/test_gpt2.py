@@ -12,7 +12,8 @@ from domain_llm import gpt2
 from domain_llm.gpt2 import GPT2, GPT2Config, MODERN, chunked_cross_entropy, left_pad, num_params, try_compile
 from domain_llm.tokenizer import EOS, load_tokenizer, save_tokenizer, train_tokenizer
 
-SHAPES = {'toy': (2, 4, 128, 64, 300), 'gpt2, 2 layers': (2, 12, 768, 48, 1000), 'gpt2-medium, 1 layer': (1, 16, 1024, 32, 500),
+SHAPES = {'toy': (2, 4, 128, 64, 300), 'gpt2, 2 layers': (2, 12, 768, 48, 1000),
+          'gpt2-medium, 1 layer': (1, 16, 1024, 32, 500),
           'gpt2-large, 1 layer': (1, 20, 1280, 32, 500), 'odd': (1, 3, 33, 17, 257)}
 
 
@@ -61,8 +62,9 @@ def test_their_checkpoint_loads_here(pair):
     ours, theirs, tmp_path = pair
     theirs.save_pretrained(tmp_path / 'theirs')
     again = GPT2.from_pretrained(tmp_path / 'theirs')
-    assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), again.state_dict().values())) and not again.training
-    again(torch.zeros(1, 3, dtype=torch.long), torch.zeros(1, 3, dtype=torch.long)).backward()      # it can be trained on
+    assert (all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), again.state_dict().values()))
+            and not again.training)
+    again(torch.zeros(1, 3, dtype=torch.long), torch.zeros(1, 3, dtype=torch.long)).backward()   # it can be trained on
 
 
 def test_shards_old_bins_and_prefixes_load(small, tmp_path):
@@ -72,10 +74,12 @@ def test_shards_old_bins_and_prefixes_load(small, tmp_path):
     assert len(list((tmp_path / 'shards').glob('*.safetensors'))) > 1
     (tmp_path / 'bin').mkdir()
     (tmp_path / 'bin/config.json').write_text((folder / 'config.json').read_text())
-    torch.save({f'_orig_mod.module.{n}': t for n, t in theirs.state_dict().items()}, tmp_path / 'bin/pytorch_model.bin')     # lm_head.weight too
+    # lm_head.weight too
+    torch.save({f'_orig_mod.module.{n}': t for n, t in theirs.state_dict().items()}, tmp_path / 'bin/pytorch_model.bin')
     for name in ('shards', 'bin'):
         again = GPT2.from_pretrained(tmp_path / name)
-        assert again.cfg == ours.cfg and all(torch.equal(a, again.state_dict()[n]) for n, a in ours.state_dict().items())
+        assert (again.cfg == ours.cfg
+                and all(torch.equal(a, again.state_dict()[n]) for n, a in ours.state_dict().items()))
     next((tmp_path / 'shards').glob('*-00002-of-*')).unlink()
     with pytest.raises(FileNotFoundError, match='00002.*copy it'): GPT2.from_pretrained(tmp_path / 'shards')
 
@@ -112,10 +116,14 @@ def halve(name): return lambda folder: (folder / name).write_bytes((folder / nam
 
 
 BROKEN = {
-    'missing': (break_tensors(lambda t: t.pop('transformer.ln_f.weight')), r'ln_f.weight should be \[16\] but the file has no such tensor'),
-    'extra': (break_tensors(lambda t: t.update({'transformer.h.7.x': torch.zeros(1)})), r'h.7.x should be no such tensor but the file has \[1\]'),
-    'misshapen': (break_tensors(lambda t: t.update({'transformer.wpe.weight': torch.zeros(31, 16)})), r'wpe.weight should be \[32, 16\] but the file has \[31, 16\]'),
-    'untied head': (break_tensors(lambda t: t.update({'lm_head.weight': torch.zeros(60, 16)})), 'lm_head.weight should equal'),
+    'missing': (break_tensors(lambda t: t.pop('transformer.ln_f.weight')),
+                r'ln_f.weight should be \[16\] but the file has no such tensor'),
+    'extra': (break_tensors(lambda t: t.update({'transformer.h.7.x': torch.zeros(1)})),
+              r'h.7.x should be no such tensor but the file has \[1\]'),
+    'misshapen': (break_tensors(lambda t: t.update({'transformer.wpe.weight': torch.zeros(31, 16)})),
+                  r'wpe.weight should be \[32, 16\] but the file has \[31, 16\]'),
+    'untied head': (break_tensors(lambda t: t.update({'lm_head.weight': torch.zeros(60, 16)})),
+                    'lm_head.weight should equal'),
     'tensors cut short': (halve('model.safetensors'), 'cut short'),
     'config cut short': (halve('config.json'), 'cut short'),
     'another activation': (break_config(activation_function='relu'), "activation_function = gelu_new .* 'relu'"),
@@ -141,7 +149,8 @@ def test_a_plain_name_is_looked_up_on_the_hub_and_a_path_is_not(small, tmp_path)
     with patch.object(huggingface_hub, 'snapshot_download', return_value=str(folder)) as fetch:
         assert GPT2.from_pretrained('somebody/model').cfg == ours.cfg and fetch.call_args.args == ('somebody/model',)
     with patch.object(huggingface_hub, 'snapshot_download', side_effect=OSError('no network')):
-        with pytest.raises(FileNotFoundError, match='no folder somebody/model.*OSError'): GPT2.from_pretrained('somebody/model')
+        with pytest.raises(FileNotFoundError, match='no folder somebody/model.*OSError'):
+            GPT2.from_pretrained('somebody/model')
     with patch.object(huggingface_hub, 'snapshot_download', side_effect=AssertionError):
         with pytest.raises(FileNotFoundError, match='there is no'): GPT2.from_pretrained(tmp_path / 'nothing')
 
@@ -199,14 +208,16 @@ def test_greedy_text_is_that_of_transformers(small):
     ours, folder = small
     theirs = theirs_from(folder)
     ids, mask = left_pad([torch.randint(1, 60, (n,)).tolist() for n in (4, 8, 2)])
-    want = theirs.generate(ids, attention_mask=mask.long(), max_new_tokens=20, min_new_tokens=20, do_sample=False, pad_token_id=0, eos_token_id=None)
+    want = theirs.generate(ids, attention_mask=mask.long(), max_new_tokens=20, min_new_tokens=20, do_sample=False,
+                           pad_token_id=0, eos_token_id=None)
     assert torch.equal(ours.generate(ids, 20, 0, mask=mask), want)
 
 
 def test_top_k_and_top_p_keep_what_transformers_keeps():
     from transformers import TopKLogitsWarper, TopPLogitsWarper
     logits = torch.randn(20, 50) * 3
-    for p in (0.1, 0.5, 0.9, 0.99): assert torch.equal(gpt2._nucleus(logits, p).isfinite(), TopPLogitsWarper(p)(None, logits).isfinite())
+    for p in (0.1, 0.5, 0.9, 0.99):
+        assert torch.equal(gpt2._nucleus(logits, p).isfinite(), TopPLogitsWarper(p)(None, logits).isfinite())
     for seed in range(50):
         new = gpt2._choice(1.0, 5, None, seed, 'cpu')(logits)
         assert TopKLogitsWarper(5)(None, logits).gather(1, new[:, None]).isfinite().all()
@@ -222,18 +233,21 @@ def test_writing_leaves_the_model_as_it_was_even_when_interrupted(small):
 def test_a_loss_in_pieces_is_the_plain_loss():
     torch.manual_seed(0)
     for V, rows in ((257, 64), (1000, 128), (64, 10_000)):
-        x, table, targets = torch.randn(300, 32, requires_grad=True), torch.randn(V, 32, requires_grad=True), torch.randint(V, (300,))
+        x, table = torch.randn(300, 32, requires_grad=True), torch.randn(V, 32, requires_grad=True)
+        targets = torch.randint(V, (300,))
         targets[::7] = -100
         want = F.cross_entropy(x @ table.T, targets)
         b = torch.autograd.grad(3 * want, (x, table))
         for aligned in (False, True):
-            pad = patch.object(gpt2, '_aligned', lambda t, dtype: F.pad(t, (0, 0, 0, -len(t) % 64))) if aligned else patch.object(gpt2, '_ALIGN', 64)
+            padded = lambda t, dtype: F.pad(t, (0, 0, 0, -len(t) % 64))
+            pad = patch.object(gpt2, '_aligned', padded) if aligned else patch.object(gpt2, '_ALIGN', 64)
             with patch.object(gpt2, '_MOST', rows * V), pad:
                 got = chunked_cross_entropy(x, table, targets)
                 a = torch.autograd.grad(3 * got, (x, table), retain_graph=True)
                 with pytest.raises(RuntimeError, match='second time'): torch.autograd.grad(got, (x, table))
                 with torch.no_grad(): assert abs(chunked_cross_entropy(x, table, targets) - want) < 1e-5
-            assert abs(got - want) < 1e-5 and all(((p - q).norm() / q.norm()) < 1e-6 and p.shape == q.shape for p, q in zip(a, b))
+            assert (abs(got - want) < 1e-5
+                    and all(((p - q).norm() / q.norm()) < 1e-6 and p.shape == q.shape for p, q in zip(a, b)))
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
@@ -263,7 +277,8 @@ def test_autocast_agrees_with_plain_autocast(small):
 def test_block_checkpointing_and_repetition_change_nothing(small):
     model, ids = small[0].train(), torch.randint(60, (2, 33))
     grads = []
-    for model.recompute in (False, False, True): grads.append(torch.autograd.grad(model(ids[:, :-1], ids[:, 1:]), list(model.parameters())))
+    for model.recompute in (False, False, True):
+        grads.append(torch.autograd.grad(model(ids[:, :-1], ids[:, 1:]), list(model.parameters())))
     assert all(torch.equal(a, b) and torch.allclose(a, c, atol=1e-6) for a, b, c in zip(*grads))
 
 
@@ -277,13 +292,23 @@ def test_compiling_changes_no_number_or_says_that_it_failed(capsys):
     model, ids = noisy(GPT2Config(60, 1, 2, 16, 32), 0.3), torch.randint(60, (1, 32))
     want = model(ids)
     assert try_compile(model) or 'torch.compile does not work here' in capsys.readouterr().out
-    assert torch.allclose(model(ids), want, atol=1e-4) and list(model.state_dict()) == list(GPT2(model.cfg).state_dict())
+    assert (torch.allclose(model(ids), want, atol=1e-4)
+            and list(model.state_dict()) == list(GPT2(model.cfg).state_dict()))
+
+
+def test_a_compiler_that_fails_is_a_sentence_and_no_end(capsys):
+    model = GPT2(GPT2Config(50, 1, 2, 16, 8))
+    with patch.object(torch.nn.Module, 'compile', side_effect=RuntimeError('no compiler')):
+        assert not try_compile(model)
+    assert 'going on without it' in capsys.readouterr().out
+    assert model(torch.zeros(1, 4, dtype=torch.long)).shape == (1, 4, 50)
 
 
 def test_model_and_tokenizer_in_one_folder(small, tmp_path):
     tokenizer = train_tokenizer(['muscimol in the amygdala'] * 5, 300)
     small[0].save_pretrained(tmp_path / 'both', tokenizer)
-    assert transformers.AutoTokenizer.from_pretrained(tmp_path / 'both')('the amygdala')['input_ids'] == tokenizer.encode('the amygdala').ids
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / 'both')
+    assert theirs('the amygdala')['input_ids'] == tokenizer.encode('the amygdala').ids
     assert GPT2.from_pretrained(tmp_path / 'both').cfg == theirs_cfg(tmp_path / 'both') == small[0].cfg
 
 
@@ -315,7 +340,8 @@ def test_initial_weights_have_gpt2s_spread():
         else: assert torch.all(p == (1 if 'ln' in name and name.endswith('weight') else 0)), name
 
 
-@pytest.mark.parametrize('wrong', [dict(n_layer=0), dict(eos_token_id=50257), dict(dropout=1.0), dict(dropout=-.1), dict(n_embd=36, rotary=True)], ids=str)
+@pytest.mark.parametrize('wrong', [dict(n_layer=0), dict(eos_token_id=50257), dict(dropout=1.0), dict(dropout=-.1),
+                                   dict(n_embd=36, rotary=True)], ids=str)
 def test_contradictions_are_refused_when_the_configuration_is_made(wrong):
     with pytest.raises(ValueError): GPT2Config(**wrong)
     with pytest.raises(ValueError, match='gpt2-xl'): GPT2Config.preset('huge', 10)
@@ -336,7 +362,7 @@ def test_the_tables_two_gradients_are_added_also_for_ids_that_repeat():
     logits = model(ids[:, :-1])
     want, = torch.autograd.grad(F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten()), model.wte.weight)
     assert torch.allclose(model.wte.weight.grad, want, atol=1e-6)
-    model.wte.weight.requires_grad_(False)                                          # a table that must stay: the rest still learns
+    model.wte.weight.requires_grad_(False)   # a table that must stay: the rest still learns
     loss = model(ids[:, :-1], ids[:, 1:])
     assert torch.autograd.grad(loss, model.ln_f.weight)[0].abs().sum() > 0
 
@@ -378,7 +404,8 @@ def test_a_full_context_slides_by_reading_its_newer_half_again(writer):
     assert torch.equal(slid[:, :25], writer.generate(ids, 20, 0, mask=mask)) and slid.shape == (3, 95)
 
 
-@pytest.mark.parametrize('wrong', [dict(temperature=-1), dict(top_k=0), dict(top_p=0.0), dict(n_new=-1), dict(n_new=100)], ids=str)
+@pytest.mark.parametrize('wrong', [dict(temperature=-1), dict(top_k=0), dict(top_p=0.0), dict(n_new=-1),
+                                   dict(n_new=100)], ids=str)
 def test_what_cannot_be_written_is_refused(wrong, writer):
     with pytest.raises(ValueError): writer.generate(torch.zeros(1, 5, dtype=torch.long), **{**dict(n_new=1), **wrong})
     with pytest.raises(ValueError, match='48'): writer(torch.zeros(1, 49, dtype=torch.long))

@@ -11,9 +11,11 @@ from domain_llm.gpt2 import GPT2
 from domain_llm.pretrain import best_so_far, read_log, validation_loss
 from domain_llm.synthetic import SyntheticScience
 
-pytestmark = pytest.mark.skipif(not torch.distributed.is_available() or sys.platform == 'win32', reason='needs torch.distributed')
+pytestmark = pytest.mark.skipif(not torch.distributed.is_available() or sys.platform == 'win32',
+                                reason='needs torch.distributed')
 HERE = Path(__file__).parent
-ENV = {**os.environ, 'OMP_NUM_THREADS': '1', 'TOKENIZERS_PARALLELISM': 'false', 'PYTHONWARNINGS': 'ignore', 'HF_HUB_OFFLINE': '1'}
+ENV = {**os.environ, 'OMP_NUM_THREADS': '1', 'TOKENIZERS_PARALLELISM': 'false', 'PYTHONWARNINGS': 'ignore',
+       'HF_HUB_OFFLINE': '1'}
 TORCHRUN = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
 
 
@@ -52,7 +54,8 @@ def test_two_processes_have_the_losses_of_one(home, recipe, bar, way):
 def test_what_two_processes_saved_is_one_plain_model(home, way):
     one, two = (GPT2.from_pretrained(home / f'adamw-{k}/model') for k in ('1', way))
     assert max((p - q).abs().max() for p, q in zip(one.parameters(), two.parameters())) < 1e-4
-    assert abs(best_so_far(home / f'adamw-{way}')['validation_loss'] - best_so_far(home / 'adamw-1')['validation_loss']) < 1e-5
+    loss = lambda run: best_so_far(home / run)['validation_loss']
+    assert abs(loss(f'adamw-{way}') - loss('adamw-1')) < 1e-5
     files = lambda k: sorted(str(p.relative_to(home / k)) for p in (home / k).rglob('*') if p.is_file())
     assert files('adamw-1') == files(f'adamw-{way}')                       # nothing that a second writer left
     assert [l['step'] for l in read_log(home / f'adamw-{way}') if 'loss' in l] == list(range(20))
@@ -65,7 +68,8 @@ def test_gradients_are_exchanged_once_a_step(home):
 
 
 def test_validation_sums_over_ranks_also_when_rows_do_not_divide(home):
-    assert abs(json.loads((home / 'found.json').read_text())['uneven'] - validation_loss(d.model(), d.TEXT[:603])) < 1e-6
+    uneven = json.loads((home / 'found.json').read_text())['uneven']
+    assert abs(uneven - validation_loss(d.model(), d.TEXT[:603])) < 1e-6
 
 
 @pytest.mark.parametrize('ranks', [1, 2])
@@ -73,7 +77,8 @@ def test_a_run_is_resumed_on_another_number_of_processes(home, tmp_path, ranks):
     ways = [False, True][:ranks]
     runs = [(saved, shard) for saved in ('half-1', 'half-2', 'half-2-shard') for shard in ways]
     for saved, shard in runs: shutil.copytree(home / saved, tmp_path / f'{saved} {shard}')
-    code = f'import sys; sys.path.insert(0, {str(HERE)!r}); import many_ranks_data as d\nfor name, shard in {runs}: d.run(f"{{name}} {{shard}}", shard)'
+    code = (f'import sys; sys.path.insert(0, {str(HERE)!r}); import many_ranks_data as d\n'
+            f'for name, shard in {runs}: d.run(f"{{name}} {{shard}}", shard)')
     (tmp_path / 'go_on.py').write_text(code)
     done = launch(*(TORCHRUN if ranks == 2 else [sys.executable]), 'go_on.py', cwd=tmp_path)
     assert done.stdout.count('resuming at step 10 of 20') == len(runs)
@@ -124,17 +129,21 @@ def test_recipes_samples_and_finetuning_from_the_command_line(tokens, tmp_path, 
     go = ['pretrain', '--size', 'demo', '--steps', 3, '--out']
     assert command(*go, tmp_path / 'a', '--recipe', 'paper') == 0
     about = json.loads((tmp_path / 'a/pretrain/config.json').read_text())
-    assert (about['train']['lr'], about['train']['eps'], about['train']['decay_norms'], about['model']['dropout']) == (2e-5, 1e-6, True, 0.1)
-    assert all(isinstance(l, str) for l in losses(tmp_path / 'a/pretrain', 'sample')) and losses(tmp_path / 'a/pretrain', 'sample')
+    assert (about['train']['lr'], about['train']['eps'], about['train']['decay_norms'],
+            about['model']['dropout']) == (2e-5, 1e-6, True, 0.1)
+    assert (all(isinstance(l, str) for l in losses(tmp_path / 'a/pretrain', 'sample'))
+            and losses(tmp_path / 'a/pretrain', 'sample'))
     assert command(*go, tmp_path / 'b', '--recipe', 'slow') == 1 and 'fast or paper' in capsys.readouterr().err
     start = tmp_path / 'a/pretrain/model'
     assert command(*go, tmp_path / 'b', '--from', start) == 0
     first = losses(tmp_path / 'b/pretrain', 'validation_loss')[0]
-    assert abs(first - losses(tmp_path / 'a/pretrain', 'validation_loss')[-1]) < 1e-5                      # it begins where the other ended
+    # it begins where the other ended
+    assert abs(first - losses(tmp_path / 'a/pretrain', 'validation_loss')[-1]) < 1e-5
     assert json.loads((tmp_path / 'b/pretrain/config.json').read_text())['train']['muon_lr'] == pytest.approx(0.002)
     assert command('tokenizer', '--vocab-size', 400, '--out', tmp_path / 'b', '--force') == 0
     assert command('tokens', '--out', tmp_path / 'b', '--force') == 0
-    assert command(*go, tmp_path / 'b', '--from', start, '--force') == 1 and 'another tokenizer' in capsys.readouterr().err
+    assert (command(*go, tmp_path / 'b', '--from', start, '--force') == 1
+            and 'another tokenizer' in capsys.readouterr().err)
     assert command('tokenizer', '--from', start, '--out', tmp_path / 'b', '--force') == 0
     assert command('tokens', '--out', tmp_path / 'b', '--force') == 0
     assert command(*go, tmp_path / 'b', '--from', start, '--force') == 0

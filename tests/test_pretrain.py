@@ -1,5 +1,5 @@
 """Training that loses nothing: killed runs, damaged checkpoints, full disks, small memories, other loggers."""
-import json, math, os, re, shutil, subprocess, sys, types
+import json, math, os, re, shutil, signal, subprocess, sys, threading, types
 from pathlib import Path
 from unittest.mock import patch
 
@@ -10,7 +10,7 @@ import torch
 import domain_llm.pretrain as P
 from domain_llm.gpt2 import GPT2, GPT2Config, PRESETS
 from domain_llm.pretrain import FAST_RECIPE, PAPER_RECIPE, Device, TrainConfig, Trainer, pretrain, read_log
-from domain_llm.tokens import Batches
+from domain_llm.tokens import Batches, Prefetch, prefetch
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 HERE = Path(__file__).parent
@@ -21,7 +21,8 @@ BATCHES = Batches(TEXT, 16, 128)
 CPU = Device('cpu', torch.float32, 'a test')
 
 
-def recipe(**changes): return TrainConfig(**{**FAST_RECIPE, 'steps': 12, 'tokens_per_step': 128, 'eval_every': 4, 'save_every': 3, **changes})
+def recipe(**changes): return TrainConfig(**{**FAST_RECIPE, 'steps': 12, 'tokens_per_step': 128, 'eval_every': 4,
+                                             'save_every': 3, **changes})
 
 
 def fresh(cfg=CFG):
@@ -36,7 +37,8 @@ def run(folder, config=None, model=None, **more):
 
 def outcome(folder):
     "What a run leaves, but for the clock."
-    told = [{k: v for k, v in l.items() if k not in ('tokens_per_second', 'minutes_left', 'memory_gb')} for l in read_log(folder)]
+    told = [{k: v for k, v in l.items() if k not in ('tokens_per_second', 'minutes_left', 'memory_gb')}
+            for l in read_log(folder)]
     return told, (Path(folder) / 'model/model.safetensors').read_bytes(), P.best_so_far(folder)
 
 
@@ -84,7 +86,8 @@ def end(pid):
     return os.WIFSIGNALED(status)
 
 def outcome(folder):
-    told = [{k: l[k] for k in l if k not in ('tokens_per_second', 'minutes_left', 'memory_gb')} for l in P.read_log(folder)]
+    told = [{k: l[k] for k in l if k not in ('tokens_per_second', 'minutes_left', 'memory_gb')}
+            for l in P.read_log(folder)]
     return told, (Path(folder) / 'model/model.safetensors').read_bytes(), P.best_so_far(folder)
 
 def dying(nth, which, mounted):
@@ -99,7 +102,8 @@ def dying(nth, which, mounted):
                 if seen['ops'] == nth: os.kill(os.getpid(), signal.SIGKILL)
             return found
         setattr(owner, name, op)
-    for owner, name in ((P, 'save_file'), (Path, 'write_bytes'), (os, 'fsync'), (os, 'replace'), (shutil, 'rmtree'), (shutil, 'copytree')): watched(owner, name)
+    for owner, name in ((P, 'save_file'), (Path, 'write_bytes'), (os, 'fsync'), (os, 'replace'),
+                        (shutil, 'rmtree'), (shutil, 'copytree')): watched(owner, name)
     save = P.save_checkpoint
     def counted(*args):
         seen['save'] += 1
@@ -196,9 +200,12 @@ def flip(path):
 
 
 DAMAGE = {'cut short': lambda f: (f / 'state.safetensors').write_bytes((f / 'state.safetensors').read_bytes()[:-100]),
-          'a flipped bit': lambda f: flip(f / 'state.safetensors'), 'no tensors': lambda f: (f / 'state.safetensors').unlink(),
-          'no values': lambda f: (f / 'state.json').unlink(), 'broken values': lambda f: (f / 'state.json').write_text('{"step": '),
-          'another format': lambda f: (f / 'state.json').write_text('{"format": 2, "step": 6}'), 'an empty folder': lambda f: (shutil.rmtree(f), f.mkdir())}
+          'a flipped bit': lambda f: flip(f / 'state.safetensors'),
+          'no tensors': lambda f: (f / 'state.safetensors').unlink(),
+          'no values': lambda f: (f / 'state.json').unlink(),
+          'broken values': lambda f: (f / 'state.json').write_text('{"step": '),
+          'another format': lambda f: (f / 'state.json').write_text('{"format": 2, "step": 6}'),
+          'an empty folder': lambda f: (shutil.rmtree(f), f.mkdir())}
 
 
 @pytest.mark.parametrize('damage', DAMAGE.values(), ids=DAMAGE)
@@ -216,7 +223,9 @@ def test_when_both_are_damaged_the_run_begins_again(tmp_path, reference):
     assert run(tmp_path / 'a') == reference
 
 
-@pytest.mark.parametrize('error', [OSError(28, 'No space left on device'), P.SafetensorError('Error while serializing: I/O error: No space left on device (os error 28)')])
+@pytest.mark.parametrize('error', [
+    OSError(28, 'No space left on device'),
+    P.SafetensorError('Error while serializing: I/O error: No space left on device (os error 28)')])
 def test_a_full_disk_costs_a_checkpoint_and_not_the_run(tmp_path, capsys, reference, error):
     real, calls = P.save_file, []
     def full(tensors, path, **more):
@@ -269,13 +278,15 @@ def test_a_gradient_that_is_not_finite_moves_nothing():
 
 def test_the_best_is_by_validation_loss_and_really_updated(tmp_path):
     config = recipe(steps=160, eval_every=10, save_every=0, tokens_per_step=64, lr=0.03)
-    pretrain(fresh(), Batches(TEXT[:400], 16, 64), config, tmp_path / 'a', TEXT[600:1000])         # learns 400 tokens by heart
+    # learns 400 tokens by heart
+    pretrain(fresh(), Batches(TEXT[:400], 16, 64), config, tmp_path / 'a', TEXT[600:1000])
     seen = {l['step']: l['validation_loss'] for l in read_log(tmp_path / 'a') if 'validation_loss' in l}
     best = P.best_so_far(tmp_path / 'a')
     assert best == dict(step=min(seen, key=seen.get), validation_loss=min(seen.values())) and 0 < best['step'] < 160
     kept = GPT2.from_pretrained(tmp_path / 'a/best')
     assert abs(P.validation_loss(kept, TEXT[600:1000]) - best['validation_loss']) < 1e-5
-    assert P.validation_loss(GPT2.from_pretrained(tmp_path / 'a/model'), TEXT[600:1000]) > best['validation_loss'] + 0.01
+    last = GPT2.from_pretrained(tmp_path / 'a/model')
+    assert P.validation_loss(last, TEXT[600:1000]) > best['validation_loss'] + 0.01
 
 
 def test_no_pickle_is_written_and_what_another_run_left_is_refused(tmp_path):
@@ -327,7 +338,8 @@ def test_a_checkpoint_stored_long_ago_goes_on(tmp_path, capsys):
 def test_the_curve_is_the_same_for_every_micro_batch(name, bar):
     curves = []
     for rows in (8, 4, 2):
-        trainer = Trainer(fresh(), recipe(steps=20, micro_rows=rows, muon_lr=FAST_RECIPE['muon_lr'] if name == 'fast' else 0, lr=2e-3), device=CPU)
+        muon_lr = FAST_RECIPE['muon_lr'] if name == 'fast' else 0
+        trainer = Trainer(fresh(), recipe(steps=20, micro_rows=rows, muon_lr=muon_lr, lr=2e-3), device=CPU)
         curves.append([trainer.update(BATCHES[s], s)[0] for s in range(20)])
     assert np.ptp(curves, axis=0).max() < bar and curves[0][0] > curves[0][-1]
 
@@ -356,7 +368,8 @@ def test_what_was_added_up_before_memory_ran_out_is_forgotten():
         if calls == [4, 4]: raise torch.OutOfMemoryError                         # the second of two
         return inner(ids, targets)
     trainer.loss = guarded
-    found, wanted = trainer.update(BATCHES[0], 5), Trainer(fresh(), recipe(micro_rows=2), device=CPU).update(BATCHES[0], 5)
+    found = trainer.update(BATCHES[0], 5)
+    wanted = Trainer(fresh(), recipe(micro_rows=2), device=CPU).update(BATCHES[0], 5)
     assert np.allclose(found, wanted) and calls == [4, 4, 2, 2, 2, 2]
 
 
@@ -368,7 +381,8 @@ def test_with_one_row_left_the_blocks_are_computed_twice_and_then_it_is_over(cap
         return inner(ids, targets)
     trainer.loss = guarded
     wanted = Trainer(fresh(), recipe(micro_rows=1), device=CPU).update(BATCHES[0], 5)
-    assert np.allclose(trainer.update(BATCHES[0], 5), wanted) and 'computing the blocks twice' in capsys.readouterr().out
+    assert (np.allclose(trainer.update(BATCHES[0], 5), wanted)
+            and 'computing the blocks twice' in capsys.readouterr().out)
     def never(ids, targets): raise torch.OutOfMemoryError
     trainer.loss = never
     with pytest.raises(torch.OutOfMemoryError, match='not even one row'): trainer.update(BATCHES[1], 6)
@@ -378,17 +392,21 @@ def test_the_estimate_grows_with_the_memory_and_shrinks_with_the_model():
     small, large = (GPT2Config.preset(name, 50257) for name in ('gpt2', 'gpt2-large'))
     assert P.rows_that_fit(large, 2**34, 2) < P.rows_that_fit(small, 2**34, 2) < P.rows_that_fit(small, 2**36, 2)
     assert P.rows_that_fit(large, 1) == 1
-    with patch('torch.cuda.is_available', lambda: True), patch('torch.cuda.mem_get_info', lambda: (8 * 2**30, 0)): assert 2**30 < P._free_bytes(fresh()) < 8 * 2**30
+    with patch('torch.cuda.is_available', lambda: True), patch('torch.cuda.mem_get_info', lambda: (8 * 2**30, 0)):
+        assert 2**30 < P._free_bytes(fresh()) < 8 * 2**30
 
 
 def pretended(major, minor):
-    return patch.multiple('torch.cuda', is_available=lambda: True, get_device_name=lambda: 'a GPU', get_device_capability=lambda: (major, minor))
+    return patch.multiple('torch.cuda', is_available=lambda: True, get_device_name=lambda: 'a GPU',
+                          get_device_capability=lambda: (major, minor))
 
 
-@pytest.mark.parametrize('capability, dtype', [((7, 0), torch.float16), ((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((12, 0), torch.bfloat16)])
+@pytest.mark.parametrize('capability, dtype', [((7, 0), torch.float16), ((7, 5), torch.float16),
+                                               ((8, 0), torch.bfloat16), ((12, 0), torch.bfloat16)])
 def test_the_precision_follows_the_capability_and_not_what_torch_says(capability, dtype):
     with pretended(*capability), patch('torch.cuda.is_bf16_supported', lambda *_, **__: True): found = P.device_info()
-    assert found.dtype is dtype and '.'.join(map(str, capability)) in str(found) and ('scaled' in str(found)) == (dtype is torch.float16)
+    assert (found.dtype is dtype and '.'.join(map(str, capability)) in str(found)
+            and ('scaled' in str(found)) == (dtype is torch.float16))
     for path in (HERE.parent / 'domain_llm').glob('*.py'): assert 'is_bf16_supported' not in path.read_text()
 
 
@@ -404,7 +422,8 @@ def test_half_precision_trains_with_a_scaler_and_orthogonalizes_in_float32(tmp_p
     assert P.load_checkpoint(tmp_path, again) == 10 and again.scaler.state_dict() == trainer.scaler.state_dict()
     assert again.update(BATCHES[10], 10) == trainer.update(BATCHES[10], 10)
     low = Trainer(fresh(), recipe(), device=Device('cpu', torch.bfloat16, 'as on an H200'))
-    assert not low.scaler.is_enabled() and low.optimizers[1].dtype is torch.bfloat16 and math.isfinite(low.update(BATCHES[0], 5)[0])
+    assert (not low.scaler.is_enabled() and low.optimizers[1].dtype is torch.bfloat16
+            and math.isfinite(low.update(BATCHES[0], 5)[0]))
 
 
 # ---- recipes
@@ -421,7 +440,8 @@ def test_the_papers_law_gives_all_logged_rates():
             if found := re.match(r'Epoch (\d+) \| Batch (\d+)/', line): batch = int(found[2]) + 1
             found = re.match(r'(End of epoch|Epoch) (\d+) \| Validation PPL: \S+ \| Learning rate: (\S+)', line)
             if not found: continue
-            updates = int(found[2]) * (length['steps'] // 5) + (length['steps'] // 5 if found[1] != 'Epoch' else batch // 8)
+            epoch = length['steps'] // 5
+            updates = int(found[2]) * epoch + (epoch if found[1] != 'Epoch' else batch // 8)
             errors.append(abs(config.lr * P.schedule(config, updates) - float(found[3])))
     assert len(errors) == 205 and max(errors) < 1e-12
 
@@ -443,9 +463,11 @@ def test_every_step_is_in_the_log_with_all_its_numbers(tmp_path):
     run(tmp_path / 'a', evaluate=lambda m, s: dict(accuracy=0.5, sample='text'))
     steps = [l for l in read_log(tmp_path / 'a') if 'loss' in l]
     assert [l['step'] for l in steps] == list(range(12))
-    assert all({'loss', 'smoothed', 'lr', 'grad_norm', 'tokens_per_second', 'memory_gb', 'minutes_left'} <= set(l) and 'mfu' not in l for l in steps)
+    assert all({'loss', 'smoothed', 'lr', 'grad_norm', 'tokens_per_second', 'memory_gb', 'minutes_left'} <= set(l)
+               and 'mfu' not in l for l in steps)
     looks = [l for l in read_log(tmp_path / 'a') if 'sample' in l]
-    assert [l['step'] for l in looks] == [0, 4, 8, 12] and all('validation_loss' in l and l['accuracy'] == 0.5 for l in looks)
+    assert ([l['step'] for l in looks] == [0, 4, 8, 12]
+            and all('validation_loss' in l and l['accuracy'] == 0.5 for l in looks))
 
 
 class Recorder(types.ModuleType):
@@ -473,22 +495,26 @@ def test_tensorboard_hears_of_every_number(tmp_path):
         def add_scalar(self, key, value, step): heard.append((key, step))
     module = types.ModuleType('torch.utils.tensorboard')
     module.SummaryWriter = Writer
-    with patch.dict(sys.modules, {'torch.utils.tensorboard': module}): run(tmp_path / 'a', recipe(loggers=('tensorboard',)))
-    assert heard[0] == 'tensorboard' and heard[-1] == 'closed' and ('loss', 11) in heard and ('validation_loss', 12) in heard
+    with patch.dict(sys.modules, {'torch.utils.tensorboard': module}):
+        run(tmp_path / 'a', recipe(loggers=('tensorboard',)))
+    assert (heard[0] == 'tensorboard' and heard[-1] == 'closed' and ('loss', 11) in heard
+            and ('validation_loss', 12) in heard)
     with pytest.raises(ValueError, match='tensorboard, wandb and trackio'): recipe(loggers=('mlflow',))
 
 
 ONLY = '''
 import sys
-blocked = {'tqdm', 'datasets', 'pandas', 'matplotlib', 'scipy', 'huggingface_hub', 'transformers', 'pyarrow', 'wandb', 'trackio', 'tensorboard',
+blocked = {'tqdm', 'datasets', 'pandas', 'matplotlib', 'scipy', 'huggingface_hub', 'transformers', 'pyarrow', 'wandb',
+           'trackio', 'tensorboard',
            'typer', 'lxml', 'pooch', 'datasketch', 'ipywidgets', 'IPython'}
-sys.modules.update(dict.fromkeys(blocked))                                       # importing them fails, as if they were not installed
+sys.modules.update(dict.fromkeys(blocked))   # importing them fails, as if they were not installed
 import numpy as np, torch
 from domain_llm.gpt2 import GPT2, GPT2Config
 from domain_llm.tokens import Batches
 from domain_llm.pretrain import FAST_RECIPE, TrainConfig, pretrain
 ids = np.arange(2000) % 50
-pretrain(GPT2(GPT2Config(50, 1, 2, 16, 16)), Batches(ids, 16, 64), TrainConfig(steps=3, tokens_per_step=64, **FAST_RECIPE), 'run', ids[:100])
+config = TrainConfig(steps=3, tokens_per_step=64, **FAST_RECIPE)
+pretrain(GPT2(GPT2Config(50, 1, 2, 16, 16)), Batches(ids, 16, 64), config, 'run', ids[:100])
 print('{"done": true}')
 '''
 
@@ -500,7 +526,7 @@ def test_a_run_needs_only_torch_numpy_safetensors_and_tokenizers(tmp_path):
 
 def test_a_run_is_drawn_while_it_goes_across_resumes_and_with_one_before_it(tmp_path):
     stopped(tmp_path / 'a')
-    with open(tmp_path / 'a/log.jsonl', 'a') as f: f.write('{"step": 9, "los')                    # a line that is just being written
+    with open(tmp_path / 'a/log.jsonl', 'a') as f: f.write('{"step": 9, "los')   # a line that is just being written
     during = P.plot_run(tmp_path / 'a').axes[0]
     assert {len(l.get_xdata()) for l in during.get_lines()} == {8, 2}
     run(tmp_path / 'a', evaluate=lambda m, s: dict(accuracy=0.5)), run(tmp_path / 'b')
@@ -508,7 +534,8 @@ def test_a_run_is_drawn_while_it_goes_across_resumes_and_with_one_before_it(tmp_
     loss, accuracy = fig.axes
     words = [t.get_text() for t in loss.get_legend().get_texts()]
     assert sum('earlier run' in w for w in words) == 2 and {'uniform 3.91', 'unigram 3.80', 'bigram 2.00'} <= set(words)
-    assert max(len(l.get_xdata()) for l in loss.get_lines()) == 12 and list(accuracy.get_lines()[0].get_xdata()) == [128 * s for s in (8, 12)] or accuracy.get_lines()
+    assert max(len(l.get_xdata()) for l in loss.get_lines()) == 12
+    assert list(accuracy.get_lines()[0].get_xdata()) == [128 * s for s in (8, 12)]
 
 
 def test_the_gpu_benchmark_runs_tiny_with_nothing_but_what_it_needs(tmp_path):
@@ -523,16 +550,112 @@ print('{{"done": true}}')"""
 def test_mfu_is_said_for_a_known_card_alone():
     trainer = Trainer(fresh(), recipe(), device=Device('cpu', torch.float32, 'a test', 'NVIDIA H200'))
     assert 0 < P._measures(trainer, 1.0, 0)['mfu'] < 1e-3
-    assert all(P.peak_flops(f'NVIDIA {name}') for name in ('A100-SXM4-80GB', 'H100 80GB HBM3', 'L4', 'GeForce RTX 4090')) and P.peak_flops('Radeon') is None
+    known = 'A100-SXM4-80GB', 'H100 80GB HBM3', 'L4', 'GeForce RTX 4090'
+    assert all(P.peak_flops(f'NVIDIA {name}') for name in known) and P.peak_flops('Radeon') is None
+
+
+def test_reading_ahead_for_a_gpu_changes_no_bit_and_ends(tmp_path, monkeypatch, reference):
+    asked, threads = [], threading.active_count()
+    def as_for_a_gpu(batches, device):
+        asked.append(device)
+        return prefetch(batches, torch.device('meta'))
+    monkeypatch.setattr(Prefetch, '__init__', lambda self, batches, device,
+                        real=Prefetch.__init__: real(self, batches, 'cpu'))
+    monkeypatch.setattr(P, 'prefetch', as_for_a_gpu)
+    assert run(tmp_path / 'ahead') == reference
+    assert asked == [torch.device('cpu')] and threading.active_count() == threads
 
 
 def test_batches_of_another_team_are_refused(tmp_path):
-    with pytest.raises(ValueError, match='for 2 processes'): pretrain(fresh(), Batches(TEXT, 16, 128, 0, 0, 2), recipe(), tmp_path / 'a')
+    with pytest.raises(ValueError, match='for 2 processes'):
+        pretrain(fresh(), Batches(TEXT, 16, 128, 0, 0, 2), recipe(), tmp_path / 'a')
     assert not (tmp_path / 'a').exists()
+
+
+# ---- small parts
+
+def test_queries_keys_and_values_stored_as_one_move_as_three():
+    torch.manual_seed(5)
+    three, one = [torch.nn.Parameter(torch.ones(32, 32)) for _ in range(3)], torch.nn.Parameter(torch.ones(96, 32))
+    grads, exact = torch.randn(96, 32), dict(lr=0.02, dtype=torch.float32)
+    one.grad = grads.clone()
+    for p, g in zip(three, grads.split(32)): p.grad = g.clone()
+    P.Muon([one], **exact).step(), P.Muon(three, **exact).step()
+    assert (one - torch.cat(three)).abs().max() < 1e-5
+    left, _, right = np.linalg.svd(grads.numpy()[:32])                           # and the directions against NumPy's
+    assert np.abs(P.orthogonalize(grads[None, :32], steps=5)[0].numpy() - left @ right).max() < 0.35
+
+
+def test_muon_decays_beside_its_move():
+    plain, with_decay = torch.nn.Parameter(torch.ones(8, 8)), torch.nn.Parameter(torch.ones(8, 8))
+    for p, decay in ((plain, 0.0), (with_decay, 0.5)):
+        p.grad = torch.eye(8)
+        P.Muon([p], lr=0.1, weight_decay=decay, dtype=torch.float32).step()
+    assert (plain - with_decay - 0.05).abs().max() < 1e-6
+
+
+def test_each_recipe_decays_what_it_says():
+    def decayed(name):
+        small = fresh()
+        names = {p: n for n, p in small.named_parameters()}
+        config = TrainConfig(**{'steps': 1, 'tokens_per_step': 128, **name})
+        return {names[p] for o in P.make_optimizers(small, config) for g in o.param_groups for p in g['params']
+                if g['weight_decay']}
+    every = {n for n, _ in fresh().named_parameters()}
+    assert decayed(PAPER_RECIPE) == {n for n in every if not n.endswith('bias')}
+    assert decayed(FAST_RECIPE) == {n for n in every if not n.endswith('bias') and 'ln_' not in n}
+
+
+def test_a_mounted_drive_is_known_by_the_table_of_mounts(tmp_path):
+    table = tmp_path / 'mounts'
+    table.write_text('overlay / overlay rw\ndrive /content/drive fuse.drive rw\ntmpfs /dev tmpfs rw\n'
+                     'server:/x /data/nfs nfs4 rw\n')
+    assert P.is_mounted('/content/drive/MyDrive/run', table) and P.is_mounted('/data/nfs/a', table)
+    assert not P.is_mounted('/content/run', table) and not P.is_mounted('/content/driveway', table)
+    assert not P.is_mounted('.', tmp_path / 'no such table')
+
+
+def test_the_peaks_and_the_share_of_them_are_arithmetic():
+    peaks = {'NVIDIA H200': 989e12, 'Tesla T4': 65e12, 'NVIDIA L4': 121e12, 'NVIDIA L40S': 362e12, '': None,
+             'a new GPU': None}
+    assert {name: P.peak_flops(name) for name in peaks} == peaks
+    trainer = Trainer(fresh(), recipe(), device=Device('cpu', torch.float32, 'a test', 'NVIDIA A100'))
+    found = P._measures(trainer, 0.5, 120)
+    assert found['tokens_per_second'] == 256 and found['minutes_left'] == 2
+    assert abs(found['mfu'] - 256 * P.flops_per_token(CFG) / 312e12) < 1e-18
+    assert 'mfu' not in P._measures(Trainer(fresh(), recipe(), device=CPU), 0.5, 120)
+
+
+def test_who_asks_twice_to_stop_is_served_at_once():
+    before = signal.getsignal(signal.SIGINT)
+    with P.Stop() as twice:
+        signal.raise_signal(signal.SIGTERM)
+        assert twice.asked
+        with pytest.raises(KeyboardInterrupt): signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before                             # and Ctrl-C is as before
+
+
+def test_a_run_that_was_interrupted_by_ctrl_c_ends_as_if_left_alone(tmp_path, reference):
+    def ctrl_c(model, step):
+        if step == 8: signal.raise_signal(signal.SIGINT)
+        return {}
+    with pytest.raises(KeyboardInterrupt): run(tmp_path / 'a', evaluate=ctrl_c)
+    assert run(tmp_path / 'a') == reference
+    steps = [line['step'] for line in read_log(tmp_path / 'a') if 'loss' in line]
+    assert steps == list(range(12))
+    with pytest.raises(ValueError, match='steps 12 there, 13 here'): run(tmp_path / 'a', recipe(steps=13))
+
+
+def test_a_model_that_begins_with_nan_leaves_nothing(tmp_path):
+    bad = fresh()
+    bad.wte.weight.data[0] = math.nan
+    with pytest.raises(FloatingPointError, match='step 0'): run(tmp_path / 'a', model=bad)
+    assert not (tmp_path / 'a/model').exists()
 
 
 if __name__ == '__main__':
     shutil.rmtree(STORED, ignore_errors=True)
     losses = stored_run(STORED)
-    for path in ('model', 'best', 'log.jsonl', 'checkpoints/step-00000006'): shutil.rmtree(STORED / path) if (STORED / path).is_dir() else (STORED / path).unlink(missing_ok=True)
+    for path in ('model', 'best', 'log.jsonl', 'checkpoints/step-00000006'):
+        shutil.rmtree(STORED / path) if (STORED / path).is_dir() else (STORED / path).unlink(missing_ok=True)
     (STORED / 'losses.json').write_text(json.dumps(losses[3:]))

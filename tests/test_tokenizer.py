@@ -9,7 +9,8 @@ from tokenizers import Tokenizer
 
 from domain_llm import tokenizer as module
 from domain_llm.tokenizer import (EOS, bits_per_byte, fertility, load_tokenizer, save_tokenizer, show_pieces,
-                                  shrink_tokenizer, term_share, tokenizer_sha256, train_tokenizer, vocab_overlap, whole_terms)
+                                  shrink_tokenizer, term_share, tokenizer_sha256, train_tokenizer, vocab_overlap,
+                                  whole_terms)
 
 LESSON = Path(__file__).parent.parent / 'nbs' / '03_tokenizer.ipynb'
 DATA = os.environ.get('DOMAIN_LLM_DATA')
@@ -96,7 +97,8 @@ def test_the_texts_are_read_once_and_as_a_stream():
 
 
 MEMORY = '''
-import random, resource, sys
+import random
+from domain_llm.course import peak_memory
 from domain_llm.tokenizer import train_tokenizer
 rng, read = random.Random(0), 0
 words = [''.join(rng.choices('abcdefghij', k=8)) for _ in range(5000)]
@@ -107,10 +109,9 @@ def texts(n):
         read += len(text)
         yield text
 train_tokenizer(texts(20), 2000)
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
-before, read = peak(), 0
+before, read = peak_memory(), 0
 train_tokenizer(texts(800), 2000)
-print(read, peak() - before)
+print(read, peak_memory() - before)
 '''
 
 
@@ -359,3 +360,38 @@ def test_the_prompt_in_the_lesson_is_lesson_07s():
     from domain_llm.brainbench import PROMPT
     source = '\n'.join(''.join(c['source']) for c in json.loads(LESSON.read_text(encoding='utf-8'))['cells'])
     assert PROMPT in re.sub(r"'\n +'", '', source)                      # there it is written over two lines
+
+
+# what the lesson's hidden cells used to guard
+
+def test_bad_input_is_refused_in_a_sentence(tmp_path):
+    (tmp_path / 'none').mkdir()
+    refused = ((lambda: train_tokenizer([], 10), ValueError, 'at least 257'),
+               (lambda: train_tokenizer('one text'), ValueError, 'put it into a list'),
+               (lambda: train_tokenizer(FIELD, 258, special_tokens=['<|a|>', '<|b|>']), ValueError, 'at least 259'),
+               (lambda: load_tokenizer(tmp_path / 'none'), FileNotFoundError, 'has none'))
+    for call, error, words in refused:
+        with pytest.raises(error, match=words): call()
+
+
+@pytest.mark.parametrize('name', ['tokenizer.json', 'merges.txt'])
+def test_half_a_file_is_refused(tmp_path, name):
+    (tmp_path / name).write_text('{"half": ')
+    with pytest.raises(ValueError, match='cannot be read'): load_tokenizer(tmp_path)
+
+
+def test_a_generator_gives_what_a_list_gives_and_the_hash_tells_vocabularies_apart():
+    assert train_tokenizer((text for text in FIELD), 400).get_vocab() == SMALL.get_vocab()
+    assert tokenizer_sha256(train_tokenizer(FIELD, 300)) != tokenizer_sha256(SMALL)
+
+
+@needs_data
+def test_real_abstracts_are_the_same_in_every_merge_and_text(by_hand):
+    import gzip
+    with gzip.open(Path(DATA) / 'corpus/neuro_reviews.jsonl.gz', 'rt', encoding='utf-8') as f:
+        texts = [json.loads(next(f))['text'] for _ in range(300)]
+    _, train, Merges = by_hand
+    (ids, merges), library = train(texts, 1200), train_tokenizer(texts, 1200)
+    assert [tuple(pair) for pair in json.loads(library.to_str())['model']['merges']] == merges
+    own = Merges(ids, merges)
+    assert library.get_vocab() == ids and all(library.encode(text).ids == own.encode(text) for text in texts)

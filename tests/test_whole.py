@@ -9,14 +9,8 @@ DIE_AT = '''
 import os, sys
 from pathlib import Path
 from domain_llm.tokenizer import whole_folder
-point, calls = int(sys.argv[1]), 0
-def counted(real):
-    def call(*args, **kwargs):
-        global calls
-        calls += 1
-        if calls > point: os.kill(os.getpid(), 9)
-        return real(*args, **kwargs)
-    return call
+from dying import dying_after
+counted = dying_after(int(sys.argv[1]))
 os.replace, os.fsync = counted(os.replace), counted(os.fsync)
 with whole_folder(Path(sys.argv[2]) / 'box') as box:
     for name in 'ab': (box / name).write_text('new')
