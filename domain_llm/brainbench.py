@@ -46,7 +46,7 @@ def _halves(options):
     return options[:at].strip(), options[at + 1:].strip()
 
 def _read_as_published(text):
-    "Read marks as the paper's code does (F27): cut at every comma, keep two pieces, replace all occurrences."
+    "Read marks as the paper's code does: cut at every comma, keep two pieces, replace all occurrences."
     both = [text, text]
     for options in re.findall(r'\[\[(.*?)\]\]', text):
         pieces = options.split(',')
@@ -219,7 +219,7 @@ def _edited(case):
     return [pair for pair in _aligned(case) if pair[0] != pair[1]]
 
 def _marked_sentences(row):
-    "Give the sentence pairs of a row as the paper does (F32): a whole mark in one sentence, or it is lost."
+    "Give the sentence pairs of a row as the paper does: a whole mark in one sentence, or it is lost."
     return [_read_as_published(s) for s in split_sentences(row['marked']) if '[[' in s and ']]' in s]
 
 def _published_sentences(source):
@@ -243,7 +243,7 @@ def swapped_context(
     cases,            # list of `Case`
     seed: int = 42,   # the paper used 42 and 1234
 ) -> tuple:           # (list of `Case`, (n,) 1 where version B is the original)
-    "Put result sentences of other cases of the subfield into each case (F33), in the paper's order of draws."
+    "Put result sentences of other cases of the subfield into each case, in the paper's order of draws."
     rng, edits, made, labels = np.random.RandomState(seed), [_edited(c) for c in cases], [], []
     for i, case in enumerate(cases):
         pool = {k: [*edits[k]] for k, c in enumerate(cases) if c.section == case.section and k != i}

@@ -166,7 +166,7 @@ def reply(
     picked = 'could not choose' if row.original == row.altered else f'chose version {version}'
     return [f'{"Right" if choice == shown.real else "Wrong"}: version {shown.real} is the real one.',
             f'The model, {match.model.name}, {picked}: {"right" if row.correct else "wrong"}.',
-            f'Of {len(people)} {match.who} {people.correct.sum()} were right, '
+            f'Of {len(people)} {match.who}, right: {people.correct.sum()}, '
             f'with a median confidence of {people.confidence.median():.0f}.']
 
 def still_open(

@@ -243,7 +243,8 @@ def rows_that_fit(
 def _free_bytes(model):
     "Say how much memory activations may take: on a GPU what is free now but for gradients, moments and a reserve."
     if not torch.cuda.is_available(): return 2 * 2**30
-    return 0.85 * torch.cuda.mem_get_info()[0] - 14 * sum(p.numel() for p in model.parameters()) - 2**29
+    weights = sum(p.numel() for p in model.parameters())              # already there; to come, in bytes: gradient 4,
+    return 0.85 * torch.cuda.mem_get_info()[0] - 14 * weights - 2**29  # moments 8, a copy in half precision 2
 
 def _divisor(n, most):
     "Find the largest divisor of n up to `most`, so that all micro-batches are equal."
@@ -290,11 +291,11 @@ class Trainer:
         for optimizer in self.optimizers: self.scaler.step(optimizer)
         self._forget()
         self.scaler.update()
-        self._smooth(loss, max(0.1, 1 / (step + 1)))
+        self._smooth(loss, min(1, max(0.1, 20 / self.config.steps, 1 / (step + 1))))
         return loss, norm
 
     def _smooth(self, loss, share):
-        "Follow the loss by a moving mean."
+        "Follow the loss by a moving mean, of about ten steps, and of fewer in a short run."
         self.smoothed = loss if self.smoothed is None else self.smoothed + share * (loss - self.smoothed)
 
     def _forget(self):
@@ -504,7 +505,7 @@ def validation_loss(
     team: Team = Team(),   # who shares the rows
     device: Device = None, # in which precision; float32 by default
 ) -> float:      # nats per token
-    "Average the loss over the validation text's windows, each token once."
+    "Average the loss over the validation text's whole windows, each token once."
     total, counted, where = 0.0, 0, model.wte.weight.device
     was = model.training
     model.eval()

@@ -54,7 +54,7 @@ def test_the_model_and_the_people_are_told_as_they_answered(match):
         assert G.reply(match, r, 3 - r.real)[0] == f'Wrong: version {r.real} is the real one.'
         chose = f'{r.real}: right' if i % 2 == 0 else f'{3 - r.real}: wrong'
         assert told[1] == f'The model, a model, chose version {chose}.'
-        assert told[2] == f'Of 2 two people {2 * (i % 3 == 0)} were right, with a median confidence of {15 + i:.0f}.'
+        assert told[2] == f'Of 2 two people, right: {2 * (i % 3 == 0)}, with a median confidence of {15 + i:.0f}.'
 
 
 def test_a_model_that_cannot_choose_is_wrong(match):
