@@ -234,7 +234,7 @@ def test_a_demo_that_is_stopped_three_times_is_resumed_by_the_same_command(tmp_p
         process = subprocess.Popen([*DEMO, out], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         while time.time() < end and step not in steps(): time.sleep(0.01)
         process.send_signal(how)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=200)
         assert not (out / 'pretrain/model').exists()
         if how == signal.SIGKILL: continue
         assert process.returncode == 1 and 'stopped' in stderr and 'Traceback' not in stderr
