@@ -1,6 +1,6 @@
 """BrainBench against the published files, a local server, and a plain loop with transformers."""
 import json, os, threading
-from functools import partial
+from functools import cache, partial
 from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from domain_llm.synthetic import Case, SyntheticScience
 from domain_llm.tokenizer import train_tokenizer
 
 DATA = os.environ.get('DOMAIN_LLM_DATA')
+science = cache(SyntheticScience)
 needs_data = pytest.mark.skipif(not DATA, reason='needs DOMAIN_LLM_DATA')
 
 
@@ -89,7 +90,7 @@ def test_the_papers_labels_are_the_stored_ones(model):
 
 
 def test_scores_equal_a_plain_loop_with_transformers(tmp_path):
-    cases = SyntheticScience(0).cases()[:5]
+    cases = science(0).cases()[:5]
     tokenizer = train_tokenizer([c.original for c in cases], 400)
     torch.manual_seed(0)
     model = GPT2(GPT2Config(tokenizer.get_vocab_size(), 2, 2, 32, 128))
@@ -108,7 +109,7 @@ def test_scores_equal_a_plain_loop_with_transformers(tmp_path):
 
 
 def test_untrained_models_guess():
-    cases = SyntheticScience(0).cases()
+    cases = science(0).cases()
     tokenizer = train_tokenizer([c.original for c in cases], 600)
     right = []
     for seed in range(5):
@@ -213,7 +214,7 @@ def random_model(vocab_size, n_ctx=256, std=0.2):
 
 @pytest.fixture(scope='module')
 def small():
-    cases = SyntheticScience(0).cases()[:12]
+    cases = science(0).cases()[:12]
     tokenizer = train_tokenizer([t for c in cases for t in (c.original, c.altered)], 400)
     return cases, tokenizer, random_model(tokenizer.get_vocab_size())
 
@@ -375,10 +376,9 @@ def test_a_file_in_another_encoding_is_refused(tmp_path):
 
 
 def test_the_controls_pass_on_a_sound_benchmark_and_notice_a_broken_score(monkeypatch):
-    science = SyntheticScience(0)
-    cases = science.cases()
+    cases = science(0).cases()
     tokenizer = train_tokenizer([c.original for c in cases], 600)
-    table = bb.controls(cases, tokenizer, corpus=science.papers()[:1000]).set_index('control')
+    table = bb.controls(cases, tokenizer, corpus=science(0).papers()[:1000]).set_index('control')
     assert table.ok[['untrained, mean over seeds', 'last untrained, labels exchanged', 'oracle']].all()
     inner = bb.pair_losses   # a leak: the original is scored a little too well
     monkeypatch.setattr(bb, 'pair_losses', lambda *a: ((a_ - 0.05, b_) for a_, b_ in inner(*a)))

@@ -1,23 +1,39 @@
-"""The command line as its users meet it: other processes, Ctrl-C, kills, bad input, a full disk."""
-import csv, json, os, shutil, signal, subprocess, sys, time
+"""The command line as its users meet it: its words and exit codes, bad input, kills, a full disk."""
+import csv, functools, io, json, os, shutil, signal, subprocess, sys, time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 
+from domain_llm.cli import main
 from domain_llm.synthetic import SyntheticScience
 
 ENV = {**os.environ, 'HF_HUB_OFFLINE': '1', 'OMP_NUM_THREADS': '1'}
-ENV.pop('DOMAIN_LLM_DATA', None)
+DATA = ENV.pop('DOMAIN_LLM_DATA', '')
 
 
-def cli(*args, **kwargs):
+def process(*args):
+    "Give a command in a process of its own."
     return subprocess.run([sys.executable, '-m', 'domain_llm', *map(str, args)], capture_output=True, text=True,
-                          env=ENV, timeout=300, **kwargs)
+                          env=ENV, timeout=300)
 
 
-def refused(*words, code=1, args, **kwargs):
+def cli(*args):
+    "Give a command in this process, which spares the imports; what is not a sentence and an exit code is raised."
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended: main(list(map(str, args)))
+    return subprocess.CompletedProcess(args, ended.value.code or 0, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(autouse=True)
+def no_data(monkeypatch):
+    "A reader who has no data folder."
+    monkeypatch.delenv('DOMAIN_LLM_DATA', raising=False)
+
+
+def refused(*words, code=1, args, give=cli):
     "The command fails with one sentence that holds the words, and no traceback."
-    done = cli(*args, **kwargs)
+    done = give(*args)
     assert done.returncode == code, done.stderr
     assert 'Traceback' not in done.stderr and 'Traceback' not in done.stdout
     last = done.stderr.strip().splitlines()[-1]
@@ -26,14 +42,17 @@ def refused(*words, code=1, args, **kwargs):
     return done
 
 
+science = functools.cache(SyntheticScience)
+
+
 def papers(path, n=400):
-    Path(path).write_text('\n'.join(json.dumps(dict(text=t)) for t in SyntheticScience(0).papers(n)))
+    Path(path).write_text('\n'.join(json.dumps(dict(text=t)) for t in science(0).papers(n)))
     return path
 
 
 def cases(path, rows=None, header=('original_abstract', 'incorrect_abstract')):
     with open(path, 'w', newline='') as f:
-        own = [(c.original, c.altered) for c in SyntheticScience(0).cases()[:20]]
+        own = [(c.original, c.altered) for c in science(0).cases()[:20]]
         csv.writer(f).writerows([header] + (rows or own))
     return path
 
@@ -46,7 +65,7 @@ def finished(tmp_path_factory):
     for args in (['corpus', home / 'p.jsonl', '--cases', home / 'c.csv'], ['tokenizer', '--vocab-size', 600],
                  ['tokens'], ['pretrain', '--size', 'demo', '--minutes', 0.03],
                  ['evaluate', '--cases', home / 'c.csv'], ['report']):
-        done = cli(*args, '--out', home / 'out')
+        done = process(*args, '--out', home / 'out')
         assert done.returncode == 0, done.stderr
     return home
 
@@ -100,18 +119,17 @@ def test_a_control_that_fails_is_said(run):
     assert 'Not as expected: oracle' in (run / 'out/report.html').read_text()
 
 
-@pytest.mark.skipif(not os.environ.get('DOMAIN_LLM_DATA'), reason='needs DOMAIN_LLM_DATA')
-def test_the_report_puts_the_experts_beside_the_model(run):
+@pytest.mark.skipif(not DATA, reason='needs DOMAIN_LLM_DATA')
+def test_the_report_puts_the_experts_beside_the_model(run, monkeypatch):
     from domain_llm.experts import published_scores
+    monkeypatch.setenv('DOMAIN_LLM_DATA', DATA)
     folder = run / 'out/evaluate/brainbench-human'
     folder.mkdir()
     for name, model in (('trained GPT-2', 'gpt2-large_scratch_neuro_tokenizer'), ('untrained GPT-2', 'gpt2_init')):
         scores = published_scores(model)
         scores.name = name
         scores.save(folder / f'{name}.parquet')
-    env = {**ENV, 'DOMAIN_LLM_DATA': os.environ['DOMAIN_LLM_DATA']}
-    done = subprocess.run([sys.executable, '-m', 'domain_llm', 'report', '--out', run / 'out', '--force'],
-                          capture_output=True, text=True, env=env, timeout=300)
+    done = cli('report', '--out', run / 'out', '--force')
     above = 'It is above the experts (641 of 1011 right, 0.634; cases and participants random, p = 0.013)'
     assert done.returncode == 0 and above in done.stdout, done.stderr
     headings, tables = headings_and_tables(run / 'out/report.html')
@@ -228,7 +246,7 @@ weights = lambda folder: (folder / 'pretrain/model/model.safetensors').read_byte
 
 
 def test_a_demo_that_is_stopped_three_times_is_resumed_by_the_same_command(tmp_path):
-    out, log, end = tmp_path / 'out', tmp_path / 'out/pretrain/log.jsonl', time.time() + 200
+    out, log, end = tmp_path / 'out', tmp_path / 'out/pretrain/log.jsonl', time.time() + 300
     steps = lambda: [json.loads(l)['step'] for l in log.read_text().splitlines() if 'lr' in l] if log.exists() else []
     for how, step in ((signal.SIGINT, 5), (signal.SIGKILL, 12), (signal.SIGTERM, 19)):
         process = subprocess.Popen([*DEMO, out], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -241,7 +259,9 @@ def test_a_demo_that_is_stopped_three_times_is_resumed_by_the_same_command(tmp_p
     done = subprocess.run([*DEMO, out], env=ENV, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert 'corpus: already done' in done.stdout and 'resuming at step' in done.stdout
-    subprocess.run([*DEMO, tmp_path / 'alone'], env=ENV, capture_output=True, check=True, timeout=300)
+    alone = subprocess.Popen([*DEMO, tmp_path / 'alone'], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while time.time() < end and not (tmp_path / 'alone/pretrain/model').exists(): time.sleep(0.1)
+    alone.kill(), alone.communicate()                                              # its evaluation is not asked for
     assert weights(out) == weights(tmp_path / 'alone') and steps() == list(range(30))
 
 
@@ -261,7 +281,7 @@ def small_disk(tmp_path):
 def test_a_full_disk_is_a_sentence_and_keeps_what_was_there(small_disk, finished, left):
     "The disk fills up at another step of the run for each number of kilobytes left."
     (small_disk / 'filler').write_bytes(b'x' * (3_000_000 - 1000 * left))
-    done = refused('the disk is full', args=['run', '--corpus', finished / 'p.jsonl', '--cases', finished / 'c.csv',
+    done = refused('the disk is full', give=process, args=['run', '--corpus', finished / 'p.jsonl', '--cases', finished / 'c.csv',
                                              '--size', 'demo', '--minutes', '0.01', '--out', small_disk / 'out'])
     (small_disk / 'filler').unlink()
     assert not [p for p in (small_disk / 'out').rglob('*.part')] if (small_disk / 'out').exists() else done
@@ -307,29 +327,24 @@ def network():
 
 
 @pytest.mark.parametrize('source', ['pubmed', 'pmc'])
-def test_fetched_papers_become_a_corpus_with_its_licences(source, network, tmp_path, monkeypatch, capsys):
+def test_fetched_papers_become_a_corpus_with_its_licences(source, network, tmp_path, monkeypatch):
     from functools import partial
     from domain_llm import corpus
-    from domain_llm.cli import main
-    def run(*words):
-        with pytest.raises(SystemExit) as ended: main(list(map(str, words)))
-        return ended.value.code, capsys.readouterr()
     monkeypatch.setenv('no_proxy', '127.0.0.1')
     monkeypatch.setenv('NCBI_API_KEY', 'secret')
     name = f'fetch_{source}'
     monkeypatch.setattr(corpus, name, partial(getattr(corpus, name), server=network.url))
     words = ('fetch', source, 'cells', '--journal', 'Cell', 'Neuron', '--since', '1990', '--until', '2030',
              '--out', tmp_path / 'papers')
-    code, said = run(*words)
-    assert code == 0 and f'30 records in {tmp_path / "papers"}, by licence: ' in said.out, said
+    done = cli(*words)
+    assert done.returncode == 0 and f'30 records in {tmp_path / "papers"}, by licence: ' in done.stdout, done
     asked = len(network.log)
-    assert run(*words)[0] == 0 and len(network.log) == asked                       # complete: nothing is asked again
-    code, said = run('corpus', tmp_path / 'papers', '--out', tmp_path / 'run')
-    assert code == 0 and card(tmp_path / 'run')['documents'] == 30
+    assert cli(*words).returncode == 0 and len(network.log) == asked               # complete: nothing is asked again
+    done = cli('corpus', tmp_path / 'papers', '--out', tmp_path / 'run')
+    assert done.returncode == 0 and card(tmp_path / 'run')['documents'] == 30
     found = corpus.licences(tmp_path / 'papers').licence.value_counts().to_dict()
     assert card(tmp_path / 'run')['licences'] == found and 'not recorded' not in found
-    code, said = run('fetch', source, '--out', tmp_path / 'other')                 # neither query nor journal
-    assert code == 1 and 'expected a query or a journal' in said.err and 'Traceback' not in said.err
+    refused('expected a query or a journal', args=['fetch', source, '--out', tmp_path / 'other'])
 
 
 def test_an_unknown_source_is_a_sentence(tmp_path):
