@@ -16,3 +16,8 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(was)
+
+
+def pytest_collection_modifyitems(items):
+    "Begin with what takes longest, so that workers side by side end together."
+    items.sort(key=lambda item: item.path.name != 'test_jupyter.py')

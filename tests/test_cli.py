@@ -12,12 +12,6 @@ ENV = {**os.environ, 'HF_HUB_OFFLINE': '1', 'OMP_NUM_THREADS': '1'}
 DATA = ENV.pop('DOMAIN_LLM_DATA', '')
 
 
-def process(*args):
-    "Give a command in a process of its own."
-    return subprocess.run([sys.executable, '-m', 'domain_llm', *map(str, args)], capture_output=True, text=True,
-                          env=ENV, timeout=300)
-
-
 def cli(*args):
     "Give a command in this process, which spares the imports; what is not a sentence and an exit code is raised."
     out, err = io.StringIO(), io.StringIO()
@@ -31,9 +25,9 @@ def no_data(monkeypatch):
     monkeypatch.delenv('DOMAIN_LLM_DATA', raising=False)
 
 
-def refused(*words, code=1, args, give=cli):
+def refused(*words, code=1, args):
     "The command fails with one sentence that holds the words, and no traceback."
-    done = give(*args)
+    done = cli(*args)
     assert done.returncode == code, done.stderr
     assert 'Traceback' not in done.stderr and 'Traceback' not in done.stdout
     last = done.stderr.strip().splitlines()[-1]
@@ -65,7 +59,7 @@ def finished(tmp_path_factory):
     for args in (['corpus', home / 'p.jsonl', '--cases', home / 'c.csv'], ['tokenizer', '--vocab-size', 600],
                  ['tokens'], ['pretrain', '--size', 'demo', '--minutes', 0.03],
                  ['evaluate', '--cases', home / 'c.csv'], ['report']):
-        done = process(*args, '--out', home / 'out')
+        done = cli(*args, '--out', home / 'out')
         assert done.returncode == 0, done.stderr
     return home
 
@@ -241,14 +235,14 @@ def test_an_out_that_is_a_file_is_refused(tmp_path):
     refused('file', args=['demo', '--out', tmp_path / 'file'])
 
 
-DEMO = [sys.executable, '-m', 'domain_llm', 'demo', '--steps', '30', '--out']
+DEMO = [sys.executable, '-m', 'domain_llm', 'demo', '--steps', '20', '--out']
 weights = lambda folder: (folder / 'pretrain/model/model.safetensors').read_bytes()
 
 
 def test_a_demo_that_is_stopped_three_times_is_resumed_by_the_same_command(tmp_path):
     out, log, end = tmp_path / 'out', tmp_path / 'out/pretrain/log.jsonl', time.time() + 300
     steps = lambda: [json.loads(l)['step'] for l in log.read_text().splitlines() if 'lr' in l] if log.exists() else []
-    for how, step in ((signal.SIGINT, 5), (signal.SIGKILL, 12), (signal.SIGTERM, 19)):
+    for how, step in ((signal.SIGINT, 3), (signal.SIGKILL, 8), (signal.SIGTERM, 13)):
         process = subprocess.Popen([*DEMO, out], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         while time.time() < end and step not in steps(): time.sleep(0.01)
         process.send_signal(how)
@@ -262,7 +256,7 @@ def test_a_demo_that_is_stopped_three_times_is_resumed_by_the_same_command(tmp_p
     alone = subprocess.Popen([*DEMO, tmp_path / 'alone'], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     while time.time() < end and not (tmp_path / 'alone/pretrain/model').exists(): time.sleep(0.1)
     alone.kill(), alone.communicate()                                              # its evaluation is not asked for
-    assert weights(out) == weights(tmp_path / 'alone') and steps() == list(range(30))
+    assert weights(out) == weights(tmp_path / 'alone') and steps() == list(range(20))
 
 
 @pytest.fixture
@@ -281,7 +275,7 @@ def small_disk(tmp_path):
 def test_a_full_disk_is_a_sentence_and_keeps_what_was_there(small_disk, finished, left):
     "The disk fills up at another step of the run for each number of kilobytes left."
     (small_disk / 'filler').write_bytes(b'x' * (3_000_000 - 1000 * left))
-    done = refused('the disk is full', give=process, args=['run', '--corpus', finished / 'p.jsonl', '--cases', finished / 'c.csv',
+    done = refused('the disk is full', args=['run', '--corpus', finished / 'p.jsonl', '--cases', finished / 'c.csv',
                                              '--size', 'demo', '--minutes', '0.01', '--out', small_disk / 'out'])
     (small_disk / 'filler').unlink()
     assert not [p for p in (small_disk / 'out').rglob('*.part')] if (small_disk / 'out').exists() else done

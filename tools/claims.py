@@ -6,6 +6,8 @@ python tools/claims.py --check  fails when nbs/claims.md is not what the outputs
 import json, re, sys
 from pathlib import Path
 
+from domain_llm.course import run_cards
+
 ROOT = Path(__file__).resolve().parents[1]
 LINE = re.compile(r"^✓ (.*) \(measured (.*?)(?:, stated (.*?) ± (\S+))?\)$", re.M)
 HEAD = """<!-- made by tools/claims.py from the outputs of the lessons -->
@@ -37,8 +39,7 @@ def section(path, cards):
 
 def page():
     "Write the whole page."
-    stored = ROOT / "domain_llm/stored/run_cards.json"
-    cards = json.loads(stored.read_text(encoding="utf-8")) if stored.exists() else {}
+    cards = run_cards()
     return "\n".join([HEAD, *(section(p, cards) for p in sorted((ROOT / "nbs").glob("[0-9]*.ipynb")) if claims_of(p))])
 
 

@@ -6,7 +6,7 @@ import json, re
 from configparser import ConfigParser
 from pathlib import Path
 
-from domain_llm.course import KINDS
+from domain_llm.course import KINDS, run_cards
 
 ROOT = Path(__file__).resolve().parents[1]
 COLAB = "https://colab.research.google.com"
@@ -18,11 +18,16 @@ def opening(path):
     return next(text for c in cells if c["cell_type"] == "markdown" and (text := "".join(c["source"])).startswith("# "))
 
 
+def settings():
+    "Read settings.ini."
+    found = ConfigParser(delimiters=["="])
+    found.read(ROOT / "settings.ini", encoding="utf-8")
+    return found["DEFAULT"]
+
+
 def badge(path):
     "Link a lesson to Colab, by the names in settings.ini."
-    settings = ConfigParser(delimiters=["="])
-    settings.read(ROOT / "settings.ini", encoding="utf-8")
-    cfg = settings["DEFAULT"]
+    cfg = settings()
     lesson = f"{COLAB}/github/{cfg['user']}/{cfg['repo']}/blob/{cfg['branch']}/nbs/{path.name}"
     return f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({lesson})"
 
@@ -42,8 +47,7 @@ def row(path, cards):
 
 def table():
     "Return the table in Markdown, with links as seen from nbs/."
-    stored = ROOT / "domain_llm/stored/run_cards.json"
-    cards = json.loads(stored.read_text(encoding="utf-8")) if stored.exists() else {}
+    cards = run_cards()
     head = ["lesson", "module", "the question it answers", *(f"minutes on a {kind}" for kind in KINDS), "open"]
     rows = [row(p, cards) for p in sorted((ROOT / "nbs").glob("[0-9]*.ipynb"))]
     return "\n".join(["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *rows])

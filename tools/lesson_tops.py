@@ -3,10 +3,9 @@
 python tools/lesson_tops.py  after a change of user, repo or branch in settings.ini
 """
 import json, re
-from configparser import ConfigParser
 from pathlib import Path
 
-from lesson_table import badge
+from lesson_table import badge, settings
 
 ROOT = Path(__file__).resolve().parents[1]
 NEXT = ("The first cell prepares Colab and does nothing elsewhere: it installs the course where it is missing and "
@@ -25,10 +24,8 @@ begin("{number}")'''
 
 def first_cell(path):
     "Return the source of a lesson's first code cell."
-    settings = ConfigParser(delimiters=["="])
-    settings.read(ROOT / "settings.ini", encoding="utf-8")
     number, module = Path(path).stem.split("_", 1)
-    return CELL.format(number=number, module=module, **{k: settings["DEFAULT"][k] for k in ("user", "repo", "branch")})
+    return CELL.format(number=number, module=module, **settings())
 
 
 def with_badge(title, path):
