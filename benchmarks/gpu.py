@@ -1,40 +1,45 @@
-"""Measure training on one large GPU: python benchmarks/gpu.py [--nanogpt FOLDER] [--smoke]
+"""Measure training on one large GPU, in parts that take less than eight minutes each.
 
-124M parameters, context 1,024, bfloat16 (what `device_info` chooses). In under eight minutes:
-(1) tokens per second, share of the card's own measured matrix rate (MFU) and peak memory, compiled and eager, at the
-best micro-batch; (2) nanoGPT's own step, when its folder is given, alternating with ours; (3) PAPER against FAST, loss
-over tokens. Needs torch, numpy, safetensors, tokenizers and this repository. `--smoke` runs all of it tiny on a CPU.
-A figure that was not measured says so.
+    python benchmarks/gpu.py speed [--sizes gpt2] [--nanogpt FOLDER]   tokens/s, MFU, peak memory, also of peers
+    python benchmarks/gpu.py profile [--picture FILE]                  where the time of a step goes
+    python benchmarks/gpu.py curves                                    loss of PAPER, of FAST, and of FAST in float16
+
+Without a part all of them run. The context is 1,024, the text random or made up, the precision what `device_info`
+chooses: bfloat16 on a large GPU. MFU is the share of the card's own matrix rate, which is measured first. The peers are
+nanoGPT's step, when its folder is given, and the paper's loop, where transformers is installed. All else needs torch,
+numpy, safetensors, tokenizers and this repository. `--smoke` runs everything tiny on a CPU. A figure that was not
+measured says so.
 """
-import argparse, contextlib, io, itertools, math, platform, statistics, sys, tempfile, time
-from dataclasses import dataclass, replace
+import argparse, contextlib, gc, io, itertools, platform, re, statistics, sys, time
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from domain_llm.gpt2 import GPT2, GPT2Config, flops_per_token, num_params
+from domain_llm.gpt2 import GPT2, GPT2Config, chunked_cross_entropy, flops_per_token, num_params
 from domain_llm.pretrain import FAST_RECIPE, PAPER_RECIPE, TrainConfig, Trainer, device_info, validation_loss
-from domain_llm.tokens import Batches, NGram
+from domain_llm.tokens import Batches
 
-PAPER_SPEED = 36_000                                # tokens/s of one of the paper's GPUs
-BARS = dict(mfu=0.55, nanogpt=1.25, paper=10)       # what we aim at
+PAPER_SPEED = 36_000                                # tokens/s of one of the paper's GPUs with 124M
+BARS = dict(mfu=0.55, nanogpt=1.25, paper=10)       # what we aim at with 124M
+TRY = {'gpt2': (16, 32, 64), 'gpt2-medium': (8, 16, 32), 'gpt2-large': (8, 16)}   # rows of a micro-batch
 
 
 @dataclass(frozen=True)
 class Plan:
     "Hold what is measured: the real thing, or tiny on a CPU."
-    cfg: GPT2Config = GPT2Config(vocab_size=50_257)
-    micro: tuple = (16, 32, 64)       # rows of a micro-batch to try
+    sizes: dict = field(default_factory=lambda: {k: (GPT2Config.preset(k, 50_257), rows) for k, rows in TRY.items()})
     pieces: int = 4                   # micro-batches in a step
     seconds: float = 8                # how long each speed is measured
     matrix: int = 8192                # side of the matrices whose product gives the card's rate
-    curve_steps: int = 100            # steps of PAPER and of FAST
-    curve_rows: int = 128             # rows of a step of the curves
-    minutes: float = 8                # all in all
+    copied: int = 2**30               # numbers of four bytes whose copy gives its bandwidth
+    curve_steps: int = 300            # steps of each curve
+    curve_rows: int = 64              # rows of a step of the curves
+    minutes: float = 8                # of each part
     compile: bool = True              # a smoke test does not wait for compilers
-SMOKE = Plan(GPT2Config(256, 2, 2, 32, 32), (2, 4), 2, 0.2, 128, 12, 8, 2, False)
+SMOKE = Plan({'tiny': (GPT2Config(256, 2, 2, 32, 32), (2, 4))}, 2, 0.2, 128, 2**18, 12, 8, 2, False)
 
 
 def wait():
@@ -57,57 +62,95 @@ def rate(work, seconds):
 
 
 def matrix_rate(plan, device):
-    "Measure the card's floating-point operations per second on square matrices in the training precision."
+    "Measure the floating-point operations per second on square matrices in the training precision."
     a, b = (torch.randn(plan.matrix, plan.matrix, device=device.device, dtype=device.dtype) for _ in range(2))
     return 2 * plan.matrix ** 3 * rate(lambda: a @ b, plan.seconds)
 
 
-def noise(plan, rows, seed=0):
-    "Make random ids: speed does not depend on what is read."
-    ids = np.random.default_rng(seed).integers(0, plan.cfg.vocab_size, rows * plan.cfg.n_ctx * 2 + 1).astype(np.uint16)
-    return Batches(ids, plan.cfg.n_ctx, rows * plan.cfg.n_ctx)
+def bandwidth(plan, device):
+    "Measure the bytes per second that a copy reads and writes."
+    a, b = (torch.zeros(plan.copied, device=device.device) for _ in range(2))
+    return 8 * plan.copied * rate(lambda: b.copy_(a), plan.seconds)
 
 
-def our_step(plan, micro, compiled, recipe=FAST_RECIPE):
-    "Prepare one of our steps; give the function that makes it and the tokens it reads."
-    tokens = micro * plan.pieces * plan.cfg.n_ctx
-    config = TrainConfig(**{**recipe, 'steps': 10**6, 'tokens_per_step': tokens, 'micro_rows': micro,
-                            'compile': compiled and plan.compile})
-    trainer, batch = Trainer(GPT2(plan.cfg), config), noise(plan, micro * plan.pieces)[0]
+def noise(cfg, rows):
+    "Make a step of random ids: speed does not depend on what is read."
+    ids = np.random.default_rng(0).integers(0, cfg.vocab_size, rows * cfg.n_ctx * 2 + 1).astype(np.uint16)
+    return Batches(ids, cfg.n_ctx, rows * cfg.n_ctx)[0]
+
+
+# speed: one step of ours and of the peers; each prepares a function that makes it, and says how many tokens it reads
+
+def our_trainer(plan, cfg, micro, compiled, **recipe):
+    "Prepare our model and optimizers."
+    config = TrainConfig(**{**FAST_RECIPE, **recipe, 'steps': 10**6, 'micro_rows': micro,
+                            'tokens_per_step': micro * plan.pieces * cfg.n_ctx, 'compile': compiled and plan.compile})
+    return Trainer(GPT2(cfg), config)
+
+
+def our_step(plan, cfg, micro, compiled, **recipe):
+    "Prepare our own step."
+    trainer, batch = our_trainer(plan, cfg, micro, compiled, **recipe), noise(cfg, micro * plan.pieces)
     step = itertools.count(1000)
     def work():
         trainer.update(batch, next(step))
         if trainer.rows != micro: raise torch.OutOfMemoryError(f'{micro} rows do not fit')
-    return work, tokens
+    return work, trainer.config.tokens_per_step
 
 
-def their_step(plan, micro, folder, device):
+def nanogpt_step(plan, cfg, micro, folder, device):
     "Prepare nanoGPT's own step: its model, its fused AdamW, its loop's accumulation, compiled as a whole."
     sys.path.insert(0, str(folder))
     from model import GPT, GPTConfig
-    c = plan.cfg
     with contextlib.redirect_stdout(io.StringIO()):
-        config = GPTConfig(block_size=c.n_ctx, vocab_size=-(-c.vocab_size // 64) * 64, n_layer=c.n_layer,
-                           n_head=c.n_head, n_embd=c.n_embd, dropout=0.0, bias=False)
-        model = GPT(config).to(device.device)
+        model = GPT(GPTConfig(block_size=cfg.n_ctx, vocab_size=-(-cfg.vocab_size // 64) * 64, n_layer=cfg.n_layer,
+                              n_head=cfg.n_head, n_embd=cfg.n_embd, dropout=0.0, bias=False)).to(device.device)
         optimizer = model.configure_optimizers(0.1, 6e-4, (0.9, 0.95), device.device)
     model = torch.compile(model) if plan.compile else model
-    x, y = (torch.from_numpy(t).contiguous().to(device.device) for t in noise(plan, micro)[0])
-    mixed = device.dtype != torch.float32
-    def work():
-        for _ in range(plan.pieces):
-            with torch.autocast(device.device, device.dtype, enabled=mixed): loss = model(x, y)[1] / plan.pieces
-            loss.backward()
+    def finish():
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        return loss.item()
-    return work, micro * plan.pieces * c.n_ctx
+    return accumulated(plan, cfg, micro, device, lambda x, y: model(x, y)[1], finish)
 
 
-def speed(prepare, plan):
-    "Give tokens per second and peak GiB, or what stopped it."
+def paper_step(plan, cfg, micro, device):
+    "Prepare the paper's step: the model of transformers as it is, not compiled, all logits in float32, no clipping."
+    from transformers import GPT2Config as TheirConfig, GPT2LMHeadModel
+    shape = {k: getattr(cfg, k) for k in ('vocab_size', 'n_layer', 'n_head', 'n_embd')}
+    model = GPT2LMHeadModel(TheirConfig(**shape, n_positions=cfg.n_ctx, attn_implementation='eager'))
+    model.to(device.device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), 2e-5, (0.9, 0.999), 1e-6, 0.001)
+    def loss(x, y):
+        logits = model(input_ids=x, use_cache=False).logits.float()
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten())
+    def finish(): optimizer.step(), optimizer.zero_grad(set_to_none=True)
+    return accumulated(plan, cfg, micro, device, loss, finish)
+
+
+def accumulated(plan, cfg, micro, device, loss, finish):
+    "Make a peer's step: its loss on each micro-batch, then its end of a step."
+    x, y = (torch.from_numpy(t).contiguous().to(device.device) for t in noise(cfg, micro))
+    def work():
+        for _ in range(plan.pieces):
+            with torch.autocast(device.device, device.dtype, enabled=device.dtype != torch.float32):
+                part = loss(x, y) / plan.pieces
+            part.backward()
+        finish()
+        return part.item()
+    return work, micro * plan.pieces * cfg.n_ctx
+
+
+def forget(plan):
+    "Forget what was compiled and held before: the compiler gives up on a function after a few shapes."
+    if plan.compile: torch.compiler.reset()
+    gc.collect()
     if torch.cuda.is_available(): torch.cuda.empty_cache(), torch.cuda.reset_peak_memory_stats()
+
+
+def measured(prepare, plan):
+    "Give tokens per second and peak GiB, or None and what stopped it."
+    forget(plan)
     try:
         work, tokens = prepare()
         per_second = tokens * rate(work, plan.seconds)
@@ -116,91 +159,174 @@ def speed(prepare, plan):
     return per_second, torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else None
 
 
-def speeds(plan, device, nanogpt, peak, late):
-    "Print the table of speeds."
-    print("| step | micro-batch | tokens/s | MFU of the measured rate | times the paper's GPU | peak GiB |\n"
-          "|---|---|---|---|---|---|")
-    found = {}
-    ways = [('ours, FAST, compiled', lambda m: our_step(plan, m, True)),
-            ('ours, FAST, eager', lambda m: our_step(plan, m, False)),
-            ('ours, AdamW, compiled', lambda m: our_step(plan, m, True, {**FAST_RECIPE, 'muon_lr': 0.0}))]
-    if nanogpt: ways.append(('nanoGPT, compiled', lambda m: their_step(plan, m, nanogpt, device)))
-    tries = [(way, micro) for way in ways for micro in plan.micro if way[0].endswith('compiled')] + [(ways[1], None)]
-    for (name, prepare), micro in sorted(tries, key=lambda t: t[0][0] not in (ways[0][0], ways[-1][0])):
-        micro = micro or max(found.get(ways[0][0], (0, 0, plan.micro[0]))[2:])    # eager: where compiled was best
-        if late(): print(f'| {name} | {micro} | not measured: no time left | | | |'); continue
-        got, memory = speed(lambda: prepare(micro), plan)
-        if got is None: print(f'| {name} | {micro} | not measured: {memory} | | | |'); continue
-        mfu, gib = got * flops_per_token(plan.cfg) / peak, f'{memory:.1f}' if memory else 'not measured'
-        print(f'| {name} | {micro} | {got:,.0f} | {mfu:.1%} | {got / PAPER_SPEED:.1f} | {gib} |', flush=True)
-        if got > found.get(name, (0, 0))[0]: found[name] = got, mfu, micro
-    if not nanogpt: print('| nanoGPT, compiled | | not measured: give --nanogpt | | | |')
-    return found
+def speed(plan, device, late, args):
+    "Print the card's rates, and the table of speeds; the first size is compared with the peers."
+    peak = matrix_rate(plan, device)
+    print(f'Matrix product of side {plan.matrix:,}: {peak / 1e12:,.2f} TFLOP/s. '
+          f'Copy: {bandwidth(plan, device) / 1e9:,.0f} GB/s read and written.\n')
+    print("| size | step | micro-batch | tokens/s | MFU of the measured rate | times the paper's GPU | peak GiB |\n"
+          "|---|---|---|---|---|---|---|")
+    for number, (name, (cfg, rows)) in enumerate(plan.sizes.items()):
+        best = {}
+        def row(way, micro, prepare):
+            got, memory = (None, 'no time left') if late() else measured(lambda: prepare(micro), plan)
+            if got is None: return print(f'| {name} | {way} | {micro} | not measured: {memory} | | | |', flush=True)
+            mfu, gib = got * flops_per_token(cfg) / peak, f'{memory:.1f}' if memory else 'not measured'
+            times = f'{got / PAPER_SPEED:.1f}' if number == 0 else ''
+            print(f'| {name} | {way} | {micro} | {got:,.0f} | {mfu:.1%} | {times} | {gib} |', flush=True)
+            best[way] = max(best.get(way, (0, 0, micro)), (got, mfu, micro))
+        for micro in rows:                                                  # ours and nanoGPT's in turn
+            row('ours, FAST, compiled', micro, lambda m: our_step(plan, cfg, m, True))
+            if number == 0 and args.nanogpt:
+                row('nanoGPT, compiled', micro, lambda m: nanogpt_step(plan, cfg, m, args.nanogpt, device))
+        micro = best.get('ours, FAST, compiled', (0, 0, rows[0]))[2]
+        row('ours, FAST, eager', micro, lambda m: our_step(plan, cfg, m, False))
+        if number: continue
+        row("the paper's loop", rows[0], lambda m: paper_step(plan, cfg, m, device))
+        row('ours, AdamW, compiled', micro, lambda m: our_step(plan, cfg, m, True, muon_lr=0.0))
+        reached = best
+    bars(reached)
 
 
 def bars(found):
-    "Say which bars are reached."
-    ours, theirs = found.get('ours, FAST, compiled'), found.get('nanoGPT, compiled')
-    say = lambda what, got, bar: print(f'- {what}: {"not measured" if got is None else f"{got:.2f}"} (bar {bar:g})')
-    say('share of the measured matrix rate', ours and ours[1], BARS['mfu'])
-    say("times nanoGPT's tokens per second", ours[0] / theirs[0] if ours and theirs else None, BARS['nanogpt'])
-    say("times the tokens per second of one of the paper's GPUs", ours and ours[0] / PAPER_SPEED, BARS['paper'])
+    "Say which bars the first size reaches."
+    ours, peers = found.get('ours, FAST, compiled'), ('nanoGPT, compiled', "the paper's loop")
+    say = lambda what, got, bar: print(f'- {what}: {"not measured" if got is None else f"{got:.2f}"}{bar}')
+    print()
+    say('share of the measured matrix rate', ours and ours[1], f' (bar {BARS["mfu"]:g})')
+    for name, bar in zip(peers, (f' (bar {BARS["nanogpt"]:g})', '')):
+        say(f'times the tokens per second of {name}', ours[0] / found[name][0] if ours and name in found else None, bar)
+    say("times the tokens per second of one of the paper's GPUs", ours and ours[0] / PAPER_SPEED,
+        f' (bar {BARS["paper"]:g})')
 
 
-def text(plan, n):
+# profile: what the kernels of a step are
+
+def kind(kernel):
+    "Say by its name what a kernel, or on a CPU an operation, does."
+    if re.search('flash|fmha|attention|sdp', kernel): return 'attention'
+    return 'product' if re.search('gemm|nvjet|cutlass|::(add|b)?mm$', kernel) else 'other'
+
+
+def kernels(work, n=3):
+    "Give the seconds of each kind of kernel in one piece of work."
+    from torch.profiler import ProfilerActivity, profile as profiler
+    gpu = torch.cuda.is_available()
+    with profiler(activities=[ProfilerActivity.CUDA if gpu else ProfilerActivity.CPU]) as seen:
+        for _ in range(n): work()
+        wait()
+    found = dict(attention=0.0, product=0.0, other=0.0)
+    for event in seen.key_averages():
+        if (event.device_type.name == 'CPU') == gpu: continue
+        found[kind(event.key)] += (event.self_device_time_total if gpu else event.self_cpu_time_total) / 1e6 / n
+    return found
+
+
+def profile(plan, device, late, args):
+    "Print where the time of our step goes with the first size, and draw it."
+    cfg, rows = next(iter(plan.sizes.values()))
+    micro = rows[len(rows) // 2]
+    trainer, batch, step = our_trainer(plan, cfg, micro, True), noise(cfg, micro * plan.pieces), itertools.count(1000)
+    def update(): trainer.update(batch, next(step))
+    wall, whole = 1 / rate(update, plan.seconds), kernels(update)
+    x = torch.randn(micro * cfg.n_ctx, cfg.n_embd, device=device.device, requires_grad=True)
+    targets, table = torch.zeros(len(x), dtype=torch.long, device=device.device), trainer.model.wte.weight
+    def loss():
+        for _ in range(plan.pieces):
+            with torch.autocast(device.device, device.dtype, enabled=device.dtype != torch.float32):
+                part = chunked_cross_entropy(x, table, targets)
+            part.backward()
+    def move():
+        for optimizer in trainer.optimizers: optimizer.step()
+    head = kernels(loss)
+    for p in trainer.model.parameters(): p.grad = torch.randn_like(p)
+    moved = kernels(move)
+    rest = lambda k: whole[k] - head[k] - moved[k]
+    parts = {'matrix products of the blocks': rest('product'), 'attention': whole['attention'],
+             'loss over the token table': sum(head.values()), 'optimizers': sum(moved.values()),
+             'everything elementwise': rest('other'), 'no kernel runs': wall - sum(whole.values())}
+    print(f'A step of {trainer.config.tokens_per_step:,} tokens in micro-batches of {micro} rows: {wall * 1e3:,.1f} ms.'
+          '\n\n| part | ms | share |\n|---|---|---|')
+    for name, seconds in parts.items(): print(f'| {name} | {seconds * 1e3:,.1f} | {seconds / wall:.1%} |')
+    if args.picture: draw(parts, wall, args.picture)
+
+
+def draw(parts, wall, path):
+    "Draw the shares of a step as bars."
+    from matplotlib import pyplot as plt
+    fig, ax = plt.subplots(figsize=(8, 3.2), layout='constrained')
+    bars = ax.barh([*parts][::-1], [100 * s / wall for s in parts.values()][::-1], color='#0072B2', edgecolor='black')
+    ax.bar_label(bars, fmt='%.0f %%', padding=3, fontsize=11)
+    ax.set(xlabel='% of the time of a step', title='Where the time of a training step goes')
+    fig.savefig(path)
+
+
+# curves: what the recipes and precisions learn
+
+def text(cfg, n):
     "Make text with something to learn: words drawn by a power law, each followed by one of four."
     rng = np.random.default_rng(1)
-    follow = rng.zipf(1.3, (plan.cfg.vocab_size, 4)) % plan.cfg.vocab_size
+    follow = rng.zipf(1.3, (cfg.vocab_size, 4)) % cfg.vocab_size
     ids, choice, new = np.empty(n, np.uint16), rng.integers(0, 4, n), rng.random(n) < 0.1
-    fresh, now = rng.zipf(1.3, n) % plan.cfg.vocab_size, 0
+    fresh, now = rng.zipf(1.3, n) % cfg.vocab_size, 0
     for i in range(n):
         now = fresh[i] if new[i] else follow[now, choice[i]]
         ids[i] = now
     return ids
 
 
-def curves(plan, late):
-    "Print PAPER's and FAST's validation loss over tokens."
-    tokens = plan.curve_rows * plan.cfg.n_ctx
-    ids = text(plan, min(20_000_000, plan.curve_steps * tokens // 2) + 20 * plan.cfg.n_ctx)
-    held_out, train = ids[:20 * plan.cfg.n_ctx], ids[20 * plan.cfg.n_ctx:]
-    batches, lines = Batches(train, plan.cfg.n_ctx, tokens), {}
-    for name, recipe in (('PAPER', PAPER_RECIPE), ('FAST', {**FAST_RECIPE, 'lr': 3e-3})):
+def curves(plan, device, late, args):
+    "Print the validation loss over tokens of both recipes, and of FAST in float16, from the same start."
+    cfg = next(iter(plan.sizes.values()))[0]
+    tokens = plan.curve_rows * cfg.n_ctx
+    ids = text(cfg, plan.curve_steps * tokens // 2 + 20 * cfg.n_ctx)
+    held_out, train = ids[:20 * cfg.n_ctx], ids[20 * cfg.n_ctx:]
+    batches, lines, fast = Batches(train, cfg.n_ctx, tokens), {}, {**FAST_RECIPE, 'lr': 3e-3}
+    half = replace(device, dtype=torch.float16)
+    for name, recipe, where in (('PAPER', PAPER_RECIPE, device), ('FAST', fast, device), ('FAST', fast, half)):
         torch.manual_seed(0)
         config = TrainConfig(**{**recipe, 'steps': plan.curve_steps, 'tokens_per_step': tokens})
-        trainer, lines[name] = Trainer(GPT2(plan.cfg), config), {}
+        trainer = Trainer(GPT2(cfg), config, device=where)
+        line = lines[f'{name} in {trainer.device.dtype}'.replace('torch.', '')] = {}
         for step in range(plan.curve_steps + 1):
-            if step % (plan.curve_steps // 4) == 0:
-                lines[name][step * tokens] = validation_loss(trainer.model, held_out, rows=4, device=trainer.device)
+            if step % (plan.curve_steps // 6) == 0:
+                line[step * tokens] = validation_loss(trainer.model, held_out, rows=4, device=where)
             if step == plan.curve_steps or late(): break
             trainer.update(batches[step], step)
-    print(f'| tokens | PAPER | FAST |\n|---|---|---|')
-    for at in lines['PAPER']:
+    print(f'| tokens | {" | ".join(lines)} |\n|{"---|" * (1 + len(lines))}')
+    for at in range(0, plan.curve_steps * tokens + 1, plan.curve_steps // 6 * tokens):
         cells = [f'{line[at]:.3f}' if at in line else 'not measured' for line in lines.values()]
         print(f'| {at:,} | ' + ' | '.join(cells) + ' |')
 
 
-def main(plan, nanogpt):
-    start = time.perf_counter()
-    late = lambda: time.perf_counter() - start > 60 * plan.minutes * 0.75
+PARTS = dict(speed=speed, profile=profile, curves=curves)
+
+
+def main(plan, args):
     device = device_info()
     if not plan.compile: print('A smoke test, without compilers: the speeds below mean nothing.\n')
-    print(f'{time.strftime("%Y-%m-%d")}, {device}, {platform.system()}, Python {platform.python_version()}, '
-          f'torch {torch.__version__}; {num_params(plan.cfg):,} parameters, context {plan.cfg.n_ctx:,}, '
-          f'{plan.pieces} micro-batches in a step\n')
-    peak = matrix_rate(plan, device)
-    print(f'Matrix product of side {plan.matrix:,}: {peak / 1e12:,.2f} TFLOP/s.\n')
-    bars(speeds(plan, device, nanogpt, peak, late))
-    print('\nThe recipes on a made-up text, the same steps and start:\n')
-    curves(plan, lambda: time.perf_counter() - start > 60 * plan.minutes * 0.95)
-    print(f'\nTook {(time.perf_counter() - start) / 60:.1f} minutes.')
+    sizes = ', '.join(f'{name} with {num_params(cfg):,} parameters' for name, (cfg, _) in plan.sizes.items())
+    print(f'{time.strftime("%Y-%m-%d")}, {device}, {platform.system()}, Python {platform.python_version()}, torch '
+          f'{torch.__version__}; {sizes}; {plan.pieces} micro-batches in a step')
+    for name in args.parts or PARTS:
+        start = time.perf_counter()
+        forget(plan)
+        print(f'\n## {name}\n')
+        PARTS[name](plan, device, lambda: time.perf_counter() - start > 60 * plan.minutes * 0.75, args)
+        print(f'\nTook {(time.perf_counter() - start) / 60:.1f} minutes.')
 
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--nanogpt', type=Path, help="a clone of nanoGPT: its step is measured on the same card")
+    parser.add_argument('parts', nargs='*', metavar='part', help=f'any of {", ".join(PARTS)}; all by default')
+    parser.add_argument('--sizes', nargs='+', choices=[*TRY], help='models whose speed is measured; all by default')
+    parser.add_argument('--nanogpt', type=Path, help='a clone of nanoGPT: its step is measured on the same card')
+    parser.add_argument('--picture', type=Path, help='a file to draw the profile into')
     parser.add_argument('--smoke', action='store_true', help='run everything tiny, on whatever is there')
     args = parser.parse_args()
+    if unknown := set(args.parts) - set(PARTS): parser.error(f'no part is called {", ".join(unknown)}')
     if not args.smoke and not torch.cuda.is_available():
         sys.exit('no GPU is here: --smoke runs everything tiny on a CPU')
-    main(SMOKE if args.smoke else Plan(), args.nanogpt)
+    plan = SMOKE if args.smoke else Plan()
+    if args.sizes and not args.smoke: plan = replace(plan, sizes={k: plan.sizes[k] for k in args.sizes})
+    main(plan, args)

@@ -1,15 +1,18 @@
 """Compare the recipes of lesson 06 on real text: how many tokens does each need for the same loss?
 
     DOMAIN_LLM_DATA=... python benchmarks/recipes.py [--tokens 1200000] [--jobs 2] [--log runs.jsonl]
+    DOMAIN_LLM_DATA=... python benchmarks/recipes.py --gpu [--tokens 20000000]
 
-A GPT-2 of 4 blocks and 128 channels reads the neuroscience abstracts and articles of DOMAIN_LLM_DATA in a vocabulary of
-its own. All runs have the same model, data, tokens per step and validation text; one run is one process on one thread.
-The comparison that means something is with an AdamW whose rate was tuned, on a seed of its own, at the whole budget.
-Loss over tokens does not depend on the machine's load. About an hour of one core, half with two jobs; called again with
-the same log, it goes on after the last finished run.
+A GPT-2 reads the neuroscience abstracts and articles of DOMAIN_LLM_DATA in a vocabulary of its own: 4 blocks and 128
+channels on a CPU, 124M on a GPU. All runs have the same model, data, tokens per step and validation text; one run is
+one process, on one thread of a CPU. The comparison that means something is with an AdamW whose rate was tuned, on a
+seed of its own, at the whole budget; it is made on a CPU alone, where time is cheap. Loss over tokens does not depend
+on the machine's load. About an hour of one core, half with two jobs; called again with the same log, it goes on after
+the last finished run.
 """
 import argparse, json, os, statistics, sys, time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -18,39 +21,56 @@ import torch
 
 from domain_llm.corpus import read_documents, split_documents
 from domain_llm.gpt2 import GPT2, GPT2Config, num_params
-from domain_llm.pretrain import FAST_RECIPE, PAPER_RECIPE, TrainConfig, Trainer, validation_loss
+from domain_llm.pretrain import FAST_RECIPE, PAPER_RECIPE, TrainConfig, Trainer, device_info, validation_loss
 from domain_llm.tokenizer import train_tokenizer
 from domain_llm.tokens import Batches, NGram
 from machine import machine
 
-CFG = GPT2Config(vocab_size=4096, n_layer=4, n_head=4, n_embd=128, n_ctx=128)
-STEP, TUNING_SEED, SEEDS = 1024, 9, (0, 1, 2)          # tokens per step; seeds
+TUNING_SEED, SEEDS = 9, (0, 1, 2)
 ADAMW = {**FAST_RECIPE, 'muon_lr': 0.0}                # FAST without Muon: the rate alone is tuned
 
 
-def read_text():
+@dataclass(frozen=True)
+class Setup:
+    "Hold what all runs have in common."
+    cfg: GPT2Config   # the model
+    step: int         # tokens in a step
+    budget: int       # tokens that PAPER and the tuned AdamW read
+    early: tuple      # shares of them after which FAST is compared with PAPER
+    late: tuple = ()  # shares of them after which it is compared with the tuned AdamW
+    most: int = 60_000  # tokens of the validation text
+
+ON_CPU = Setup(GPT2Config(vocab_size=4096, n_layer=4, n_head=4, n_embd=128, n_ctx=128), 1024, 1_200_000,
+               (0.05,), (0.8, 0.5))
+ON_GPU = Setup(GPT2Config.preset('gpt2', 16_384), 65_536, 20_000_000, (0.05, 0.1))
+
+
+def read_text(vocab_size):
     "Give training and validation ids of the real text, in a vocabulary made for it."
     data = Path(os.environ['DOMAIN_LLM_DATA'])
     splits = split_documents(read_documents([data / 'corpus/neuro_reviews.jsonl.gz', data / 'jats']), 0.04)
-    tokenizer = train_tokenizer(splits['train']['text'], CFG.vocab_size)
+    tokenizer = train_tokenizer(splits['train']['text'], vocab_size)
     return [np.concatenate([e.ids + [0] for e in tokenizer.encode_batch(splits[k]['text'])]).astype(np.uint16)
             for k in ('train', 'validation')]
 
 
 def train(task):
-    "Do one run; give its validation losses as (tokens, nats)."
-    name, recipe, tokens, seed, train_ids, held_out = task
-    torch.set_num_threads(1)
+    "Do one run; give its validation losses as (tokens, seconds of training, nats)."
+    name, recipe, tokens, seed, setup, train_ids, held_out = task
+    if not torch.cuda.is_available(): torch.set_num_threads(1)
     torch.manual_seed(seed)
-    config = TrainConfig(**{**recipe, 'steps': tokens // STEP, 'tokens_per_step': STEP, 'seed': seed})
-    trainer, batches, curve = Trainer(GPT2(CFG), config), Batches(train_ids, CFG.n_ctx, STEP, seed), []
-    began = time.process_time()
+    config = TrainConfig(**{**recipe, 'steps': tokens // setup.step, 'tokens_per_step': setup.step, 'seed': seed})
+    trainer, batches = Trainer(GPT2(setup.cfg), config), Batches(train_ids, setup.cfg.n_ctx, setup.step, seed)
+    curve, seconds = [], 0.0
     for step in range(config.steps + 1):
         if step % max(1, config.steps // 10) == 0 or step == config.steps:
-            curve.append((step * STEP, validation_loss(trainer.model, held_out, most=60_000)))
+            loss = validation_loss(trainer.model, held_out, most=setup.most, device=trainer.device)
+            curve.append((step * setup.step, seconds, loss))
+        start = time.perf_counter()
         if step < config.steps: trainer.update(batches[step], step)
-    return dict(name=name, lr=config.lr, muon_lr=config.muon_lr, tokens=tokens, seed=seed, loss=curve[-1][1],
-                curve=curve, cpu_seconds=time.process_time() - began)
+        seconds += time.perf_counter() - start
+    return dict(name=name, lr=config.lr, muon_lr=config.muon_lr, tokens=tokens, seed=seed, loss=curve[-1][-1],
+                curve=curve)
 
 
 def key(name, recipe, tokens, seed): return name, recipe['lr'], tokens, seed
@@ -68,52 +88,67 @@ def tuned(work, budget):
         rates.append(best / 2 if best == min(rates) else best * 2)
 
 
-def row(runs, name, tokens):
+def row(runs, name):
     "Write one row of the table: the median and the range over seeds."
-    losses = [r['loss'] for r in runs if r['name'] == name]
-    return f'| {name} | {tokens:,} | {statistics.median(losses):.3f} | {min(losses):.3f} to {max(losses):.3f} |'
+    runs = [r for r in runs if r['name'] == name]
+    losses, seconds = [r['loss'] for r in runs], statistics.median(r['curve'][-1][1] for r in runs)
+    return (f'| {name} | {runs[0]["tokens"]:,} | {statistics.median(losses):.3f} '
+            f'| {min(losses):.3f} to {max(losses):.3f} | {seconds:,.0f} |')
 
 
-def main(budget, jobs, log, shares=(0.8, 0.5)):
-    texts, log = read_text(), Path(log)
+def course(runs, name):
+    "Write the loss along the way: the median over seeds, with tokens and seconds."
+    points = zip(*(r['curve'] for r in runs if r['name'] == name))
+    middle = [(at[0][0], *(statistics.median(values) for values in list(zip(*at))[1:])) for at in points]
+    return f'{name}: ' + ', '.join(f'{loss:.3f} ({tokens:,}; {seconds:,.0f} s)' for tokens, seconds, loss in middle)
+
+
+def main(setup, jobs, log):
+    texts, log, budget = read_text(setup.cfg.vocab_size), Path(log), setup.budget
     done = {key(r['name'], r, r['tokens'], r['seed']): r for r in map(json.loads, log.open())} if log.exists() else {}
     with ProcessPoolExecutor(jobs, mp_context=get_context('spawn')) as pool, log.open('a') as f:
         def work(tasks):
-            for r in pool.map(train, [(*t, *texts) for t in tasks if key(*t) not in done]):
+            for r in pool.map(train, [(*t, setup, *texts) for t in tasks if key(*t) not in done]):
                 done[key(r['name'], r, r['tokens'], r['seed'])] = r
                 print(json.dumps(r), file=f, flush=True)
                 print({k: v for k, v in r.items() if k != 'curve'}, file=sys.stderr, flush=True)
             return [done[key(*t)] for t in tasks]
-        best, tried = tuned(work, budget)
-        kinds = [('PAPER', PAPER_RECIPE, 1), ('FAST at 0.05 of the tokens', FAST_RECIPE, 0.05),
-                 ('tuned AdamW', {**ADAMW, 'lr': best}, 1)]
-        kinds += [(f'FAST at {share:g} of the tokens', FAST_RECIPE, share) for share in shares]
+        kinds = [('PAPER', PAPER_RECIPE, 1)]
+        kinds += [(f'FAST at {share:g} of the tokens', FAST_RECIPE, share) for share in setup.early + setup.late]
+        best, tried = tuned(work, budget) if setup.late else (None, {})
+        if best: kinds.append(('tuned AdamW', {**ADAMW, 'lr': best}, 1))
         runs = work([(name, recipe, int(share * budget), seed) for name, recipe, share in kinds for seed in SEEDS])
-    report(runs, budget, best, tried, texts, shares)
+    report(runs, setup, best, tried, texts)
 
 
-def report(runs, budget, best, tried, texts, shares):
-    "Print the table, and whether the bars are reached."
-    print(f'{num_params(CFG):,} parameters, {len(texts[0]):,} training tokens, {STEP:,} tokens per step, '
-          f'one thread per run; {machine("torch")}\n')
-    unigram, bigram = (NGram(texts[0], CFG.vocab_size, n).nll(texts[1][:60_000]).mean() for n in (1, 2))
+def report(runs, setup, best, tried, texts):
+    "Print the table, the courses, and whether the bars are reached."
+    print(f'{num_params(setup.cfg):,} parameters, {len(texts[0]):,} training tokens, {setup.step:,} tokens per step, '
+          f'{device_info()}; {machine("torch")}\n')
+    unigram, bigram = (NGram(texts[0], setup.cfg.vocab_size, n).nll(texts[1][:setup.most]).mean() for n in (1, 2))
     rates = ', '.join(f'{lr:g} {loss:.3f}' for lr, loss in sorted(tried.items()))
-    print(f'Validation loss in nats per token; a uniform guess has {np.log(CFG.vocab_size):.3f}, '
-          f'counting single tokens {unigram:.3f}, pairs {bigram:.3f}.\n'
-          f'AdamW at {budget:,} tokens on the tuning seed, by rate: {rates}; {best:g} is taken.\n')
-    print('| recipe | tokens | median of three seeds | range |\n|---|---|---|---|')
-    names = {r['name']: r['tokens'] for r in runs}
-    for name, tokens in names.items(): print(row(runs, name, tokens))
+    print(f'Validation loss in nats per token; a uniform guess has {np.log(setup.cfg.vocab_size):.3f}, '
+          f'counting single tokens {unigram:.3f}, pairs {bigram:.3f}.\n')
+    if best: print(f'AdamW at {setup.budget:,} tokens on the tuning seed, by rate: {rates}; {best:g} is taken.\n')
+    print('| recipe | tokens | median of three seeds | range | seconds of training |\n|---|---|---|---|---|')
+    names = dict.fromkeys(r['name'] for r in runs)
+    for name in names: print(row(runs, name))
+    print('\nThe loss along the way (tokens read; seconds of training), medians of the seeds:\n')
+    for name in names: print(f'- {course(runs, name)}')
     median = lambda name: statistics.median(r['loss'] for r in runs if r['name'] == name)
-    for share, other in ((0.05, 'PAPER'), *((share, 'tuned AdamW') for share in shares)):
-        reached = median(f'FAST at {share:g} of the tokens') <= median(other)
-        print(f'\nFAST reaches the last loss of {other} with {share:g} of the tokens: {reached}')
+    for other, shares in (('PAPER', setup.early), ('tuned AdamW', setup.late)):
+        for share in shares:
+            reached = median(f'FAST at {share:g} of the tokens') <= median(other)
+            print(f'\nFAST reaches the last loss of {other} with {share:g} of the tokens: {reached}')
 
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--tokens', type=int, default=1_200_000, help='budget of the tuned AdamW and of PAPER')
-    parser.add_argument('--jobs', type=int, default=2, help='runs at a time')
+    parser.add_argument('--gpu', action='store_true', help='124M on a GPU instead of a small model on a CPU')
+    parser.add_argument('--tokens', type=int, help='budget of PAPER and of the tuned AdamW')
+    parser.add_argument('--jobs', type=int, default=2, help='runs at a time; on a GPU one')
     parser.add_argument('--log', default='recipes.jsonl', help='each finished run, one JSON line')
     args = parser.parse_args()
-    main(args.tokens, args.jobs, args.log)
+    if args.gpu and not torch.cuda.is_available(): sys.exit('no GPU is here: leave --gpu away')
+    setup = ON_GPU if args.gpu else ON_CPU
+    main(replace(setup, budget=args.tokens or setup.budget), 1 if args.gpu else args.jobs, args.log)

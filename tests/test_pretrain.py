@@ -1,5 +1,5 @@
 """Training that loses nothing: killed runs, damaged checkpoints, full disks, small memories, other loggers."""
-import json, math, os, re, shutil, signal, subprocess, sys, threading, types
+import json, math, os, re, runpy, shutil, signal, subprocess, sys, threading, types
 from pathlib import Path
 from unittest.mock import patch
 
@@ -540,11 +540,35 @@ def test_a_run_is_drawn_while_it_goes_across_resumes_and_with_one_before_it(tmp_
 
 def test_the_gpu_benchmark_runs_tiny_with_nothing_but_what_it_needs(tmp_path):
     code = ONLY.split('import numpy as np')[0] + f"""
-import runpy
+import contextlib, io, json, runpy
 sys.argv = ['gpu.py', '--smoke']
-runpy.run_path({str(HERE.parent / 'benchmarks/gpu.py')!r}, run_name='__main__')
-print('{{"done": true}}')"""
-    assert in_a_process(code, tmp_path)['done']
+with contextlib.redirect_stdout(io.StringIO()) as said:
+    runpy.run_path({str(HERE.parent / 'benchmarks/gpu.py')!r}, run_name='__main__')
+print(json.dumps(said.getvalue()))"""
+    parts = dict(part.split('\n', 1) for part in in_a_process(code, tmp_path).split('\n## ')[1:])
+    assert list(parts) == ['speed', 'profile', 'curves']
+    assert re.search(r'ours, FAST, eager \| \d \| [\d,]{4,} \| [\d.]+%', parts['speed'])
+    assert "the paper's loop | 2 | not measured: no transformers" in parts['speed']
+    assert 'nanoGPT, compiled: not measured (bar 1.25)' in parts['speed']
+    shares = dict(re.findall(r'^\| (.+?) \| .* \| (-?[\d.]+)% \|$', parts['profile'], re.M))
+    assert len(shares) == 6 and all(float(shares[k]) > 0 for k in shares if k != 'no kernel runs'), shares
+    assert float(shares['optimizers']) > 10, shares
+    assert parts['curves'].startswith('\n| tokens | PAPER in float32 | FAST in float32 | FAST in float16 |\n')
+    paper, fast, half = map(float, re.search(r'3,072 \| (.+?) \| (.+?) \| (.+?) \|', parts['curves']).groups())
+    assert paper > fast + 0.3 and fast == pytest.approx(half, abs=0.02)
+
+
+@pytest.mark.parametrize('kernel, what', [
+    ('void pytorch_flash::flash_fwd_kernel<Flash_fwd_kernel_traits<64>>', 'attention'),
+    ('fmha_cutlassF_bf16_aligned_64x64_rf_sm80', 'attention'),
+    ('cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16', 'attention'),
+    ('aten::_scaled_dot_product_flash_attention_for_cpu', 'attention'),
+    ('nvjet_tst_128x256_64x4_1x2_h_bz_coopA_TNT', 'product'), ('ampere_bf16_s16816gemm_bf16_128x64_nn', 'product'),
+    ('void cutlass::device_kernel<sm90_mma>', 'product'), ('aten::addmm', 'product'),
+    ('aten::mm', 'product'), ('aten::mul', 'other'), ('triton_red_fused_native_layer_norm_0', 'other'),
+    ('void at::native::vectorized_elementwise_kernel<4>', 'other')])
+def test_a_kernel_is_known_by_its_name(kernel, what):
+    assert runpy.run_path(HERE.parent / 'benchmarks/gpu.py')['kind'](kernel) == what
 
 
 def test_mfu_is_said_for_a_known_card_alone():
