@@ -2,7 +2,7 @@
 from configparser import ConfigParser
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import find_namespace_packages, setup
 
 here = Path(__file__).parent
 settings = ConfigParser(delimiters=["="], inline_comment_prefixes=None)
@@ -22,7 +22,7 @@ setup(
     classifiers=["Development Status :: 3 - Alpha", "Intended Audience :: Science/Research", "Natural Language :: English"]
     + [f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)],
     keywords=cfg["keywords"].split(),
-    packages=find_packages(include=["domain_llm", "domain_llm.*"]),
+    packages=find_namespace_packages(include=["domain_llm", "domain_llm.*"]),
     include_package_data=True,
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg["requirements"].split(),

@@ -23,7 +23,7 @@ from domain_llm.pretrain import FAST_RECIPE, PAPER_RECIPE, TrainConfig, Trainer,
 from domain_llm.tokens import Batches
 
 PAPER_SPEED = 36_000                                # tokens/s of one of the paper's GPUs with 124M
-BARS = dict(mfu=0.55, nanogpt=1.25, paper=10)       # what we aim at with 124M
+BARS = dict(mfu=0.55, nanogpt=1.25, paper=10)       # what we aim at with it, our first size
 TRY = {'gpt2': (16, 32, 64), 'gpt2-medium': (8, 16, 32), 'gpt2-large': (8, 16)}   # rows of a micro-batch
 
 
@@ -85,7 +85,7 @@ def our_trainer(plan, cfg, micro, compiled, **recipe):
     "Prepare our model and optimizers."
     config = TrainConfig(**{**FAST_RECIPE, **recipe, 'steps': 10**6, 'micro_rows': micro,
                             'tokens_per_step': micro * plan.pieces * cfg.n_ctx, 'compile': compiled and plan.compile})
-    return Trainer(GPT2(cfg), config)
+    with torch.device(device_info().device): return Trainer(GPT2(cfg), config)
 
 
 def our_step(plan, cfg, micro, compiled, **recipe):
@@ -160,36 +160,37 @@ def measured(prepare, plan):
 
 
 def speed(plan, device, late, args):
-    "Print the card's rates, and the table of speeds; the first size is compared with the peers."
+    "Print the card's rates, and a table of speeds for each size."
     peak = matrix_rate(plan, device)
     print(f'Matrix product of side {plan.matrix:,}: {peak / 1e12:,.2f} TFLOP/s. '
-          f'Copy: {bandwidth(plan, device) / 1e9:,.0f} GB/s read and written.\n')
-    print("| size | step | micro-batch | tokens/s | MFU of the measured rate | times the paper's GPU | peak GiB |\n"
-          "|---|---|---|---|---|---|---|")
-    for number, (name, (cfg, rows)) in enumerate(plan.sizes.items()):
-        best = {}
-        def row(way, micro, prepare):
-            got, memory = (None, 'no time left') if late() else measured(lambda: prepare(micro), plan)
-            if got is None: return print(f'| {name} | {way} | {micro} | not measured: {memory} | | | |', flush=True)
-            mfu, gib = got * flops_per_token(cfg) / peak, f'{memory:.1f}' if memory else 'not measured'
-            times = f'{got / PAPER_SPEED:.1f}' if number == 0 else ''
-            print(f'| {name} | {way} | {micro} | {got:,.0f} | {mfu:.1%} | {times} | {gib} |', flush=True)
-            best[way] = max(best.get(way, (0, 0, micro)), (got, mfu, micro))
-        for micro in rows:                                                  # ours and nanoGPT's in turn
-            row('ours, FAST, compiled', micro, lambda m: our_step(plan, cfg, m, True))
-            if number == 0 and args.nanogpt:
-                row('nanoGPT, compiled', micro, lambda m: nanogpt_step(plan, cfg, m, args.nanogpt, device))
-        micro = best.get('ours, FAST, compiled', (0, 0, rows[0]))[2]
-        row('ours, FAST, eager', micro, lambda m: our_step(plan, cfg, m, False))
-        if number: continue
-        row("the paper's loop", rows[0], lambda m: paper_step(plan, cfg, m, device))
-        row('ours, AdamW, compiled', micro, lambda m: our_step(plan, cfg, m, True, muon_lr=0.0))
-        reached = best
-    bars(reached)
+          f'Copy: {bandwidth(plan, device) / 1e9:,.0f} GB/s read and written.')
+    for name in plan.sizes: speed_of(name, plan, device, peak, late, args)
+
+
+def speed_of(name, plan, device, peak, late, args):
+    "Print the table of one size; 124M is compared with the peers."
+    (cfg, rows), best, compared = plan.sizes[name], {}, name in ('gpt2', 'tiny')
+    print(f'\n| {name}: step | micro-batch | tokens/s | MFU of the measured rate | peak GiB |\n|---|---|---|---|---|')
+    def row(way, micro, prepare):
+        got, memory = (None, 'no time left') if late() else measured(lambda: prepare(micro), plan)
+        if got is None: return print(f'| {way} | {micro} | not measured: {memory} | | |', flush=True)
+        mfu, gib = got * flops_per_token(cfg) / peak, f'{memory:.1f}' if memory else 'not measured'
+        print(f'| {way} | {micro} | {got:,.0f} | {mfu:.1%} | {gib} |', flush=True)
+        best[way] = max(best.get(way, (0, 0, micro)), (got, mfu, micro))
+    for micro in rows:                                                      # ours and nanoGPT's in turn
+        row('ours, FAST, compiled', micro, lambda m: our_step(plan, cfg, m, True))
+        if compared and args.nanogpt:
+            row('nanoGPT, compiled', micro, lambda m: nanogpt_step(plan, cfg, m, args.nanogpt, device))
+    micro = best.get('ours, FAST, compiled', (0, 0, rows[0]))[2]
+    row('ours, FAST, eager', micro, lambda m: our_step(plan, cfg, m, False))
+    if not compared: return
+    row("the paper's loop", rows[0], lambda m: paper_step(plan, cfg, m, device))
+    row('ours, AdamW, compiled', micro, lambda m: our_step(plan, cfg, m, True, muon_lr=0.0))
+    bars(best)
 
 
 def bars(found):
-    "Say which bars the first size reaches."
+    "Say which bars are reached."
     ours, peers = found.get('ours, FAST, compiled'), ('nanoGPT, compiled', "the paper's loop")
     say = lambda what, got, bar: print(f'- {what}: {"not measured" if got is None else f"{got:.2f}"}{bar}')
     print()
