@@ -121,7 +121,7 @@ def test_a_quotation_is_found(reviews):
     ("counting: promised 2 s, took 0.007 s.", "counting: promised 2 s, took 7 s: slower than promised.", True),
     ("counting: promised 2 s, took 0.007 s.", "counting: promised 3 s, took 0.007 s.", False),
     ("0.16 s with the cache, 0.71 s without", "0.4 s with the cache, 2 s without", True),
-    ("1,812 MB", "1,950 MB", False),
+    ("1,812 MB", "1,950 MB", False), ("0.4 GiB at most", "0.5 GiB at most", True), ("0.4 GiB", "0.5 GiB", False),
     ("1.4 times as fast", "1.9 times as fast", True), ("1.4 times as likely", "1.9 times as likely", False),
     ("recall 1.000 (7,081 documents/s)", "recall 1.000 (300 documents/s)", True),
     ("Device: CPU with 2 cores, no GPU.", "Device: Tesla T4.", True), ("<f at 0x7f0011aa>", "<f at 0x7f2233bb>", True),

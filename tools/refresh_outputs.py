@@ -30,6 +30,7 @@ VARIES = [  # what differs from run to run or from machine to machine, and is no
     r"(?<!promised )(?<![\d.])\d[\d.,]* ?(s|ms|µs|seconds|minutes)\b",  # wall-clock time
     r"\d[\d.,]* (documents|tokens|characters)(/s| per second)\b",  # speed
     r"\d[\d.,]* times as (fast|slow|long)\b",
+    r"\d[\d.]* GiB(?= at most)",                            # the memory of a whole process
     r"\d+ (?=steps of this tiny model fit into)",          # lesson 06 measures it
     r"0x[0-9a-f]{6,}",                                     # addresses in memory
 ]
