@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import domain_llm.pretrain as P
-from domain_llm.gpt2 import GPT2, GPT2Config, PRESETS
+from domain_llm.gpt2 import GPT2, GPT2Config
 from domain_llm.pretrain import FAST_RECIPE, PAPER_RECIPE, Device, TrainConfig, Trainer, pretrain, read_log
 from domain_llm.tokens import Batches, Prefetch, prefetch
 
