@@ -2,7 +2,7 @@
 
 python benchmarks/demo.py                 prints the tables of RESULTS.md
 python benchmarks/demo.py --store         also renews domain_llm/stored/demo.json and nbs/images/demo.png, which
-                                          lesson 01 and the index show
+                                          lesson 10 and the index show
 """
 import itertools, json, os, shutil, sys, tempfile, time
 from collections import Counter

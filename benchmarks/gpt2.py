@@ -19,7 +19,7 @@ SIZES = {"124M": ("gpt2", 50257), "toy": ("toy", 4096)}
 
 
 def ours(name, device):
-    "Our model with the optimizer of lesson 06 and its loss."
+    "Our model with the optimizer of lesson 45 and its loss."
     model = GPT2(GPT2Config.preset(*SIZES[name])).to(device)
     return model, torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.1, fused=True), model
 

@@ -1,4 +1,4 @@
-"""Compare the recipes of lesson 06 on real text: how many tokens does each need for the same loss?
+"""Compare the recipes of lesson 45 on real text: how many tokens does each need for the same loss?
 
     DOMAIN_LLM_DATA=... python benchmarks/recipes.py [--tokens 1200000] [--jobs 2] [--log runs.jsonl]
     DOMAIN_LLM_DATA=... python benchmarks/recipes.py --gpu [--tokens 20000000]

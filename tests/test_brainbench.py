@@ -399,7 +399,7 @@ def test_a_benchmark_with_a_tell_is_reported():
             and 'case' in table.found['not in the corpus'])
 
 
-# what lesson 07 says without showing it
+# what lesson 54 says without showing it
 
 HEAD = 'original_abstract,incorrect_abstract,combined_abstract\n'
 

@@ -1,4 +1,4 @@
-"What a cell of lesson 02 cannot show well: fuzzing, other processes, attacks, real articles."
+"What a cell of lesson 13 cannot show well: fuzzing, other processes, attacks, real articles."
 import gzip, json, os, random, re, subprocess, sys, unicodedata
 from collections import Counter
 from pathlib import Path

@@ -324,14 +324,14 @@ def test_begin_says_what_it_found_and_prints_the_card(monkeypatch, capsys):
     monkeypatch.setattr(course, "run_cards", lambda: CARDS)
     monkeypatch.setattr(course, "device_kind", lambda: ("CPU", "CPU with 2 cores, no GPU"))
     monkeypatch.setattr(course, "data_dir", lambda: None)
-    begin("05")
+    begin("30")
     first, _, *rows = capsys.readouterr().out.splitlines()
-    assert first == "Device: CPU with 2 cores, no GPU. Time of lesson 05 on such a device: 31 s."
+    assert first == "Device: CPU with 2 cores, no GPU. Time of lesson 30 on such a device: 31 s."
     assert [" ".join(row.split()) for row in rows] == ["CPU 31 s 7 min 2026-11-23, a processor, 2 cores",
                                                        "T4 not measured not measured",
                                                        "large GPU 12 s not measured 2026-11-24, a GPU"]
     monkeypatch.setattr(course, "data_dir", lambda: "data")
-    begin("05")
+    begin("30")
     assert capsys.readouterr().out.splitlines()[0].endswith("such a device: 7 min.")
 
 
@@ -341,8 +341,8 @@ def test_begin_never_raises_for_want_of_a_card(stored, tmp_path, monkeypatch, ca
     (tmp_path / "stored").mkdir()
     if stored is not None:
         (tmp_path / "stored/run_cards.json").write_text(stored)
-    begin("05")
-    assert "Time of lesson 05 on such a device: not measured." in capsys.readouterr().out
+    begin("30")
+    assert "Time of lesson 30 on such a device: not measured." in capsys.readouterr().out
 
 
 def fake_torch(name=None, gib=0, mps=False):

@@ -1,4 +1,4 @@
-"""What lesson 08 cannot show in a cell: properties, oracles, known coverage, crashes while writing, a real browser.
+"""What lesson 61 cannot show in a cell: properties, oracles, known coverage, crashes while writing, a real browser.
 
 The tables of the paper stand in test_paper_tables.py.
 """
@@ -227,14 +227,14 @@ def test_isolated_sentences_are_compared_by_abstract():
     assert result.n == 488 and (result.only_a, result.only_b) == (49, 78) and result.unit == 'abstract'
     by_id = [Scores(s.name, s.frame.drop(columns='abstract').sample(frac=1, random_state=0), {})
              for s in (small, large)]
-    # the id alone, as lesson 07 makes it: 12.2
+    # the id alone, as lesson 54 makes it: 12.2
     assert ex.compare(*by_id, clusters='abstract').p == result.p
 
 
 @needs_data
 def test_the_ids_of_isolated_sentences_are_those_of_lesson_07():
     isolated_sentences = pytest.importorskip('domain_llm.brainbench').__dict__.get('isolated_sentences')
-    if isolated_sentences is None: pytest.skip('lesson 07 has no isolated sentences yet')
+    if isolated_sentences is None: pytest.skip('lesson 54 has no isolated sentences yet')
     assert published('gpt2_scratch_neuro_tokenizer', isolated=True).frame.id.tolist() == [c.id
         for c in isolated_sentences('brainbench-human', 'published')]
 

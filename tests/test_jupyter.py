@@ -6,7 +6,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LESSONS = sorted(p.stem for p in (ROOT / 'nbs').glob('[0-9]*.ipynb'))
-GAME = '10_game'
+GAME = '81_game'
 CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 DRIVER = shutil.which('chromedriver')
 selenium = pytest.importorskip('selenium', reason='needs selenium')

@@ -220,7 +220,7 @@ def test_a_changed_output_changes_the_page(tmp_path):
     check = [sys.executable, tmp_path / "tools/claims.py", "--check"]
     subprocess.run(check[:2], check=True)
     assert subprocess.run(check, capture_output=True).returncode == 0
-    path = tmp_path / "nbs/08_experts.ipynb"
+    path = tmp_path / "nbs/61_experts.ipynb"
     text = path.read_text(encoding="utf-8")
     assert "171 experts answered (measured 171)" in text
     path.write_text(text.replace("answered (measured 171)", "answered (measured 172)"), encoding="utf-8")

@@ -312,7 +312,7 @@ TINY = GPT2Config(16, 1, 2, 8, 8)
 
 
 class Plain:
-    "Batches that do not depend on how lesson 04 shuffles."
+    "Batches that do not depend on how lesson 21 shuffles."
     def __getitem__(self, step):
         rows = (TEXT[17 * step:17 * step + 18].reshape(2, 9) % 16)
         return rows[:, :-1], rows[:, 1:]

@@ -25,6 +25,9 @@ def prose_of(path):
     return '\n'.join(''.join(c['source']) for c in cells(path) if c['cell_type'] == 'markdown')
 
 
+MODULES = [m[1] for p in NOTEBOOKS if (m := re.search(r'#\|\s*default_exp ([\w.]+)', text_of(p)))]
+
+
 def loaded(code):
     "The modules that are loaded after some code ran in a fresh process."
     out = subprocess.run([sys.executable, '-c', f'import sys\n{code}\nprint(*sys.modules)'], capture_output=True,
@@ -38,18 +41,17 @@ def test_torch_is_not_imported_before_it_is_needed(code):
     assert not loaded(code) & {'torch', 'datasets', 'pandas', 'matplotlib', 'transformers'}
 
 
-@pytest.mark.parametrize('lesson', [p.stem.split('_')[1] for p in NOTEBOOKS if p.stem[0].isdigit()])
-def test_lessons_import_only_earlier_lessons_and_no_dev_tool(lesson):
-    order = [p.stem.split('_')[1] for p in NOTEBOOKS if p.stem[0].isdigit()]
-    modules = loaded(f'import domain_llm.{lesson}')
-    later = order[order.index(lesson) + 1:]
-    assert not {f'domain_llm.{m}' for m in later} & modules
+@pytest.mark.parametrize('module', MODULES)
+def test_a_module_loads_no_later_one_and_no_dev_tool(module):
+    modules = loaded(f'import domain_llm.{module}')
+    assert not {f'domain_llm.{m}' for m in MODULES[MODULES.index(module) + 1:]} & modules
     assert not {'transformers', 'fastcore', 'nbdev', 'IPython'} & modules
 
 
 def test_each_module_has_its_notebook():
-    exported = {re.search(r'#\|\s*default_exp (\w+)', text_of(p))[1] for p in NOTEBOOKS if 'default_exp' in text_of(p)}
-    assert {p.stem for p in (ROOT / 'domain_llm').glob('*.py')} == exported | {'__init__', '__main__', '_modidx'}
+    there = {'.'.join(p.relative_to(ROOT / 'domain_llm').with_suffix('').parts)
+             for p in (ROOT / 'domain_llm').rglob('*.py') if not p.stem.startswith('_')}
+    assert there == set(MODULES)
 
 
 def test_commands_and_options_in_the_texts_exist():
@@ -82,7 +84,7 @@ def test_files_named_in_the_texts_exist():
 def test_functions_named_in_the_lessons_exist():
     import importlib
     for path in NOTEBOOKS:
-        for module, names in re.findall(r'^from domain_llm\.(\w+) import ([\w, ]+)', text_of(path), re.M):
+        for module, names in re.findall(r'^from domain_llm\.([\w.]+) import ([\w, ]+)', text_of(path), re.M):
             found = importlib.import_module(f'domain_llm.{module}')
             for name in names.split(','): assert hasattr(found, name.strip()), f'{path.name}: {module}.{name}'
 

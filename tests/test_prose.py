@@ -20,13 +20,13 @@ TYPED_TIME = re.compile(r"\*\*(?:The )?[Pp]rice\.\*\*[^\n]*?"
                         r"\b((?:[Aa]n?|one|two|[Hh]alf an?|[Aa] few|\d+) (?:second|minute)s?|[Ss]econds)\b")
 ELSEWHERE = {  # lesson -> number as written -> where it comes from
     "00": {"0.04": "arithmetic in the sentence itself: 2.35 - 2.31"},
-    "03": {"50,256": "GPT-2's id for the end of a text: the last of its 50,257 entries",
+    "20": {"50,256": "GPT-2's id for the end of a text: the last of its 50,257 entries",
            "1,024": "truncation.max_length in the paper's stored tokenizer.json",
            "1,100": "a setting, of an earlier version of the figure"},
-    "04": {"65,536": "two bytes: 2 to the power of 16", "7,000": "an example of a step"},
-    "06": {"2.9": "the version of PyTorch that has torch.optim.Muon, as in settings.ini"},
-    "07": {"80": "the convention that a test should notice four effects of five"},
-    "08": {"12.2": "a name: case 12, sentence 2",
+    "21": {"65,536": "two bytes: 2 to the power of 16", "7,000": "an example of a step"},
+    "45": {"2.9": "the version of PyTorch that has torch.optim.Muon, as in settings.ini"},
+    "54": {"80": "the convention that a test should notice four effects of five"},
+    "61": {"12.2": "a name: case 12, sentence 2",
            "13.5": "arithmetic: 27 of 200, the discordant cases of the sentence before"},
 }
 

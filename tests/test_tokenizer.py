@@ -12,7 +12,7 @@ from domain_llm.tokenizer import (EOS, bits_per_byte, fertility, load_tokenizer,
                                   shrink_tokenizer, term_share, tokenizer_sha256, train_tokenizer, vocab_overlap,
                                   whole_terms)
 
-LESSON = Path(__file__).parent.parent / 'nbs' / '03_tokenizer.ipynb'
+LESSON = Path(__file__).parent.parent / 'nbs' / '20_tokenizer.ipynb'
 DATA = os.environ.get('DOMAIN_LLM_DATA')
 needs_data = pytest.mark.skipif(not DATA, reason='DOMAIN_LLM_DATA is not set')
 FIELD = ['the amygdala and the hippocampus', 'muscimol silenced the amygdala', 'naïve Übung 日本語 λ → ½ µm²'] * 9

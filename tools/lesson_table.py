@@ -32,6 +32,11 @@ def badge(path):
     return f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({lesson})"
 
 
+def module_of(path):
+    "Read which module a lesson exports to."
+    return re.search(r"#\| default_exp ([\w.]+)", path.read_text(encoding="utf-8"))[1]
+
+
 def minutes(card):
     "Write the minutes that a run without data took, or that nobody measured it."
     return "not yet" if card is None else "under 1" if card["plain"] < 30 else f"{card['plain'] / 60:.0f}"
@@ -39,7 +44,7 @@ def minutes(card):
 
 def row(path, cards):
     "Write one lesson's row: lesson, module, question, minutes on each kind of device, badge."
-    text, number, module = opening(path), *path.stem.split("_", 1)
+    text, number, module = opening(path), path.stem[:2], module_of(path)
     title, question = re.match("# (.+)", text)[1], re.search(r"[A-Z][^.?!\n]*\?", text)[0]
     times = [minutes(cards.get(number, {}).get(kind)) for kind in KINDS]
     return "| " + " | ".join([f"[{number} {title}]({path.name})", f"`{module}`", question, *times, badge(path)]) + " |"

@@ -5,7 +5,7 @@ python tools/lesson_tops.py  after a change of user, repo or branch in settings.
 import json, re
 from pathlib import Path
 
-from lesson_table import badge, settings
+from lesson_table import badge, module_of, settings
 
 ROOT = Path(__file__).resolve().parents[1]
 NEXT = ("The first cell prepares Colab and does nothing elsewhere: it installs the course where it is missing and "
@@ -24,8 +24,7 @@ begin("{number}")'''
 
 def first_cell(path):
     "Return the source of a lesson's first code cell."
-    number, module = Path(path).stem.split("_", 1)
-    return CELL.format(number=number, module=module, **settings())
+    return CELL.format(number=Path(path).stem[:2], module=module_of(path), **settings())
 
 
 def with_badge(title, path):

@@ -4,7 +4,7 @@ DOMAIN_LLM_DATA=... python tools/refresh_outputs.py [lesson ...]  writes outputs
 python tools/refresh_outputs.py --compare [lesson ...]  writes nothing; fails where a cell raises or prints else
 python tools/refresh_outputs.py --time [lesson ...]     writes the run cards alone: for a machine without the data
 
-A lesson is a file such as nbs/05_gpt2.ipynb; without one, all run. Each way runs the cells that
+A lesson is a file such as nbs/30_gpt2.ipynb; without one, all run. Each way runs the cells that
 `nbdev_test --flags data` runs, or `nbdev_test` where DOMAIN_LLM_DATA is not set, and on a machine with a GPU
 also those flagged gpu.
 """
@@ -31,10 +31,10 @@ VARIES = [  # what differs from run to run or from machine to machine, and is no
     r"\d[\d.,]* (documents|tokens|characters)(/s| per second)\b",  # speed
     r"\d[\d.,]* times as (fast|slow|long)\b",
     r"\d[\d.]* GiB(?= at most)",                            # the memory of a whole process
-    r"\d+ (?=steps of this tiny model fit into)",          # lesson 06 measures it
+    r"\d+ (?=steps of this tiny model fit into)",          # lesson 45 measures it
     r"0x[0-9a-f]{6,}",                                     # addresses in memory
 ]
-TIMED = {"e33ff74f": "lesson 09 trains for a time, so for as many steps as the machine makes"}  # cells not compared
+TIMED = {"e33ff74f": "lesson 82 trains for a time, so for as many steps as the machine makes"}  # cells not compared
 NUMBER = r"[-+−]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?"
 
 
