@@ -12,7 +12,6 @@ __all__ = ['FILES', 'CASE_SETS', 'PROMPT', 'read_marked', 'named_file', 'load_ca
 import difflib, hashlib, io, json, math, platform, re, zlib
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import NormalDist
 
@@ -22,7 +21,8 @@ from tqdm import tqdm
 
 from .course import data_dir
 from .synthetic import Case
-from .tokenizer import _matched, _number, _shaded, tokenizer_sha256, whole_folder, write_whole
+from .ground.files import download, package_versions, whole_folder, write_whole
+from .tokenizer import EOS, _matched, _number, _shaded, tokenizer_sha256
 from .tokens import NGram
 
 # %% ../nbs/54_brainbench.ipynb #74212144
@@ -85,14 +85,9 @@ def named_file(
     "Find a published file in DOMAIN_LLM_DATA, or download it once and check it."
     folder, url, sha256 = FILES[name]
     if data_dir() and (data_dir() / folder / name).is_file(): return data_dir() / folder / name
-    import pooch
-    cache = pooch.os_cache('domain_llm')
-    try: return Path(pooch.retrieve(f'{url}/{name}', f'sha256:{sha256}', name, cache, progressbar=True))
-    except ValueError as error:
-        raise ValueError(f'{name} was downloaded but is not the published file: {error}') from None
-    except Exception as error:
-        raise FileNotFoundError(f'{name} could not be downloaded ({type(error).__name__}): set DOMAIN_LLM_DATA '
-                                f'to a folder with {folder}/{name}, or try again with a network') from None
+    try: return download(f'{url}/{name}', name, sha256)
+    except ConnectionError as error:
+        raise FileNotFoundError(f'{error}, or set DOMAIN_LLM_DATA to a folder with {folder}/{name}') from None
 
 # %% ../nbs/54_brainbench.ipynb #a08799aa
 _COLUMNS = {'original_abstract': 'original', 'incorrect_abstract': 'altered', 'combined_abstract': 'marked',
@@ -323,9 +318,9 @@ def _backend(tokenizer):
 def _end_of_text(tokenizer):
     "Give the id of the token that stands between documents."
     found = getattr(tokenizer, 'eos_token_id', None)
-    if found is None: found = _backend(tokenizer).token_to_id('<|endoftext|>')
+    if found is None: found = _backend(tokenizer).token_to_id(EOS)
     if found is None: raise ValueError('the default protocol needs an end-of-text token, but the tokenizer has none: '
-                                       "add '<|endoftext|>' or use protocol='paper'")
+                                       f"add {EOS!r} or use protocol='paper'")
     return found
 
 def _encode_case(tokenizer, text, protocol, prompt):
@@ -650,13 +645,7 @@ def _model_sha256(model):
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
 
-def _versions_here():
-    "List the versions that can change a score."
-    found = dict(python=platform.python_version())
-    for package in ('domain-llm', 'torch', 'tokenizers', 'transformers', 'numpy'):
-        try: found[package] = version(package)
-        except PackageNotFoundError: pass
-    return found
+_MATTER = 'domain-llm', 'torch', 'tokenizers', 'transformers', 'numpy'    # their versions can change a score
 
 def _describe(model, tokenizer, cases, protocol, prompt, dtype, windowed):
     "Write down what a result depends on."
@@ -664,7 +653,7 @@ def _describe(model, tokenizer, cases, protocol, prompt, dtype, windowed):
     return dict(protocol=protocol, prompt=prompt, dtype=dtype or str(parameter.dtype).removeprefix('torch.'),
                 device=parameter.device.type, windowed=windowed, texts=2 * len(cases), model=type(model).__name__,
                 model_sha256=_model_sha256(model), tokenizer_sha256=tokenizer_sha256(_backend(tokenizer)),
-                cases_sha256=hashlib.sha256(told.encode()).hexdigest(), versions=_versions_here())
+                cases_sha256=hashlib.sha256(told.encode()).hexdigest(), versions=dict(python=platform.python_version(), **package_versions(_MATTER)))
 
 class _Progress:
     "Keep finished cases in a file of lines, the first of which says what they belong to."
@@ -689,7 +678,7 @@ class _Progress:
 def _fit(model, tokenizer):
     "Refuse a tokenizer that has ids which the model does not know; say when the two look like strangers."
     cfg, backend = getattr(model, 'cfg', None) or model.config, _backend(tokenizer)
-    size, ends = backend.get_vocab_size(), backend.token_to_id('<|endoftext|>')
+    size, ends = backend.get_vocab_size(), backend.token_to_id(EOS)
     if size > cfg.vocab_size: raise ValueError(f'the tokenizer has {size} tokens but the model knows {cfg.vocab_size}: '
                                                'they do not belong together')
     known = getattr(cfg, 'eos_token_id', None)
@@ -790,18 +779,18 @@ def _harness_task(name, file, delimiter):
                 target_delimiter=delimiter, metric_list=metrics, num_fewshot=0, metadata=dict(version=1.0))
 
 def write_harness_task(
-    folder,                       # where to write the two files; appears whole or not at all
+    folder,                       # where to write the two files; others there stay
     cases,                        # list of `Case`
     prompt: str = PROMPT,         # read before each text; '' for none
     name: str = 'brainbench',     # of the task
-    eos: str = '<|endoftext|>',   # the token that stands between documents, as the model's tokenizer writes it
+    eos: str = EOS,               # the token that stands between documents, as the model's tokenizer writes it
 ) -> Path:                        # the task's YAML
     "Write cases as a task for lm-evaluation-harness, by the default protocol."
     _check_cases(cases)
     folder, context = Path(folder), eos + prompt.strip() if prompt else ''   # before nothing the harness puts its own
     rows = [dict(id=c.id, section=c.section, context=context, options=[c.altered, c.original], answer=1) for c in cases]
     task = _harness_task(name, str(folder.resolve() / 'cases.jsonl'), ' ' if prompt else '')
-    with whole_folder(folder) as part:
+    with whole_folder(folder, 'harness task') as part:
         write_whole(part / 'cases.jsonl', ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows))
         write_whole(part / f'{name}.yaml', json.dumps(task, indent=1))
     return folder / f'{name}.yaml'

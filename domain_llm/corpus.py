@@ -19,7 +19,7 @@ from html.entities import html5
 from itertools import chain, islice
 from pathlib import Path
 from lxml import etree
-from .course import sync
+from .ground.files import read_json, whole_folder, write_whole
 
 # %% ../nbs/13_corpus.ipynb #d7ea7ba2
 _INVISIBLE = re.compile('[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e'
@@ -881,18 +881,6 @@ _SETS = {  # root element, name of the record number, records in a batch
     'pubmed': ('PubmedArticleSet', 'pmid', 500), 'pmc': ('pmc-articleset', 'pmcid', 50)}
 _RECORDS = 'article', 'PubmedArticle', 'PubmedBookArticle'
 
-@contextmanager
-def _renamed(
-    path:Path, # file or folder that is not there yet
-): # yields the path to write to
-    "Let a file or folder appear only when it is complete and on the disk"
-    part = path.with_name('.part')
-    shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
-    yield part
-    for written in (*part.rglob('*'), part): sync(written)
-    os.replace(part, path)
-    sync(path.parent)
-
 def _day(
     day,       # year, date, 'YYYY-MM-DD' or None
     end:tuple, # month and day that complete a year
@@ -934,12 +922,12 @@ def _plan(
 )->list: # of lists of record numbers
     "Read the plan that an earlier call left in the folder, or make it"
     path, size = folder/'.request.json', _SETS[request['db']][2]
-    if path.exists(): plan = json.loads(path.read_text(encoding='utf-8'))
-    elif any(p.name != '.part' for p in folder.iterdir()): plan = dict(request=None)
+    if path.exists(): plan = read_json(path, 'the plan of an earlier call')
+    elif any(not p.name.startswith('.') for p in folder.iterdir()): plan = dict(request=None)
     else:
         ids = _found(client, request)
         plan = dict(request=request, batches=[ids[i:i + size] for i in range(0, len(ids), size)])
-        with _renamed(path) as part: part.write_text(json.dumps(plan), encoding='utf-8')
+        write_whole(path, json.dumps(plan))
     if plan['request'] != request: raise ValueError(
         f"'{folder}' holds something else ({plan['request'] or 'other files'}): give a new folder")
     return plan['batches']
@@ -969,11 +957,10 @@ def _write_batch(
 ):
     "Write a batch and its licences, all or nothing"
     xml = b'\n'.join(etree.tostring(record, with_tail=False) for record in records.values())
-    with _renamed(folder) as part:
-        part.mkdir()
+    with whole_folder(folder, 'records') as part:
         (part/'records.xml').write_bytes(b'<%b>\n%b\n</%b>\n' % (tag.encode(), xml, tag.encode()))
         rows = [_licence_row(record) for record in records.values()]
-        (part/'.licences.json').write_text(json.dumps(rows), encoding='utf-8')
+        write_whole(part/'.licences.json', json.dumps(rows))
 
 def _fetch(
     db, query, folder, journal=None, since=1800, until=None, limit=None, email=None, api_key=None, server=_NCBI):
@@ -989,7 +976,7 @@ def _fetch(
         for i, ids in enumerate(batches, 1):
             part = folder/f'{i:05}'
             if not part.exists(): _write_batch(part, _SETS[db][0], _fetch_batch(client, db, ids))
-            missing += len(ids) - len(json.loads((part/'.licences.json').read_text(encoding='utf-8')))
+            missing += len(ids) - len(read_json(part/'.licences.json', 'the licences of a batch', list))
             bar.update(len(ids))
     if missing: print(f"{_count(missing, 'record')} could not be had: withdrawn, or not delivered", file=sys.stderr)
     return folder
@@ -1063,7 +1050,7 @@ def licences(
     import pandas as pd
     paths = sorted(Path(folder).glob('[0-9]*/.licences.json'))
     rows = [{**row, 'place': f'{path.parent.name}/records.xml:{i}'} for path in paths
-            for i, row in enumerate(json.loads(path.read_text(encoding='utf-8')), 1)]
+            for i, row in enumerate(read_json(path, 'the licences of a batch', list), 1)]
     return pd.DataFrame(rows, columns=['pmcid', 'pmid', 'doi', 'licence', 'terms', 'place'])
 
 def _licence_of(

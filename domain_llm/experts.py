@@ -25,7 +25,7 @@ from scipy.special import expit
 
 from .brainbench import CASE_SETS, PROMPT, Scores, named_file, wilson_interval
 from .course import data_dir
-from .tokenizer import write_whole
+from .ground.files import write_whole
 
 # %% ../nbs/61_experts.ipynb #d77814f8
 _COLUMNS = dict(pid='participant', abstract_id='case', journal_section='section', correct='correct',

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from .brainbench import Scores, align, guessers, load_cases
-from .course import sync
+from .ground.files import sync
 from .experts import _joined, accuracy_by, calibration, compare, load_participants, plot_calibration
 from .synthetic import Case, SyntheticScience, read_findings
 

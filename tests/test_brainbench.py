@@ -66,7 +66,7 @@ def test_a_missing_server_is_a_sentence(mirror):
 
 @needs_data
 def test_the_published_hashes_are_those_of_the_published_files():
-    from domain_llm.tokens import file_sha256
+    from domain_llm.ground.files import file_sha256
     for name, (folder, _, sha256) in bb.FILES.items(): assert file_sha256(Path(DATA) / folder / name) == sha256
 
 

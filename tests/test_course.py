@@ -10,7 +10,7 @@ import pytest
 
 from domain_llm import course
 from domain_llm.course import (Claim, Exercise, Prediction, begin, budget, check_exercise, claim, claims, data_dir,
-                               plot_predictions, predict, progress, reveal, sync, tally)
+                               plot_predictions, predict, progress, reveal, tally)
 
 matplotlib.use("agg")
 
@@ -303,20 +303,9 @@ def test_data_dir_understands_the_home_folder(tmp_path, monkeypatch):
     assert data_dir() == tmp_path
 
 
-# sync
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows opens no folder")
-def test_sync_waits_for_files_and_folders(tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr("os.fsync", lambda handle: seen.append(course.os.fstat(handle).st_ino))
-    (tmp_path / "file").touch()
-    for path in (tmp_path / "file", tmp_path): sync(path)
-    assert seen == [(tmp_path / "file").stat().st_ino, tmp_path.stat().st_ino]
-
-
 # begin and the run cards
 
-CARDS = {"05": {"CPU": {"plain": 31.2, "data": 400, "date": "2026-11-23", "machine": "a processor, 2 cores"},
+CARDS = {"30": {"CPU": {"plain": 31.2, "data": 400, "date": "2026-11-23", "machine": "a processor, 2 cores"},
                 "large GPU": {"plain": 12.4, "date": "2026-11-24", "machine": "a GPU"}}}
 
 
