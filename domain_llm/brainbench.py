@@ -460,13 +460,12 @@ def _see(tree, shared):
 # %% ../nbs/54_brainbench.ipynb #69422409
 def _walk(model, ids, position, see, past, most):
     "Run a flat row through our GPT-2; give the last vectors (N, C), and keys and values of what was read first."
-    from domain_llm.gpt2 import Cache, Reading, _rotation
-    cache, x = past or Cache(most), model.wte(ids[None])                                  # (1, N, C)
-    if model.wpe is not None: x = x + model.wpe(position)
-    turn = _rotation(position, model.cfg.n_embd // model.cfg.n_head) if model.cfg.rotary else None
-    for block in model.h: x = block(x, Reading(see[None, None], turn, cache))             # (1, N, C)
-    if past is None: cache.length = len(ids)       # what later calls add is written behind it, again and again
-    return model.ln_f(x)[0], cache
+    from domain_llm.gpt2 import Cache
+    cache = past or Cache(most)
+    begun = cache.length
+    x = model.hidden(ids[None], see[None, None], position, cache)[0]                      # (N, C)
+    if past is not None: cache.length = begun      # what later calls add is written behind it, again and again
+    return x, cache
 
 def _call(model, ids, position, see, past, most):
     "Run a flat row through a model of `transformers`; give logits (N, V), and its cache cut back to what it was."
@@ -919,10 +918,10 @@ def _stray_edits(cases):
 
 def _leaks(cases, corpus, n=13):
     "List the cases of whose original a document holds n words in a row."
-    from domain_llm.corpus import _ngrams
-    runs = {c.id: set(_ngrams(c.original, n)) for c in cases}
+    from domain_llm.corpus import word_ngrams
+    runs = {c.id: set(word_ngrams(c.original, n)) for c in cases}
     held = set().union(*runs.values())
-    seen = {run for text in corpus for run in _ngrams(text, n) if run in held}
+    seen = {run for text in corpus for run in word_ngrams(text, n) if run in held}
     return [id for id, mine in runs.items() if not seen.isdisjoint(mine)]
 
 def _named(ids, total, what):

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['load_participants', 'Line', 'top_experts', 'human_accuracy', 'accuracy_by', 'crossed_error', 'published_scores',
            'flip_test', 'bootstrap_interval', 'Comparison', 'compare', 'mcnemar_power', 'cases_needed', 'case_ids',
-           'answers_by_case', 'Gap', 'against_experts', 'calibration', 'rank_bins', 'calibration_slope', 'Logistic',
-           'logistic', 'logistic_draws', 'who_is_right', 'difficulty', 'error_correlation', 'expert_correlation',
-           'noise_ceiling', 'finetuning_boost', 'zlib_table', 'two_proportions', 'summary_table', 'verdict',
-           'plot_accuracy', 'plot_groups', 'plot_calibration', 'expertise_spread', 'plot_expertise', 'plot_correlation',
-           'plot_beside', 'is_figure', 'write_report', 'what_was_found', 'evaluation_sections']
+           'answers_to', 'answers_by_case', 'Gap', 'against_experts', 'calibration', 'rank_bins', 'calibration_slope',
+           'Logistic', 'logistic', 'logistic_draws', 'who_is_right', 'difficulty', 'error_correlation',
+           'expert_correlation', 'noise_ceiling', 'finetuning_boost', 'zlib_table', 'two_proportions', 'summary_table',
+           'verdict', 'plot_accuracy', 'plot_groups', 'plot_calibration', 'expertise_spread', 'plot_expertise',
+           'plot_correlation', 'plot_beside', 'is_figure', 'write_report', 'what_was_found', 'evaluation_sections']
 
 # %% ../nbs/61_experts.ipynb #10f417d3
 import base64, html, io, itertools, zlib
@@ -318,7 +318,7 @@ def case_ids(
     own = {doi: str(i) for i, doi in enumerate(_case_columns(maker).doi, 1)}
     return {str(i): own[doi] for i, doi in enumerate(_case_columns('human').doi, 1) if doi in own}
 
-def _joined(
+def answers_to(
     scores,        # Scores of a model
     participants,  # answers, as load_participants returns them
     maker,         # who made the cases: 'human' or 'gpt4'
@@ -343,7 +343,7 @@ def answers_by_case(
     maker='human',  # who made the cases: 'human' or 'gpt4'
 )->pd.DataFrame:  # one row per case: id, section, margin and correct of the model, answers, right, share of the experts
     "Put the experts' answers beside the model's, case by case."
-    counts = _joined(scores, participants, maker).groupby('id').correct.agg(answers='count', right='sum')
+    counts = answers_to(scores, participants, maker).groupby('id').correct.agg(answers='count', right='sum')
     margin = np.log(scores.frame.altered / scores.frame.original)
     table = scores.frame[['id', 'section', 'correct']].assign(margin=margin)
     table = table.merge(counts, left_on='id', right_index=True).reset_index(drop=True)
@@ -385,7 +385,7 @@ def against_experts(
     maker='human',  # who made the cases: 'human' or 'gpt4'
 )->Gap:  # the difference, and how sure we are
     "Compare a model with the experts, cases and participants random."
-    rows, model = _joined(scores, participants, maker), scores.frame.set_index('id').correct.astype(float)
+    rows, model = answers_to(scores, participants, maker), scores.frame.set_index('id').correct.astype(float)
     experts = rows.correct.astype(float)
     error = (experts - experts.mean()) / len(rows)
     by_case = (model - model.mean()) / len(model) - error.groupby(rows.id).sum()

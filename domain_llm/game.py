@@ -16,7 +16,7 @@ import pandas as pd
 
 from .brainbench import Scores, align, guessers, load_cases
 from .ground.files import sync
-from .experts import _joined, accuracy_by, calibration, compare, load_participants, plot_calibration
+from .experts import accuracy_by, answers_to, calibration, compare, load_participants, plot_calibration
 from .synthetic import Case, SyntheticScience, read_findings
 
 # %% ../nbs/81_game.ipynb #1a6932ad
@@ -119,7 +119,7 @@ def brainbench_match(
     "Play on the real cases, against the published experts."
     cases = load_cases('brainbench-human')
     model = model or guessers(cases)['trigram counts']
-    return Match(cases, model, _joined(model, load_participants(), 'human'), 'experts')
+    return Match(cases, model, answers_to(model, load_participants(), 'human'), 'experts')
 
 # %% ../nbs/81_game.ipynb #8dc45321
 def _read_papers(papers):

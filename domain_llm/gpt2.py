@@ -314,24 +314,27 @@ class GPT2(nn.Module):
         return chunked_cross_entropy(self._blocks(x).flatten(0, 1), table, targets.flatten())
 
     def hidden(self,
-        ids: torch.Tensor,    # (B, T) token ids
-        cache: Cache = None,  # what was read before, when a text is being written
-    ) -> torch.Tensor:        # (B, T, C)
+        ids: torch.Tensor,                    # (B, T) token ids
+        attention_mask: torch.Tensor = None,  # (B, 1, T, length) what each token may look at; None: all before it
+        position_ids: torch.Tensor = None,    # (T,) or (B, T) where each token stands; None: one after the other
+        cache: Cache = None,                  # what was read before, when a text is being written
+    ) -> torch.Tensor:                        # (B, T, C)
         "Give each token's vector after the last norm."
         self._check_ids(ids)
-        return self._blocks(self.wte(ids), cache)
+        return self._blocks(self.wte(ids), attention_mask, position_ids, cache)
 
-    def _blocks(self, x, cache=None):                                    # (B, T, C)
+    def _blocks(self, x, allowed=None, at=None, cache=None):             # (B, T, C)
         "Take tokens' vectors through position, blocks and the last norm."
         T, start = x.shape[1], cache.length if cache else 0
-        if start + T > self.cfg.n_ctx:
+        if at is None and start + T > self.cfg.n_ctx:
             raise ValueError(f'a row may hold at most {self.cfg.n_ctx} tokens, but got {start + T}: '
                              'cut it or use a longer n_ctx')
-        at = _positions(T, cache, x.device)                              # (T,) or (B, T)
+        if at is None: at = _positions(T, cache, x.device)               # (T,) or (B, T)
+        if allowed is None: allowed = _allowed(T, cache, x.device)       # (B, 1, T, length) or None
         if self.wpe: x = x + self.wpe(at)                                # (B, T, C)
         if self.training and self.cfg.dropout: x = F.dropout(x, self.cfg.dropout)
         turn = _rotation(at, self.cfg.n_embd // self.cfg.n_head) if self.cfg.rotary else None
-        reading = Reading(_allowed(T, cache, x.device), turn, cache)
+        reading = Reading(allowed, turn, cache)
         for block in self.h:
             if self.recompute and torch.is_grad_enabled(): x = checkpoint(block, x, reading, use_reentrant=False)
             else: x = block(x, reading)
@@ -372,7 +375,7 @@ class GPT2(nn.Module):
         try:
             for _ in range(n_new):
                 if cache is None or cache.length == cache.most: unread, cache = self._open(ids, mask, n_new, cache)
-                new = choose(self.logits(self.hidden(unread, cache)[:, -1]))                 # (B,)
+                new = choose(self.logits(self.hidden(unread, cache=cache)[:, -1]))                 # (B,)
                 if stop is not None: new, done = new.masked_fill(done, stop), done | (new == stop)
                 unread = new[:, None]
                 ids = torch.cat([ids, unread], 1)                                            # (B, T + 1)
