@@ -333,9 +333,10 @@ def case_results(
 # %% ../nbs/82_cli.ipynb #3daae467
 def _figure(out, name, fig, alt):
     "Save a figure as PNG; give it with its words, as the report wants it."
+    from domain_llm.ground.show import figure_png
     folder = Path(out) / 'figures'
     folder.mkdir(exist_ok=True)
-    fig.savefig(folder / f'{re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")}.png', dpi=144)
+    (folder / f'{re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")}.png').write_bytes(figure_png(fig))
     return fig, alt
 
 def _controls_section(path, name):
@@ -348,7 +349,8 @@ def _controls_section(path, name):
 
 def _case_sections(out, name):
     "Write the report's sections on one case set."
-    from domain_llm.experts import evaluation_sections, is_figure
+    from domain_llm.experts import evaluation_sections
+    from domain_llm.ground.show import is_figure
     sections = evaluation_sections(**case_results(out, name), name=name)
     for heading, *items in sections:
         for item in filter(is_figure, items): _figure(out, heading, *item)

@@ -4,19 +4,19 @@
 
 # %% auto #0
 __all__ = ['EOS', 'train_tokenizer', 'whole_folder', 'write_whole', 'plain_copy', 'save_tokenizer', 'load_tokenizer',
-           'tokenizer_sha256', 'show_pieces', 'fertility', 'whole_terms', 'bits_per_byte', 'shrink_tokenizer',
-           'vocab_overlap', 'term_share']
+           'tokenizer_sha256', 'visible_tokens', 'show_pieces', 'fertility', 'whole_terms', 'bits_per_byte',
+           'shrink_tokenizer', 'vocab_overlap', 'term_share']
 
 # %% ../nbs/20_tokenizer.ipynb #fe702ff4
 import hashlib, json, math, os, shutil
 from contextlib import contextmanager
-from html import escape
 from itertools import takewhile
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from .course import sync
+from .ground.show import Pieces, visible, with_values
 
 # %% ../nbs/20_tokenizer.ipynb #2e66242b
 _VISIBLE = [*range(33, 127), *range(161, 173), *range(174, 256)]  # bytes that stand for themselves
@@ -143,82 +143,25 @@ def tokenizer_sha256(
     return hashlib.sha256(plain_copy(tokenizer).to_str().encode()).hexdigest()
 
 # %% ../nbs/20_tokenizer.ipynb #198a16c4
-_COLOURS = ('#cfe8fc', '#fde3c0', '#d5f0df', '#f6d9ea')  # pale, so that black text stays readable on each
-_PICTURES = {i: 0x2400 + i for i in range(32)} | {127: 0x2421}
-_BOX = 'color:#000;padding:1px 0;-webkit-print-color-adjust:exact;print-color-adjust:exact;'
-_BAR = '<span aria-hidden="true" style="opacity:.6">|</span><wbr>'
-
-def _piece(token):
-    "Write a token so that it can be seen, also when it is no whole character."
-    return _token_bytes(token).decode('utf-8', 'backslashreplace').translate(_PICTURES)
-
-def _number(value):
-    "Write a value in two digits, or nothing where there is none."
-    return '' if value is None or math.isnan(value) else f'{value:.2g}' if abs(value) < 100 else f'{value:.0f}'
-
-def _box(piece, style, title=''):
-    "Draw one piece; a dot stands for a space."
-    return f'<span style="{_BOX}{style}" title="{escape(title)}">{escape(piece).replace(" ", "·")}</span>'
-
-def _shaded(piece, value, top, unit):
-    "Draw one piece with its number: the larger, the darker and the thicker its underline."
-    number = _number(value)
-    share = min(max(value / top, 0), 1) if number and top > 0 else 0
-    blue = '#%02x%02x%02x' % tuple(round(255 - share * (255 - c)) for c in (74, 134, 192))
-    style = f'background:{blue};border-bottom:{round(6 * share)}px solid #0b3c5d'
-    box = _box(piece, style, f'{piece}: {number} {unit}')
-    return f'<ruby>{box}<rp>[</rp><rt style="font-size:.7em">{number}</rt><rp>]</rp></ruby>'
-
-def _matched(name, tokens, values):
-    "Pair each token, drawn visibly, with its value."
-    values = [None] * len(tokens) if values is None else [None if v is None else float(v) for v in values]
-    if len(values) != len(tokens):
-        whose = f' of {name}' if name else ''
-        raise ValueError(f'values should hold one number for each of the {len(tokens)} tokens{whose}, '
-                         f'but {len(values)} came: give None for a token without one, such as the first')
-    return [(_piece(token), value) for token, value in zip(tokens, values)]
+def visible_tokens(
+    tokens: list,  # tokens as the vocabulary writes them
+) -> list:         # of texts
+    "Write tokens so that they can be seen, also those that are no whole characters."
+    return [visible(_token_bytes(token).decode('utf-8', 'backslashreplace')) for token in tokens]
 
 # %% ../nbs/20_tokenizer.ipynb #a192bd21
-class show_pieces:
+def show_pieces(
+    tokenizer,          # a tokenizer, or {name: tokenizer} to show several side by side
+    text: str,          # what to cut
+    values=None,        # a number for each token (None: no number); {name: numbers} for several tokenizers
+    top: float = None,  # the number that is drawn darkest; None: the largest
+    unit: str = '',     # what the numbers count
+) -> Pieces:
     "Show how tokenizers cut a text: coloured in a notebook, with bars in plain text."
-    def __init__(self,
-        tokenizer,         # a tokenizer, or {name: tokenizer} to show several side by side
-        text: str,         # what to cut
-        values=None,       # a number for each token (None: no number); {name: numbers} for several tokenizers
-        top: float = None, # the number that is drawn darkest; None: the largest
-        unit: str = '',    # what the numbers count
-    ):
-        several = tokenizer if isinstance(tokenizer, dict) else {'': tokenizer}
-        values = values if isinstance(values, dict) else {'': values}
-        self.rows = {name: _matched(name, t.encode(text, add_special_tokens=False).tokens, values.get(name))
-                     for name, t in several.items()}
-        numbers = [v for row in self.rows.values() for _, v in row if _number(v)]
-        self.top, self.unit = max(numbers, default=None) if top is None else top, unit
-
-    def _heads(self):
-        "Name each row and count its tokens."
-        return {name: f'{name + ": " if name else ""}{len(row)} tokens' for name, row in self.rows.items()}
-
-    def _scale(self):
-        "Say what the shades mean, if there are any."
-        return '' if self.top is None else f'white: 0, darkest: {_number(self.top)} {self.unit}'.strip()
-
-    def __repr__(self):
-        write = lambda piece, value: piece + (f'[{_number(value)}]' if _number(value) else '')
-        heads = {name: f'{head}: ' if name else '' for name, head in self._heads().items()}
-        return '\n'.join(heads[name] + '|'.join(write(*p) for p in row) for name, row in self.rows.items())
-
-    def _drawn(self, row):
-        "Draw the pieces of one tokenizer."
-        if self.top is None: boxes = (_box(p, f'background:{_COLOURS[i % 4]}') for i, (p, _) in enumerate(row))
-        else: boxes = (_shaded(*pair, self.top, self.unit) for pair in row)
-        return ''.join(box + _BAR for box in boxes)
-
-    def _repr_html_(self):
-        left = 'style="text-align:left;vertical-align:top;white-space:normal;line-height:2.4;font-family:monospace"'
-        heads = ''.join(f'<th scope="col" {left}>{escape(head)}</th>' for head in self._heads().values())
-        cells = ''.join(f'<td {left}>{self._drawn(row)}</td>' for row in self.rows.values())
-        return f'<table><tr>{heads}</tr><tr>{cells}</tr></table><p>{escape(self._scale())}</p>'
+    several = tokenizer if isinstance(tokenizer, dict) else {'': tokenizer}
+    values = values if isinstance(values, dict) else {'': values}
+    cut = {name: visible_tokens(t.encode(text, add_special_tokens=False).tokens) for name, t in several.items()}
+    return Pieces({name: with_values(pieces, values.get(name), name) for name, pieces in cut.items()}, top, unit)
 
 # %% ../nbs/20_tokenizer.ipynb #5edf98ce
 def fertility(
