@@ -20,9 +20,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from .course import data_dir
-from .synthetic import Case
 from .ground.files import download, package_versions, whole_folder, write_whole
-from .tokenizer import EOS, _matched, _number, _shaded, tokenizer_sha256
+from .ground.show import piece_tables, pieces_text, with_values
+from .synthetic import Case
+from .tokenizer import EOS, tokenizer_sha256, visible_tokens
 from .tokens import NGram
 
 # %% ../nbs/54_brainbench.ipynb #74212144
@@ -588,7 +589,8 @@ class show_versions:
     ):
         cut = lambda text: _backend(tokenizer).encode(text, add_special_tokens=False).tokens
         tokens, self.unit = (cut(case.original), cut(case.altered)), unit
-        self.rows = [_matched(name, t, v) for name, t, v in zip(('original', 'altered'), tokens, values)]
+        self.rows = [with_values(visible_tokens(t), v, name)
+                     for name, t, v in zip(('original', 'altered'), tokens, values)]
         self.top, (a, b) = max(v for row in self.rows for _, v in row), map(iter, self.rows)
         parts = [([next(a) for _ in x], [next(b) for _ in y]) for x, y in align(*tokens)]
         self.columns = [column for x, y in parts for column in self._columns(x, y)]
@@ -599,8 +601,8 @@ class show_versions:
         return [(x, y, sum(v for _, v in y) - sum(v for _, v in x)) for x, y in pairs]
 
     def __repr__(self):
-        write = lambda side: '|'.join(f'{piece}[{_number(value)}]' for piece, value in side) or '(nothing)'
-        lines = [f'{write(x)}  →  {write(y)}  difference {d:+.1f}' for x, y, d in self.columns if abs(d) >= 0.05]
+        lines = [f'{pieces_text(x) or "(nothing)"}  →  {pieces_text(y) or "(nothing)"}  difference {d:+.1f}'
+                 for x, y, d in self.columns if abs(d) >= 0.05]
         return '\n'.join([*lines, self._sums()])
 
     def _sums(self):
@@ -620,19 +622,13 @@ class show_versions:
         yield line
 
     def _repr_html_(self):
-        cell = lambda content: f'<td style="text-align:center;padding:2px">{content}</td>'
-        draw = lambda side: ''.join(_shaded(piece, value, self.top, self.unit) for piece, value in side)
-        told = lambda d: f'<b>{d:+.1f}</b>' if abs(d) >= 0.05 else ''
-        head = lambda name: f'<th scope="row" style="text-align:left">{name}</th>'
-        row = lambda name, cells: f'<tr>{head(name)}{"".join(map(cell, cells))}</tr>'
-        upper = lambda line, name: row(name, [draw(x) for x, _, _ in line])
-        lower = lambda line: (row('altered', [draw(y) for _, y, _ in line])
-                              + row('difference', [told(d) for *_, d in line]))
-        tables = [upper(line, 'both') if all(x == y for x, y, _ in line) else upper(line, 'original') + lower(line)
-                  for line in self._lines()]
-        style = 'style="font-family:monospace;line-height:2.2;margin:0 0 .6em"'
-        drawn = ''.join(f'<table {style}>{t}</table>' for t in tables)
-        return f'{drawn}<p>{self._sums()}; white: 0, darkest: {_number(self.top)} {self.unit}</p>'
+        tables = []
+        for line in self._lines():
+            upper, lower = [x for x, _, _ in line], [y for _, y, _ in line]
+            told = [f'{d:+.1f}' if abs(d) >= 0.05 else '' for *_, d in line]
+            both = [('original', upper), ('altered', lower), ('difference', told)]
+            tables.append([('both', upper)] if upper == lower else both)
+        return piece_tables(tables, self.top, self.unit, note=self._sums())
 
 # %% ../nbs/54_brainbench.ipynb #a3101e63
 def _model_sha256(model):

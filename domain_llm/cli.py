@@ -340,11 +340,11 @@ def case_results(
 # %% ../nbs/82_cli.ipynb #3daae467
 def _save_figures(out, sections):
     "Save each figure of a report as PNG."
-    from domain_llm.experts import is_figure
+    from domain_llm.ground.show import figure_png, is_figure
     with whole_folder(Path(out) / 'figures', 'figures') as part:
         for heading, *items in sections:
-            for figure, _ in filter(is_figure, items):
-                figure.savefig(part / f'{re.sub("[^a-z0-9]+", "-", heading.lower()).strip("-")}.png', dpi=144)
+            name = re.sub('[^a-z0-9]+', '-', heading.lower()).strip('-')
+            for figure, _ in filter(is_figure, items): (part / f'{name}.png').write_bytes(figure_png(figure))
 
 def _controls_section(path, name):
     "Write the report's section on the controls."

@@ -20,6 +20,7 @@ from itertools import chain, islice
 from pathlib import Path
 from lxml import etree
 from .ground.files import read_json, whole_folder, write_whole
+from .ground.show import BLACK, BLUE, ORANGE, canvas, figure_png, fragment, page
 
 # %% ../nbs/13_corpus.ipynb #d7ea7ba2
 _INVISIBLE = re.compile('[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e'
@@ -1168,21 +1169,6 @@ def _tally(
     from collections import Counter
     return dict(Counter(values).most_common())
 
-_PAGE = '''<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Corpus card</title></head>
-<body><main>{card}<p><img alt="{alt}" src="data:image/png;base64,{image}"></p></main></body></html>
-'''
-_STYLE = '''<style>
-.corpus-card{font:1rem/1.5 system-ui,sans-serif;color:#1a1a1a;background:#fff;max-width:46rem;margin:auto;padding:1rem}
-.corpus-card table{border-collapse:collapse;width:100%;margin:0 0 1.5rem;break-inside:avoid}
-.corpus-card caption{font-weight:bold;text-align:left;padding:.3rem 0;color:inherit}
-.corpus-card th,.corpus-card td{border-bottom:1px solid #767676;padding:.25rem .5rem;text-align:left}
-.corpus-card tbody th{font-weight:normal;overflow-wrap:anywhere}
-.corpus-card td,.corpus-card thead th+th{text-align:right;white-space:nowrap}
-.corpus-card~p img{max-width:100%;display:block;margin:auto}
-</style>'''
-
 # %% ../nbs/13_corpus.ipynb #a143f535
 @dataclass
 class CorpusCard:
@@ -1208,57 +1194,50 @@ class CorpusCard:
         where = ', '.join(f'{name} {n:,}' for name, n in list(self.sources.items())[:8])
         return f'Two bar charts. Left, documents by year: {when}. Right, documents by source: {where}.'
 
-    def _tables(self): # yields (caption, name of the first column, dict)
+    def _tables(self): # yields DataFrames
         "Yield the tables of the card"
+        import pandas as pd
         parts = {f'documents in {name}': n for name, n in self.splits.items()}
-        yield 'Size', 'what', dict(documents=self.documents, words=self.words, **parts)
-        yield 'Left out', 'reason', self.dropped or {'nothing': 0}
-        yield 'Sources', 'source', self.sources
-        yield 'Licences', 'licence', self.licences
-        yield 'Years', 'year', self.years
+        for caption, first, counts in [('Size', 'what', dict(documents=self.documents, words=self.words, **parts)),
+                                       ('Left out', 'reason', self.dropped or {'nothing': 0}),
+                                       ('Sources', 'source', self.sources), ('Licences', 'licence', self.licences),
+                                       ('Years', 'year', self.years)]:
+            table = pd.DataFrame({first: list(counts), 'number': [f'{n:,}' for n in counts.values()]})
+            table.attrs['caption'] = caption
+            yield table
 
     def _repr_html_(self):
         "Write the card as accessible tables"
-        from html import escape
-        row = lambda name, n: f'<tr><th scope="row">{escape(str(name))}</th><td>{n:,}</td></tr>'
-        table = lambda caption, head, rows: (
-            f'<table><caption>{caption}</caption><thead><tr><th scope="col">{head}</th><th scope="col">number</th></tr>'
-            f'</thead><tbody>{"".join(row(*pair) for pair in rows.items())}</tbody></table>')
-        tables = ''.join(table(*t) for t in self._tables())
-        return f'{_STYLE}<div class="corpus-card"><h1>Corpus card</h1>{tables}</div>'
+        return fragment(*self._tables())
 
     def plot(self): # matplotlib Figure
         "Draw documents by year and by source"
-        import matplotlib.pyplot as plt
-        fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout='constrained')
+        from matplotlib.ticker import MaxNLocator
         years = {int(y): n for y, n in self.years.items() if y != 'unknown'}
-        left.bar(list(years), list(years.values()), color='#0072B2', edgecolor='black', linewidth=.5)
-        for axis in left.xaxis, left.yaxis: axis.get_major_locator().set_params(integer=True)
-        left.set(xlabel='year of publication', ylabel='documents')
-        left.set_title(f"{self.documents:,} documents by year ({self.years.get('unknown', 0):,} unknown)")
         names, counts = zip(*list(self.sources.items())[:8])
-        bars = right.barh([name[-28:] for name in names], counts, .6, color='#E69F00', edgecolor='black', hatch='//')
-        right.bar_label(bars, [f'{n:,}' for n in counts], padding=3)
-        right.set(xlabel='documents', title='and by source', xlim=(0, 1.2 * max(counts)))
-        right.invert_yaxis()
-        right.xaxis.set_major_locator(plt.MaxNLocator(5, integer=True))
-        for ax in left, right: ax.spines[['top', 'right']].set_visible(False)
+        with canvas(10, 3.8, columns=2, font=10) as (fig, (left, right)):
+            left.bar(list(years), list(years.values()), color=BLUE, edgecolor=BLACK, linewidth=.5)
+            for axis in left.xaxis, left.yaxis: axis.get_major_locator().set_params(integer=True)
+            left.set(xlabel='year of publication', ylabel='documents')
+            left.set_title(f"{self.documents:,} documents by year ({self.years.get('unknown', 0):,} unknown)")
+            bars = right.barh(range(len(names)), counts, .6, color=ORANGE, edgecolor=BLACK, hatch='//')
+            right.set_yticks(range(len(names)), [name[-28:] for name in names])
+            right.bar_label(bars, [f'{n:,}' for n in counts], padding=3)
+            right.set(xlabel='documents', title='and by source', xlim=(0, 1.2 * max(counts)))
+            right.invert_yaxis()
+            right.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         return fig
 
     def save(self,
         folder, # gets card.json, card.html and card.png
     )->Path: # the folder
         "Write the card as data, as a page and as a picture"
-        import base64, matplotlib.pyplot as plt
-        from html import escape
         folder, fig = Path(folder), self.plot()
         folder.mkdir(parents=True, exist_ok=True)
-        fig.savefig(folder/'card.png', dpi=120)
-        plt.close(fig)
-        image = base64.b64encode((folder/'card.png').read_bytes()).decode()
+        (folder/'card.png').write_bytes(figure_png(fig))
         (folder/'card.json').write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
-        page = _PAGE.format(card=self._repr_html_(), alt=escape(self.alt), image=image)
-        (folder/'card.html').write_text(page, encoding='utf-8')
+        sections = [('What is in it', *self._tables()), ('When and from where', (fig, self.alt))]
+        (folder/'card.html').write_text(page('Corpus card', sections), encoding='utf-8')
         return folder
 
 def corpus_card(

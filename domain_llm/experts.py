@@ -9,12 +9,11 @@ __all__ = ['load_participants', 'Line', 'top_experts', 'human_accuracy', 'accura
            'Logistic', 'logistic', 'logistic_draws', 'who_is_right', 'difficulty', 'error_correlation',
            'expert_correlation', 'noise_ceiling', 'finetuning_boost', 'zlib_table', 'two_proportions', 'summary_table',
            'verdict', 'plot_accuracy', 'plot_groups', 'plot_calibration', 'expertise_spread', 'plot_expertise',
-           'plot_correlation', 'plot_beside', 'is_figure', 'write_report', 'what_was_found', 'evaluation_sections']
+           'plot_correlation', 'plot_beside', 'write_report', 'what_was_found', 'evaluation_sections']
 
 # %% ../nbs/61_experts.ipynb #10f417d3
-import base64, html, io, itertools, zlib
+import itertools, zlib
 from bisect import bisect_left
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +25,8 @@ from scipy.special import expit
 from .brainbench import CASE_SETS, PROMPT, Scores, named_file, wilson_interval
 from .course import data_dir
 from .ground.files import write_whole
+from .ground.show import (BLACK, BLUE, COLOUR_MAP, GREEN, SKY, VERMILION, canvas, in_words,
+                                    look, page)
 
 # %% ../nbs/61_experts.ipynb #d77814f8
 _COLUMNS = dict(pid='participant', abstract_id='case', journal_section='section', correct='correct',
@@ -685,26 +686,8 @@ def verdict(
     return said if experts is None else said + _against_experts(line, _line(experts), gap)
 
 # %% ../nbs/61_experts.ipynb #0e749eaa
-_COLOURS = '#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000'
-_MARKERS = 'o', 's', '^', 'D', 'v', 'P', 'X'
-_LINES = dict(chance=('#000000', ':'), experts=('#D55E00', '--'), oracle=('#009E73', '-.'))
+_LINES = dict(chance=(BLACK, ':'), experts=(VERMILION, '--'), oracle=(GREEN, '-.'))
 _WHITE = dict(facecolor='white', edgecolor='none', alpha=0.85, pad=1.5)
-
-@contextmanager
-def _canvas(
-    width,   # inches
-    height,  # inches
-    rows=1,  # axes below each other
-    font=12, # points
-    **more,  # for plt.subplots
-):  # figure and axes
-    "Open a figure with readable letters, and leave neither it nor the settings behind."
-    import matplotlib.pyplot as plt
-    with plt.rc_context({'font.size': font, 'hatch.color': '#0072B2'}):
-        fig, axes = plt.subplots(rows, 1, figsize=(width, height), layout='constrained', **more)
-        for ax in np.ravel(axes): ax.spines[['top', 'right']].set_visible(False)
-        yield fig, axes
-    plt.close(fig)
 
 def _whiskers(
     table,  # with accuracy, low and high
@@ -718,9 +701,9 @@ def _draw_bar(
     row,  # one model's row of the summary table
 ):
     "Draw one model: bar, interval, name and number."
-    colour, hatch = ('white', '///') if row.low <= 0.5 <= row.high else ('#56B4E9', None)
-    ax.barh(y, row.accuracy, 0.42, color=colour, edgecolor='#0072B2', hatch=hatch)
-    ax.plot([row.low, row.high], [y, y], color='black', lw=2, marker='|', ms=10, zorder=4)
+    colour, hatch = ('white', '///') if row.low <= 0.5 <= row.high else (SKY, None)
+    ax.barh(y, row.accuracy, 0.42, color=colour, edgecolor=BLUE, hatch=hatch)
+    ax.plot([row.low, row.high], [y, y], color=BLACK, lw=2, marker='|', ms=10, zorder=4)
     ax.text(0.012, y - 0.27, f'{row.who} · {row.correct} of {row.n}', va='bottom', bbox=_WHITE, zorder=5)
     ax.text(row.high + 0.02, y, f'{row.accuracy:.3f}', va='center', weight='bold', bbox=_WHITE, zorder=5)
 
@@ -744,7 +727,7 @@ def plot_accuracy(
     "Draw accuracies with their intervals against chance, experts and oracle."
     bars, lines = table[~table.who.isin(_LINES)], table[table.who.isin(_LINES)].sort_values('accuracy')
     asked = ', as often as experts?' if 'experts' in set(table.who) else '?'
-    with _canvas(6.5, 1.6 + 0.62 * len(bars) + 0.3 * len(lines)) as (fig, ax):
+    with canvas(6.5, 1.6 + 0.62 * len(bars) + 0.3 * len(lines)) as (fig, ax):
         for y, row in enumerate(bars.itertuples()): _draw_bar(ax, y, row)
         for i, row in enumerate(lines.itertuples()):
             _draw_line(ax, -0.75 - 0.45 * i, row, left=row.accuracy > 0.75 or i == 0 and row.accuracy > 0.25)
@@ -761,12 +744,12 @@ def plot_groups(
     "Draw accuracies by subfield or position, with their intervals."
     first, k = next(iter(tables.values())), len(tables)
     by, order = first.columns[0], first.iloc[:, 0].tolist()
-    with _canvas(7, 1.6 + len(order) * (0.3 + 0.2 * k) + 0.3 * k) as (fig, ax):
+    with canvas(7, 1.6 + len(order) * (0.3 + 0.2 * k) + 0.3 * k) as (fig, ax):
         for i, (name, t) in enumerate(tables.items()):
             y = [order.index(group) + (i - (k - 1) / 2) * 0.22 for group in t[by]]
-            ax.errorbar(t.accuracy, y, xerr=_whiskers(t), label=name, color=_COLOURS[i % 7], marker=_MARKERS[i % 7],
-                        ls='none', ms=8, elinewidth=2, capsize=4)
-        ax.axvline(0.5, color='black', ls=':', lw=1.5)
+            apart = look(i) | dict(linestyle='none')
+            ax.errorbar(t.accuracy, y, xerr=_whiskers(t), label=name, **apart, ms=8, elinewidth=2, capsize=4)
+        ax.axvline(0.5, color=BLACK, ls=':', lw=1.5)
         ax.set_yticks(range(len(order)), order)
         ax.set(xlim=(0, 1), ylim=(len(order) - 0.4, -0.6), xlabel='share right, with 95 % interval (dotted: chance)')
         title = f'Accuracy by {by.replace("section", "subfield")}: overlapping whiskers rank nothing'
@@ -778,12 +761,11 @@ def plot_calibration(
     curves,  # {name: what calibration returns}
 ):  # a matplotlib Figure
     "Draw accuracy from the least to the most confident answers."
-    with _canvas(6.5, 5) as (fig, ax):
+    with canvas(6.5, 5) as (fig, ax):
         for i, (name, t) in enumerate(curves.items()):
             x = 100 * (np.arange(len(t)) + 0.5) / len(t) + i                    # a little apart, that no curve hides
-            ax.errorbar(x, t.accuracy, _whiskers(t), label=name, color=_COLOURS[i % 7], marker=_MARKERS[i % 7],
-                        ls=('-', '--', ':', '-.')[i % 4], ms=7, lw=2, elinewidth=1, capsize=3)
-        ax.axhline(0.5, color='black', ls=':', lw=1.5)
+            ax.errorbar(x, t.accuracy, _whiskers(t), label=name, **look(i), ms=7, lw=2, elinewidth=1, capsize=3)
+        ax.axhline(0.5, color=BLACK, ls=':', lw=1.5)
         ax.text(101, 0.5, 'chance', va='center')
         ax.set(xlim=(0, 100), ylim=(0, 1.02), xlabel='answers from least to most confident (%)',
                ylabel='share right, with 95 % interval')
@@ -809,10 +791,10 @@ def _draw_spread(
 ):
     "Draw for each subfield the middle half, 10 to 90 %, the median and the 80th percentile."
     y = range(len(table))
-    ax.hlines(y, table['10 %'], table['90 %'], color='#0072B2', lw=2)
-    ax.hlines(y, table['25 %'], table['75 %'], color='#56B4E9', lw=12)
-    ax.plot(table['50 %'], y, '|', color='black', ms=16, mew=3)
-    ax.plot(table['80 %'], y, 'D', color='#D55E00', ms=8)
+    ax.hlines(y, table['10 %'], table['90 %'], color=BLUE, lw=2)
+    ax.hlines(y, table['25 %'], table['75 %'], color=SKY, lw=12)
+    ax.plot(table['50 %'], y, '|', color=BLACK, ms=16, mew=3)
+    ax.plot(table['80 %'], y, 'D', color=VERMILION, ms=8)
     ax.set_yticks(y, table.section)
     ax.set(xlim=(-2, 102), ylim=(len(table) - 0.5, -0.5))
     ax.set_xlabel('self-rated expertise: middle half, 10 to 90 %, median')
@@ -825,11 +807,11 @@ def plot_expertise(
     rows, table = participants[participants.maker == maker], expertise_spread(participants, maker)
     quarters, height = calibration(rows.expertise, rows.correct, 4), 1.2 + 0.55 * len(table)
     x, title = range(1, len(quarters) + 1), 'Self-rated expertise (diamond: 80th percentile), and what comes of it'
-    with _canvas(7, height + 4, 2, height_ratios=[height, 3]) as (fig, (upper, lower)):
+    with canvas(7, height + 4, 2, height_ratios=[height, 3]) as (fig, (upper, lower)):
         _draw_spread(upper, table)
-        lower.errorbar(x, quarters.accuracy, _whiskers(quarters), color='#0072B2', marker='o', ls='none', ms=9, lw=2,
+        lower.errorbar(x, quarters.accuracy, _whiskers(quarters), color=BLUE, marker='o', ls='none', ms=9, lw=2,
                        capsize=5)
-        lower.axhline(0.5, color='black', ls=':', lw=1.5)
+        lower.axhline(0.5, color=BLACK, ls=':', lw=1.5)
         lower.set_xticks(x, [f'{q.confidence:.0f}\n(n = {q.n:.0f})' for q in quarters.itertuples()])
         lower.set(xlim=(0.5, len(quarters) + 0.5), ylim=(0.4, 1), xlabel='mean expertise of the quarter',
                   ylabel='share right')
@@ -842,8 +824,8 @@ def plot_correlation(
     "Draw the lower triangle of a correlation matrix with its numbers."
     names, k = list(matrix), len(matrix)
     shown = np.ma.masked_where(~np.tri(k, k=-1, dtype=bool), matrix.to_numpy())[1:, :-1]
-    with _canvas(3.2 + 0.62 * k, 2.6 + 0.5 * k, font=11) as (fig, ax):
-        image = ax.imshow(shown, cmap='cividis', vmin=-0.2, vmax=1, aspect='auto')
+    with canvas(3.2 + 0.62 * k, 2.6 + 0.5 * k, font=11) as (fig, ax):
+        image = ax.imshow(shown, cmap=COLOUR_MAP, vmin=-0.2, vmax=1, aspect='auto')
         for i, j in zip(*np.tril_indices(k - 1)):
             ink = 'white' if shown[i, j] < 0.45 else 'black'
             ax.text(j, i, f'{shown[i, j]:.2f}', ha='center', va='center', color=ink)
@@ -859,148 +841,32 @@ def plot_beside(
     name='model',    # the model's name
 ):  # a matplotlib Figure
     "Draw every case: the experts' share right against the model's margin."
-    with _canvas(6.5, 5) as (fig, ax):
-        for right, colour, marker in (True, '#0072B2', 'o'), (False, '#D55E00', 'X'):
+    with canvas(6.5, 5) as (fig, ax):
+        for right, colour, marker in (True, BLUE, 'o'), (False, VERMILION, 'X'):
             t = table[table.correct == right]
             label = f'{name} {"right" if right else "wrong"} ({len(t)})'
             ax.scatter(t.margin, t.share, 12 * t.answers, color=colour, marker=marker, alpha=0.65, lw=0, label=label)
-        ax.axhline(0.5, color='black', ls=':', lw=1)
-        ax.axvline(0, color='black', ls=':', lw=1)
+        ax.axhline(0.5, color=BLACK, ls=':', lw=1)
+        ax.axvline(0, color=BLACK, ls=':', lw=1)
         ax.set(ylim=(-0.05, 1.05), xlabel='log-perplexity of altered minus original',
                ylabel="share of the case's experts who are right")
         ax.set_title('Upper left: only people know; lower right: only the model', fontsize=12, loc='left')
         fig.legend(loc='outside lower center', ncols=2)
     return fig
 
-# %% ../nbs/61_experts.ipynb #35654e58
-_STYLE = '''
-:root{--ink:#1b1b1f;--page:#fff;--soft:#5c5f66;--rule:#c9ccd3}
-@media screen and (prefers-color-scheme:dark){:root{--ink:#e8e8ea;--page:#17181b;--soft:#b3b6bd;--rule:#4a4d55}}
-body{margin:0;background:var(--page);color:var(--ink);font:1.0625rem/1.6 Georgia,'Times New Roman',serif}
-main{max-width:44rem;margin:0 auto;padding:2rem 1.1rem 4rem}
-h1,h2,table{font-family:system-ui,'Helvetica Neue',Arial,sans-serif}
-h1{font-size:1.8rem;line-height:1.2;margin:0 0 1.5rem}h2{font-size:1.25rem;line-height:1.3;margin:2.5rem 0 .75rem}
-h1,h2,p,caption{overflow-wrap:anywhere}
-.scroll{overflow-x:auto;margin:1.25rem 0}
-.scroll:focus-visible{outline:3px solid #0072b2;outline-offset:3px}
-table{border-collapse:collapse;font-size:.9rem;line-height:1.35;font-variant-numeric:tabular-nums}
-caption{text-align:left;color:var(--soft);padding:0 0 .5rem}
-th,td{padding:.4rem .7rem;border-bottom:1px solid var(--rule);text-align:right;white-space:nowrap}
-th:first-child{text-align:left;white-space:normal;overflow-wrap:break-word;min-width:7.5rem;max-width:18rem}
-th:first-child{padding-left:0}
-@media screen and (max-width:30rem){th:first-child{max-width:8.5rem}th,td{padding:.35rem .4rem}table{font-size:.85rem}}
-thead th{border-bottom:2px solid var(--ink)}tbody th{font-weight:600}
-figure{margin:1.25rem 0}
-img{display:block;max-width:100%;height:auto;box-sizing:border-box;background:#fff;padding:.5rem;border-radius:.4rem}
-@media print{body{font-size:10.5pt}main{max-width:none;padding:0}.scroll{overflow:visible}
-tr,figure,h2{break-inside:avoid}h2{break-after:avoid}th,td{white-space:normal}}
-'''
-_PAGE = '''<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="color-scheme" content="light dark">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-<h1>{title}</h1>
-{body}
-</main>
-</body>
-</html>
-'''
-
 # %% ../nbs/61_experts.ipynb #31e88fdc
-def _cell(
-    value,  # one value of a table
-)->str:  # how the report shows it
-    "Write one table cell."
-    if pd.isna(value): return '–'
-    if isinstance(value, (bool, np.bool_)): return 'yes' if value else 'no'
-    if not isinstance(value, (float, np.floating)): return html.escape(str(value)).replace('_', '_<wbr>')
-    return f'{value:.3f}' if value == 0 or abs(value) >= 0.001 else f'{value:.1e}'
-
-def _table(
-    frame,    # the DataFrame
-    caption,  # what the table shows
-)->str:  # HTML
-    "Write a table that a screen reader can walk through."
-    frame, caption = frame if isinstance(frame.index, pd.RangeIndex) else frame.reset_index(), html.escape(caption)
-    head = ''.join(f'<th scope="col">{_cell(str(c))}</th>' for c in frame)
-    rows = ([_cell(v) for v in row] for row in frame.itertuples(index=False, name=None))
-    body = '\n'.join(f'<tr><th scope="row">{first}</th>{"".join(f"<td>{v}</td>" for v in rest)}</tr>'
-                     for first, *rest in rows)
-    return (f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}">'
-            f'<table><caption>{caption}</caption>\n<thead><tr>{head}</tr></thead>\n'
-            f'<tbody>\n{body}\n</tbody></table></div>')
-
-def _figure(
-    figure,  # a matplotlib Figure
-    alt,     # what it shows, in words
-)->str:  # HTML
-    "Embed a figure as PNG together with its words."
-    if not str(alt).strip():
-        raise ValueError('A figure needs a text that says what it shows, but an empty one came; pass (figure, text).')
-    png = io.BytesIO()
-    figure.savefig(png, format='png', dpi=144, facecolor='white', metadata=dict(Software=None))
-    data = base64.b64encode(png.getvalue()).decode()
-    return f'<figure><img alt="{html.escape(alt)}" src="data:image/png;base64,{data}"></figure>'
-
-def is_figure(
-    item,  # a piece of a section
-)->bool:  # whether it is (figure, text)
-    "Tell figures from texts and tables."
-    return isinstance(item, tuple) and len(item) == 2 and hasattr(item[0], 'savefig')
-
-def _content(
-    item,     # a paragraph, a DataFrame, or (figure, text)
-    heading,  # the section's heading: the caption of a table without its own
-)->str:  # HTML
-    "Write one piece of a section."
-    if isinstance(item, str): return f'<p>{html.escape(item)}</p>'.replace(' = ', '&nbsp;=&nbsp;')
-    if isinstance(item, pd.DataFrame): return _table(item, item.attrs.get('caption', heading))
-    if is_figure(item): return _figure(*item)
-    raise ValueError('A section holds texts, DataFrames and (figure, text) pairs, but '
-                     f'{type(item).__name__} came; convert it first.')
-
-def _section(
-    number,   # counted from 1
-    heading,  # its heading
-    *items,   # its content, in order
-)->str:  # HTML
-    "Write one section under its heading."
-    body = '\n'.join(_content(i, heading) for i in items)
-    return (f'<section aria-labelledby="s{number}">\n<h2 id="s{number}">{html.escape(heading)}</h2>\n'
-            f'{body}\n</section>')
-
 def write_report(
     path,      # the HTML file to write; its folder is made
     title,     # the page's title
     sections,  # list of (heading, content, ...); content: str, DataFrame, or (Figure, text)
 )->Path:  # the file
     "Write one self-contained HTML page, completely or not at all."
-    body = '\n'.join(_section(i, *s) for i, s in enumerate(sections, 1))
-    page = _PAGE.format(title=html.escape(title), style=_STYLE, body=body).encode()
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, page)
+    write_whole(path, page(title, sections).encode())
     return path
 
 # %% ../nbs/61_experts.ipynb #f69a44af
-def _in_words(
-    table,   # a table whose first column names the rows
-    *columns,  # the columns to read out
-)->str:  # 'a: accuracy 0.620, n 50; b: …'
-    "Read a table's numbers out, as the text of a figure."
-    plain = lambda value: html.unescape(_cell(value)).replace('<wbr>', '')
-    rows = table[[table.columns[0], *columns]].itertuples(index=False, name=None)
-    told = (', '.join(f'{c} {plain(v)}' for c, v in zip(columns, rest)) for _, *rest in rows)
-    return '; '.join(f'{first}: {words}' for first, words in zip(table.iloc[:, 0], told)) + '.'
-
 def _logistic_said(
     *given,  # confidence, correct, clusters
 )->str:  # what the logistic line says, or why there is none
@@ -1015,7 +881,7 @@ def _fields_section(
     fields = {name: accuracy_by(r, 'section') for name, r in rows.items()}
     if max(map(len, fields.values())) < 2: return []
     table = pd.concat([t.assign(section=f'{name}, ' + t.section) for name, t in fields.items()], ignore_index=True)
-    return [('By subfield', (plot_groups(fields), _in_words(table, 'accuracy', 'low', 'high')), table)]
+    return [('By subfield', (plot_groups(fields), in_words(table, 'accuracy', 'low', 'high')), table)]
 
 def _calibration_section(
     curves,  # {name: (confidence, correct, clusters)}
@@ -1028,7 +894,7 @@ def _calibration_section(
     how = ('A model is the more confident the more its two perplexities differ'
            + ('; the experts said how sure they were.' if 'experts' in curves else '.'))
     said = [f'{name}: {_logistic_said(*given)}' for name, given in curves.items()]
-    return 'Does it know when it knows?', how, *said, (plot_calibration(tables), _in_words(both, 'accuracy')), both
+    return 'Does it know when it knows?', how, *said, (plot_calibration(tables), in_words(both, 'accuracy')), both
 
 def _beside_section(
     scores,   # Scores of one model
@@ -1040,7 +906,7 @@ def _beside_section(
     counts, heading = who_is_right(table), f'Who is right where the others are wrong? {scores.name}'
     every = table[['id', 'margin', 'correct', 'answers', 'right', 'share']]
     every.attrs['caption'] = "Every case: the model's margin and choice, and how many experts were right"
-    return heading, counts, (plot_beside(table, scores.name), _in_words(counts.reset_index(), *counts)), every
+    return heading, counts, (plot_beside(table, scores.name), in_words(counts.reset_index(), *counts)), every
 
 def _correlation_section(
     scores,   # list of Scores
@@ -1054,7 +920,7 @@ def _correlation_section(
     found = 'Are the same cases hard for all?', ceiling, expert_correlation(table)
     if len(scores) < 2: return found                          # one number needs no picture
     matrix = error_correlation(table)
-    return *found, (plot_correlation(matrix), _in_words(matrix.reset_index(), *matrix)), matrix
+    return *found, (plot_correlation(matrix), in_words(matrix.reset_index(), *matrix)), matrix
 
 def what_was_found(
     scores,               # Scores of one or more models on the same cases, the most important first
@@ -1086,7 +952,7 @@ def evaluation_sections(
         people = participants[participants.maker == maker]
         rows = {'experts': people} | rows
         curves = {'experts': (people.confidence, people.correct, (people.case, people.participant))} | curves
-    bars = plot_accuracy(table), _in_words(table, 'accuracy', 'low', 'high')
+    bars = plot_accuracy(table), in_words(table, 'accuracy', 'low', 'high')
     sections = [('What was found', *said), ('Accuracy', table, bars)]
     sections += [*_fields_section(rows), _calibration_section(curves)]
     if participants is not None:

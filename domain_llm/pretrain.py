@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from .ground.files import (clear_leftovers, disk_is_full, file_sha256, foreign_files, note_written, only_writer,
                                      peak_memory, read_json, whole_folder, write_whole)
+from .ground.show import BLUE, GREEN, GREYS, LINES, VERMILION, canvas
 from .tokens import prefetch
 from .gpt2 import GPT2, flops_per_token, try_compile
 
@@ -698,17 +699,14 @@ def plot_run(
     before=None,     # the folder of an earlier run, drawn behind this one
 ):                   # a matplotlib Figure
     "Draw a run's loss, and the benchmark's accuracy when it was logged."
-    import matplotlib.pyplot as plt
     acc = _series(run_dir, 'accuracy')
     rows, height = (2, 7) if acc else (1, 4.2)
-    with plt.rc_context({'font.size': 12}):
-        fig, axes = plt.subplots(rows, figsize=(8, height), layout='constrained', sharex=True, squeeze=False)
-        if before: _draw_loss(axes[0, 0], before, ('#999999', '#666666'), 'earlier run: ')
-        _draw_loss(axes[0, 0], run_dir, ('#0072B2', '#D55E00'))
+    with canvas(8, height, rows, sharex=True, squeeze=False) as (fig, axes):
+        if before: _draw_loss(axes[0, 0], before, (GREYS[2], GREYS[1]), 'earlier run: ')
+        _draw_loss(axes[0, 0], run_dir, (BLUE, VERMILION))
         _draw_lines(axes[0, 0], baselines or {})
         if acc: _draw_accuracy(axes[1, 0], acc)
         axes[-1, 0].set_xlabel('tokens read')
-    plt.close(fig)
     return fig
 
 def _series(run_dir, key):
@@ -729,8 +727,8 @@ def _draw_loss(ax, run_dir, colours, name=''):
 
 def _draw_lines(ax, baselines):
     "Draw a line for each loss to beat, and label the log axis with plain numbers."
-    for (name, value), style in zip(baselines.items(), ('-', '--', '-.', ':')):
-        ax.axhline(value, color='#333333', linestyle=style, linewidth=1.2, label=f'{name} {value:.2f}')
+    for (name, value), style in zip(baselines.items(), LINES):
+        ax.axhline(value, color=GREYS[0], linestyle=style, linewidth=1.2, label=f'{name} {value:.2f}')
     ax.set(yscale='log', ylabel='nats per token', title='Loss: lower is better')
     low, high = ax.get_ylim()
     plain = 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 20
@@ -741,8 +739,8 @@ def _draw_lines(ax, baselines):
 
 def _draw_accuracy(ax, acc):
     "Draw the share of cases answered rightly, with chance as a line."
-    ax.plot(*zip(*acc), color='#009E73', marker='s', markersize=5)
-    ax.axhline(0.5, color='#333333', linestyle='--', linewidth=1.2)
+    ax.plot(*zip(*acc), color=GREEN, marker='s', markersize=5)
+    ax.axhline(0.5, color=GREYS[0], linestyle='--', linewidth=1.2)
     ax.text(acc[-1][0], 0.51, 'chance', ha='right')
     ax.set(ylabel='accuracy', ylim=(0.3, 1.03), title='Benchmark: share of held-out cases answered rightly')
 

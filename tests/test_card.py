@@ -223,9 +223,19 @@ def test_the_page_is_accessible_and_safe(card, tmp_path):
         assert table.findtext('caption') and all(th.get('scope') == 'col' for th in table.findall('thead//th'))
         for row in table.findall('tbody/tr'): assert row.find('th').get('scope') == 'row' and row.find('td') is not None
     assert len(tree.findall('.//table')) == 5
+    policy, = tree.xpath('//meta[@http-equiv="Content-Security-Policy"]/@content')
+    assert policy.startswith("default-src 'none'") and 'prefers-color-scheme:dark' in page
     image, = tree.findall('.//img')
     assert image.get('src').startswith('data:image/png;base64,') and '2001 (2)' in image.get('alt')
     assert not re.findall(r'(?:src|href)="(?!data:)', page), 'nothing outside is loaded'
+
+
+def test_names_with_dollars_are_no_formulas(tmp_path):
+    names = [f'/home/me/{name}/x.jsonl' for name in ('a$_$b', 'cost $^$ x')]
+    card = corpus_card(dataset(['one', 'two'], year=[1999, 2001], source=names, title=['', '']))
+    page = (card.save(tmp_path)/'card.html').read_text(encoding='utf-8')
+    assert card.sources == {'a$_$b': 1, 'cost $^$ x': 1} and 'cost $^$ x 1' in page
+    assert [label.get_text() for label in card.plot().axes[1].get_yticklabels()] == list(card.sources)
 
 
 def test_many_sources_become_their_folder():

@@ -4,15 +4,12 @@ import sys
 from fractions import Fraction
 from types import SimpleNamespace
 
-import matplotlib
 import numpy as np
 import pytest
 
 from domain_llm import course
 from domain_llm.course import (Claim, Exercise, Prediction, begin, budget, check_exercise, claim, claims, data_dir,
-                               plot_predictions, predict, progress, reveal, tally)
-
-matplotlib.use("agg")
+                               predict, predictions, reveal, tally)
 
 
 @pytest.fixture(autouse=True)
@@ -132,29 +129,6 @@ def test_what_is_no_finite_number_is_refused(bad):
 def test_a_question_that_nobody_asked_is_refused():
     with pytest.raises(ValueError, match="call predict"):
         reveal("How many?", 4)
-
-
-def test_plot_predictions_falls_back_to_text(capsys):
-    assert plot_predictions() is None and "nothing to draw" in capsys.readouterr().out
-    reveal(predict("No guess?"), 4)
-    reveal(predict("Zero?", 1), 0)
-    predict("Not revealed?", 3)
-    capsys.readouterr()
-    assert plot_predictions() is None
-    out = capsys.readouterr().out
-    assert "Zero? You said 1, it is 0: 1 too high." in out and "No guess?" not in out and "Not revealed?" not in out
-
-
-def test_plot_predictions_draws_every_factor():
-    for guess in (0.001, 0.4, 0.5, 2, 5000):
-        reveal(predict(f"{guess} for 1?", guess), 1)
-    reveal(predict("Zero?", 1), 0)
-    ax = plot_predictions()
-    drawn = [line.get_xdata()[0] for line in ax.lines if line.get_marker() in ("<", ">")]
-    low, high = ax.get_xlim()
-    assert drawn == [0.001, 0.4, 0.5, 2, 5000] and low < 0.001 and high > 5000 and ax.get_xscale() == "log"
-    assert len(ax.get_yticklabels()) == 5 and ax.get_title().startswith("2 of 5")
-    matplotlib.pyplot.close(ax.figure)
 
 
 # exercises
@@ -436,16 +410,3 @@ def test_an_attempt_is_noted_with_its_lesson(tmp_path, monkeypatch, as_reader):
         begin(lesson)
         double().check(RIGHT)
     assert [a["lesson"] for a in course.attempts()] == ["05", "06"]
-
-
-def test_progress_draws_the_solved_share_of_each_level(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("DOMAIN_LLM_ANSWERS", str(tmp_path / "none"))
-    assert progress() is None and capsys.readouterr().out.startswith("There is nothing to draw")
-    tries = [("a", "create", True), ("b", "apply", True), ("c", "apply", False)]
-    ax = progress([dict(name=name, level=level, right=right) for name, level, right in tries])
-    assert capsys.readouterr().out.split("\n")[2:6] == ["apply       1 of 2 solved", "analyse     none tried",
-                                                        "evaluate    none tried", "create      1 of 1 solved"]
-    assert list(ax.lines[0].get_ydata()) == [0, 0, 0.5, 0, 0, 1] and ax.get_title().startswith("2 of 3 exercises")
-    assert [t.get_text() for t in ax.get_xticklabels()] == ["remember\n–", "understand\n–", "apply\n1 of 2",
-                                                            "analyse\n–", "evaluate\n–", "create\n1 of 1"]
-    matplotlib.pyplot.close(ax.figure)

@@ -567,6 +567,14 @@ def test_an_evaluation_holds_every_figure_as_a_table(tmp_path):
     assert cells == [f'{v:.3f}' for v in matrix.loc['model']]
 
 
+def test_a_section_with_dollars_is_no_formula(tmp_path):
+    flat = made_up('model $_$', [1, 0] * 10)
+    scores = Scores(flat.name, flat.frame.assign(section=[r'cost $\frac$ x', 'a$_$b'] * 10), {})
+    page = ex.write_report(tmp_path / 'r.html', 'x', ex.evaluation_sections(scores)).read_text(encoding='utf-8')
+    names = [h.strip() for h in reader.fromstring(page.encode()).xpath('//section[h2="By subfield"]//tbody//th/text()')]
+    assert r'cost $\frac$ x' in page and len(names) >= 2
+
+
 def test_an_evaluation_without_experts_and_with_a_constant_confidence(tmp_path):
     sections = ex.evaluation_sections(made_up('flat', [1, 0] * 10))
     page = ex.write_report(tmp_path / 'r.html', 'x', sections).read_text(encoding='utf-8')

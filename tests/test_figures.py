@@ -7,15 +7,14 @@ import pytest
 from lxml import etree
 from matplotlib import colors, image
 
+from domain_llm.ground import show
+
 ROOT = Path(__file__).parent.parent
 LESSONS = sorted((ROOT / 'nbs').glob('[0-9]*.ipynb'))
 DRAWN = sorted((ROOT / 'nbs/images').glob('*.svg'))
 
-# The palette is stated here and nowhere else. The first seven are Okabe and Ito's, which people with any kind of
-# colour vision can tell apart; tints fill areas, shades are for letters and lines, and any grey may be used.
-STRONG = '#0072B2 #56B4E9 #009E73 #F0E442 #E69F00 #D55E00 #CC79A7'.lower().split()
-TINTS, SHADES = '#cfe8fc #d5f0df #fde3c0 #f6d9ea'.split(), '#005a8e #006b4e #8a4500 #0b3c5d'.split()
-PALETTE = {*STRONG, *TINTS, *SHADES, 'none', 'cividis', 'cividis_r'}
+STRONG = [c.lower() for c in (*show.COLOURS, show.YELLOW)]
+PALETTE = {*STRONG, *show.TINTS, *show.SHADES, 'none', show.COLOUR_MAP, f'{show.COLOUR_MAP}_r'}   # and any grey
 THEIRS = [name for name in colors.TABLEAU_COLORS if name != 'tab:gray']   # what matplotlib takes by itself
 SMALLEST = 12 / 750                       # on a page 750 pixels wide, no letter is smaller than 12 pixels
 COLOURED = {'color', 'c', 'ec', 'fc', 'facecolor', 'edgecolor', 'backgroundcolor', 'markerfacecolor', 'ecolor', 'cmap'}
@@ -145,5 +144,20 @@ def test_every_picture_of_the_front_has_alt_text(path):
 
 
 def test_the_strong_colours_differ_in_lightness_too():
-    light = sorted(rgb_to_hls(*colors.to_rgb(c))[1] for c in STRONG)
-    assert len(set(STRONG)) == 7 and light[-1] - light[0] > 0.3
+    light = sorted(rgb_to_hls(*colors.to_rgb(c))[1] for c in STRONG if c != show.BLACK)
+    assert len(set(STRONG)) == 8 and light[-1] - light[0] > 0.3
+
+
+MODULES = sorted((ROOT / 'domain_llm').rglob('[a-z]*.py'))
+
+
+@pytest.mark.parametrize('path', MODULES, ids=lambda p: p.stem)
+def test_only_the_lesson_on_showing_knows_colours_and_opens_figures(path):
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    if path.stem == 'show': return
+    named = {c for c in colours_in(tree) if c.startswith('#') or c in colors.CSS4_COLORS} - {'white', 'none'}
+    called = {ast.unparse(n.func).split('.')[-1] for n in ast.walk(tree) if isinstance(n, ast.Call)}
+    texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    markup = {tag for tag in ('<table', '<td', '<span', '<style', '<img', '<html') for t in texts if tag in t.lower()}
+    own = named | markup | called & {'subplots', 'savefig'}
+    assert not own, f'{path.name}: leave {own} to domain_llm.ground.show'

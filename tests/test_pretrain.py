@@ -1,5 +1,5 @@
 """Training that loses nothing: killed runs, damaged checkpoints, full disks, small memories, other loggers."""
-import json, math, os, re, runpy, shutil, signal, subprocess, sys, threading, types
+import io, json, math, os, re, runpy, shutil, signal, subprocess, sys, threading, types
 from pathlib import Path
 from unittest.mock import patch
 
@@ -507,7 +507,7 @@ ONLY = '''
 import sys
 blocked = {'tqdm', 'datasets', 'pandas', 'matplotlib', 'scipy', 'huggingface_hub', 'transformers', 'pyarrow', 'wandb',
            'trackio', 'tensorboard',
-           'typer', 'lxml', 'pooch', 'datasketch', 'ipywidgets', 'IPython'}
+           'typer', 'lxml', 'pooch', 'datasketch', 'ipywidgets', 'IPython', 'jinja2'}
 sys.modules.update(dict.fromkeys(blocked))   # importing them fails, as if they were not installed
 import numpy as np, torch
 from domain_llm.gpt2 import GPT2, GPT2Config
@@ -531,7 +531,9 @@ def test_a_run_is_drawn_while_it_goes_across_resumes_and_with_one_before_it(tmp_
     during = P.plot_run(tmp_path / 'a').axes[0]
     assert {len(l.get_xdata()) for l in during.get_lines()} == {8, 2}
     run(tmp_path / 'a', evaluate=lambda m, s: dict(accuracy=0.5)), run(tmp_path / 'b')
-    fig = P.plot_run(tmp_path / 'a', {'uniform': math.log(50), 'unigram': 3.8, 'bigram': 2.0}, before=tmp_path / 'b')
+    losses = {'uniform': math.log(50), 'unigram': 3.8, 'bigram': 2.0, r'my $\frac$ model': 1.5}
+    fig = P.plot_run(tmp_path / 'a', losses, before=tmp_path / 'b')
+    fig.savefig(io.BytesIO())                                                      # a name in dollars is no formula
     loss, accuracy = fig.axes
     words = [t.get_text() for t in loss.get_legend().get_texts()]
     assert sum('earlier run' in w for w in words) == 2 and {'uniform 3.91', 'unigram 3.80', 'bigram 2.00'} <= set(words)

@@ -234,9 +234,9 @@ def test_a_view_shows_every_token_and_no_markup_of_the_text(parts, valued):
     text = ''.join(parts)
     n = len(SMALL.encode(text).ids)
     html = show_pieces({'a<b': SMALL}, text, {'a<b': [float(i) for i in range(n)]} if valued else None)._repr_html_()
-    assert html.count('<span style=') == n and html.count('<ruby>') == (n if valued else 0)
+    assert html.count('<bdi style=') == n and html.count('<ruby>') == (n if valued else 0)
     assert f'a&lt;b: {n} tokens' in html
-    allowed = r'</?(?:table|tr|p|ruby|rp)>|<(?:th|td) [^<>]*>|</(?:th|td|span|rt)>|<(?:span|rt) [^<>]*>|<wbr>'
+    allowed = r'</?(?:table|tr|p|ruby|rp)>|<(?:th|td) [^<>]*>|</(?:th|td|bdi|span|rt)>|<(?:bdi|span|rt) [^<>]*>|<wbr>'
     assert not re.search('[<>]', re.sub(allowed, '', html)) and not re.search('[\x00-\x1f]', html)
 
 
@@ -253,7 +253,7 @@ def test_black_text_is_readable_on_every_shade_and_shades_differ_without_colour(
     shades = re.findall(r'background:(#\w{6});border-bottom:(\d)px', html)
     light = [contrast(colour) for colour, _ in shades]
     assert len(shades) == len(tokens) and light == sorted(light, reverse=True) and light[0] == 21 and light[-1] >= 4.5
-    assert (shades[0][1], shades[-1][1]) == ('0', '6') and min(map(contrast, module._COLOURS)) > 12
+    assert (shades[0][1], shades[-1][1]) == ('0', '6')
     assert 'white: 0, darkest: 5 bits' in html and '>5</rt>' in html
 
 
