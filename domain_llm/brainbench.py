@@ -841,7 +841,7 @@ def guessers(
 ) -> dict:         # {name: Scores}
     "Let four guessers who know nothing of the field answer the cases."
     found = [score_texts('shorter text', len, cases), score_texts('zlib', zlib_length, cases),
-             _counted('unigram counts', 1, cases, corpus), _counted('trigram counts', 3, cases, corpus)]
+             _counted('word unigram', 1, cases, corpus), _counted('word trigram', 3, cases, corpus)]
     return {s.name: s for s in found}
 
 def guessed(
