@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FILES', 'CASE_SETS', 'PROMPT', 'read_marked', 'named_file', 'load_cases', 'subset', 'split_sentences', 'align',
-           'isolated_sentences', 'swapped_context', 'token_losses', 'perplexity', 'paper_labels', 'wilson_interval',
-           'Scores', 'score_texts', 'zlib_length', 'pair_losses', 'show_versions', 'score_cases', 'write_harness_task',
+           'isolated_sentences', 'swapped_context', 'token_losses', 'perplexity', 'paper_labels', 'Scores',
+           'score_texts', 'zlib_length', 'pair_losses', 'show_versions', 'score_cases', 'write_harness_task',
            'swap_labels', 'guessers', 'guessed', 'controls', 'make_cases', 'check_cases']
 
 # %% ../nbs/54_brainbench.ipynb #76df8681
@@ -13,12 +13,12 @@ import difflib, hashlib, io, json, math, platform, re, zlib
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from .bench.stats import cases_needed, gain_and_loss, wilson_interval
 from .course import data_dir
 from .ground.files import download, package_versions, whole_folder, write_whole
 from .ground.show import piece_tables, pieces_text, with_values
@@ -337,16 +337,6 @@ def paper_labels(
 ) -> np.ndarray:  # (n,) 1 where version B is the original, else 0
     "Draw the paper's order of versions A and B (F30: seed 42, one number a case)."
     return (np.random.RandomState(42).rand(n) > 0.5).astype(int)
-
-def wilson_interval(
-    k: float,             # successes; a fraction where ties were shared
-    n: int,               # trials
-    level: float = 0.95,  # confidence
-) -> tuple:               # (low, high)
-    "Give Wilson's interval for a share, sound also for small n and shares near 0 or 1 (Wilson, 1927)."
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    centre, half = (k + z * z / 2) / (n + z * z), z / (n + z * z) * math.sqrt(k * (n - k) / n + z * z / 4)
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 # %% ../nbs/54_brainbench.ipynb #470fc0ba
 @dataclass
@@ -825,7 +815,7 @@ def guessers(
 ) -> dict:         # {name: Scores}
     "Let four guessers who know nothing of the field answer the cases."
     found = [score_texts('shorter text', len, cases), score_texts('zlib', zlib_length, cases),
-             _counted('unigram counts', 1, cases, corpus), _counted('trigram counts', 3, cases, corpus)]
+             _counted('word unigram', 1, cases, corpus), _counted('word trigram', 3, cases, corpus)]
     return {s.name: s for s in found}
 
 def guessed(
@@ -901,11 +891,6 @@ def make_cases(
     return cases
 
 # %% ../nbs/54_brainbench.ipynb #dc704190
-def _cases_for(difference, disagree=0.25, power=0.8):
-    "Estimate the cases that a paired test needs for a difference in accuracy (Connor, 1987)."
-    z, w = NormalDist().inv_cdf(0.975), NormalDist().inv_cdf(power)
-    return math.ceil(((z * math.sqrt(disagree) + w * math.sqrt(disagree - difference ** 2)) / difference) ** 2)
-
 def _stray_edits(cases):
     "List the cases with an edit in the opening sentence of three or more, or over the end of a sentence."
     opening = lambda pairs: len(pairs) >= 3 and pairs[0][0] != pairs[0][1]
@@ -939,7 +924,9 @@ def check_cases(
 ) -> pd.DataFrame:   # check, found, ok
     "Ask of a benchmark what a referee would."
     _check_cases(cases)
-    stray, n, rows = _stray_edits(cases), _cases_for(difference), []
+    stray, rows = _stray_edits(cases), []
+    disagree = max(difference, 0.25)                       # share of cases, of two models
+    n = cases_needed(*gain_and_loss(difference, disagree))
     rows += [('edit inside a result sentence', _named(stray, len(cases), 'have one elsewhere'), not stray)]
     rows += [_length_row(cases)]
     if corpus is not None:
@@ -948,5 +935,5 @@ def check_cases(
     for name, right, total, _, ok in map(_guesser_row, guessers(cases, corpus).values()):
         rows += [(f'guesser: {name}', f'{right:g} of {total} right, ties shared', ok)]
     rows += [(f'enough for a difference of {100 * difference:g} points',
-              f'about {n:,} needed, {len(cases):,} there', len(cases) >= n)]
+              f'{n:,} needed, {len(cases):,} there', len(cases) >= n)]
     return pd.DataFrame(rows, columns=['check', 'found', 'ok'])

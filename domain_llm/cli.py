@@ -287,13 +287,13 @@ def trigram_scores(
     cases,      # list of `Case`
     most: int = 20_000_000,  # count so many training tokens at most
 ):              # their `Scores`
-    "Score cases by counting the training tokens."
+    "Score cases by a trigram of the training tokens."
     from domain_llm.brainbench import perplexity, score_texts
     from domain_llm.tokens import NGram, TokenFile
     tokens = TokenFile(out / 'tokens')
     counts, start = NGram(tokens.ids[:most], tokens.meta['vocab_size'], 3), [tokens.meta['eos_token_id']]
     surprise = lambda text: perplexity(counts.nll(start + tokenizer.encode(text).ids))
-    return score_texts('trigram counts', surprise, cases)
+    return score_texts('token trigram', surprise, cases)
 
 def evaluate_cases(
     folder,  # where to write one table a scorer

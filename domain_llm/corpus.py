@@ -1234,10 +1234,10 @@ class CorpusCard:
         "Write the card as data, as a page and as a picture"
         folder, fig = Path(folder), self.plot()
         folder.mkdir(parents=True, exist_ok=True)
-        (folder/'card.png').write_bytes(figure_png(fig))
-        (folder/'card.json').write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+        write_whole(folder/'card.png', figure_png(fig))
+        write_whole(folder/'card.json', json.dumps(asdict(self), indent=1, ensure_ascii=False) + '\n')
         sections = [('What is in it', *self._tables()), ('When and from where', (fig, self.alt))]
-        (folder/'card.html').write_text(page('Corpus card', sections), encoding='utf-8')
+        write_whole(folder/'card.html', page('Corpus card', sections))
         return folder
 
 def corpus_card(

@@ -97,10 +97,10 @@ def test_the_report_is_the_evaluation_of_lesson_08_with_its_controls(run):
                         'Can the score be trusted? (c)',
                         'Training', 'What the model writes when left alone', 'What it was made from']
     first = [row[0] for row in tables['Right answers, accuracy and its 95 % interval']]
-    assert first == ['untrained GPT-2', 'trigram counts', 'trained GPT-2', 'chance']
+    assert first == ['untrained GPT-2', 'token trigram', 'trained GPT-2', 'chance']
     controls = {row[0]: row for row in tables['Can the score be trusted? (c)']}
     assert {'untrained, mean over seeds', 'last untrained, labels exchanged', 'oracle', 'shorter text', 'zlib',
-            'unigram counts', 'trigram counts'} == set(controls)
+            'word unigram', 'word trigram'} == set(controls)
     assert controls['oracle'][1:4] == ['20.000', '20', '1.000'] and controls['oracle'][-1] == 'yes'
     drawn = {p.name for p in (run / 'out/figures').iterdir()}
     assert drawn == {'accuracy-c.png', 'does-it-know-when-it-knows-c.png', 'training.png', '.domain_llm.json'}
