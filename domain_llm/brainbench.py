@@ -635,10 +635,11 @@ _MATTER = 'domain-llm', 'torch', 'tokenizers', 'transformers', 'numpy'    # thei
 def _describe(model, tokenizer, cases, protocol, prompt, dtype, windowed):
     "Write down what a result depends on."
     parameter, told = next(model.parameters()), json.dumps([asdict(c) for c in cases], ensure_ascii=False)
+    versions = dict(python=platform.python_version(), **package_versions(_MATTER))
     return dict(protocol=protocol, prompt=prompt, dtype=dtype or str(parameter.dtype).removeprefix('torch.'),
                 device=parameter.device.type, windowed=windowed, texts=2 * len(cases), model=type(model).__name__,
                 model_sha256=_model_sha256(model), tokenizer_sha256=tokenizer_sha256(_backend(tokenizer)),
-                cases_sha256=hashlib.sha256(told.encode()).hexdigest(), versions=dict(python=platform.python_version(), **package_versions(_MATTER)))
+                cases_sha256=hashlib.sha256(told.encode()).hexdigest(), versions=versions)
 
 class _Progress:
     "Keep finished cases in a file of lines, the first of which says what they belong to."

@@ -16,8 +16,8 @@ from typing import List, Optional
 
 import typer
 
-from .ground.files import (disk_is_full, file_sha256, foreign_files, package_versions, read_json, total_memory,
-                                     whole_folder, write_whole)
+from .ground.files import (disk_is_full, file_sha256, foreign_files, package_versions, read_json,
+                                     total_memory, whole_folder, write_whole)
 
 # %% ../nbs/82_cli.ipynb #b9bdabc2
 _HELP = "Train a small language model from scratch on one field's papers and test it against its experts."
@@ -523,7 +523,8 @@ def _case_sets(names):
     for name in names:
         key, cases = name if name in CASE_SETS else Path(name).stem, load_cases(name)
         if not re.fullmatch(r'[\w-][\w. -]*', key):
-            raise ValueError(f'the name of --cases becomes that of a folder: call the file something with letters, not {name!r}')
+            raise ValueError('the name of --cases becomes that of a folder: '
+                             f'call the file something with letters, not {name!r}')
         if key in sets: raise ValueError(f'each of the --cases should have a name of its own, but {key} came twice')
         sets[key] = dict(cases=fingerprint(named_file(CASE_SETS[name]) if name in CASE_SETS else name)), cases
     return sets
@@ -532,7 +533,8 @@ def _corpus_step(out, paths, sets, force, near=None, workers=None):
     "Do the corpus step; its result does not depend on the workers."
     for path in map(Path, paths):
         if path.exists() and (out / 'corpus').resolve() in (path.resolve(), *path.resolve().parents):
-            raise ValueError(f'{path} should lie outside {out / "corpus"}, which this step writes: choose another --out')
+            raise ValueError(f'{path} should lie outside {out / "corpus"}, which this step writes: '
+                             'choose another --out')
     inputs = dict(paths={p: fingerprint(p) if Path(p).exists() else 'by name' for p in paths},
                   cases={name: source['cases'] for name, (source, _) in sets.items()})
     if near: inputs['near'] = near
@@ -687,7 +689,8 @@ def health() -> dict:  # {what: finding}
     servers = {'BrainBench': 'https://raw.githubusercontent.com', 'Hugging Face': 'https://huggingface.co'}
     return {'python': f'{platform.python_version()} on {platform.system()} {platform.machine()}',
             **package_versions(['domain-llm', *needed]),
-            'device': str(device_info()), 'memory': f'{memory / 2**30:.1f} GiB' if memory else 'unknown', 'processors': str(os.cpu_count()),
+            'device': str(device_info()), 'processors': str(os.cpu_count()),
+            'memory': f'{memory / 2**30:.1f} GiB' if memory else 'unknown',
             'free disk': f'{free / 2**30:.1f} GiB', 'DOMAIN_LLM_DATA': data,
             **{name: _reachable(url) for name, url in servers.items()}}
 

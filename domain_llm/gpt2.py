@@ -407,7 +407,7 @@ class GPT2(nn.Module):
         folder,          # where to write config.json and model.safetensors
         tokenizer=None,  # a `tokenizers.Tokenizer` to put beside them
     ):
-        "Write the weights in the layout that `transformers` loads; the files appear all at once, and others there stay."
+        "Write the weights in the layout that `transformers` loads, all at once; other files there stay."
         modern = [name for name in ('rotary', 'rms_norm', 'qk_norm', 'relu2') if getattr(self.cfg, name)]
         if modern: raise ValueError(f'the GPT-2 layout has no place for {", ".join(modern)}: '
                                     'keep this model with torch.save(model.state_dict(), path)')
@@ -568,7 +568,8 @@ def _tensor_files(folder):
         if (folder / name).is_file(): return [folder / name]
         index = folder / f'{name}.index.json'
         if index.is_file():
-            return [folder / Path(part).name for part in sorted(set(read_json(index, "a list of a checkpoint's files")['weight_map'].values()))]
+            parts = read_json(index, "the list of a checkpoint's files")['weight_map'].values()
+            return [folder / Path(part).name for part in sorted(set(parts))]
     raise FileNotFoundError(f'a GPT-2 checkpoint has config.json and model.safetensors, but {folder} has no tensors')
 
 def _read_tensors(path):

@@ -21,8 +21,8 @@ import torch.distributed as dist
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from .ground.files import (clear_leftovers, disk_is_full, file_sha256, foreign_files, note_written, only_writer,
-                                     peak_memory, read_json, whole_folder, write_whole)
+from .ground.files import (clear_leftovers, disk_is_full, file_sha256, foreign_files, note_written,
+                                     only_writer, peak_memory, read_json, whole_folder, write_whole)
 from .ground.show import BLUE, GREEN, GREYS, LINES, VERMILION, canvas
 from .tokens import prefetch
 from .gpt2 import GPT2, flops_per_token, try_compile

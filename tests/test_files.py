@@ -3,8 +3,8 @@ import os, signal, subprocess, sys, threading, time
 
 import pytest
 
-from domain_llm.ground.files import (clear_leftovers, files_written, foreign_files, is_mounted, note_written, only_writer,
-                                     read_json, sync, whole_folder, write_whole)
+from domain_llm.ground.files import (files_written, foreign_files, is_mounted, note_written, only_writer, read_json,
+                                     sync, whole_folder, write_whole)
 
 DIE_AT = '''
 import os, sys
@@ -199,7 +199,8 @@ def test_a_tokenizer_saved_into_the_folder_of_its_model_leaves_the_weights(tmp_p
         for _ in range(2):                                             # and again, over what is ours
             for what in order: model.save_pretrained(folder) if what == 'model' else save_tokenizer(tokenizer, folder)
         assert (folder / 'thesis.docx').read_text() == 'mine'
-        assert load_tokenizer(folder).get_vocab() == tokenizer.get_vocab() and GPT2.from_pretrained(folder).cfg == model.cfg
+        assert load_tokenizer(folder).get_vocab() == tokenizer.get_vocab()
+        assert GPT2.from_pretrained(folder).cfg == model.cfg
     (tmp_path / 'theirs').mkdir()
     (tmp_path / 'theirs/tokenizer.json').write_text('of another program')
     with pytest.raises(FileExistsError, match='tokenizer.json'): save_tokenizer(tokenizer, tmp_path / 'theirs')
@@ -210,7 +211,8 @@ def test_tokens_written_into_the_folder_of_the_papers_leave_the_papers(tmp_path,
     from domain_llm.tokens import TokenFile, write_tokens
     (tmp_path / 'data').mkdir()
     (tmp_path / 'data/papers.jsonl').write_text('mine')
-    for text in 'rats freeze', 'the maze': write_tokens({'train': [text] * 9}, tokenizer, tmp_path / 'data', shard_chars=20)
+    for text in 'rats freeze', 'the maze':
+        write_tokens({'train': [text] * 9}, tokenizer, tmp_path / 'data', shard_chars=20)
     write_tokens({'train': ['rats']}, tokenizer, tmp_path / 'data')    # fewer shards: the others are gone
     assert sorted(p.name for p in (tmp_path / 'data').iterdir()) == ['.domain_llm.json', 'meta.json', 'papers.jsonl',
                                                                      'train.bin']

@@ -76,7 +76,8 @@ def read_json(
 ):                      # a value of that kind
     "Read a JSON file, or say in a sentence what is wrong; raises `FileNotFoundError` or `ValueError`."
     path = Path(path)
-    if not path.is_file(): raise FileNotFoundError(f'{path} should be {what}, but there is no such file: check the path')
+    if not path.is_file():
+        raise FileNotFoundError(f'{path} should be {what}, but there is no such file: check the path')
     try: found = json.loads(path.read_text(encoding='utf-8'))
     except (ValueError, RecursionError): found = None
     if isinstance(found, kind): return found
@@ -237,7 +238,8 @@ def download(
     "Fetch a published file once, and refuse it when its SHA-256 differs."
     import pooch
     try: return Path(pooch.retrieve(url, f'sha256:{sha256}', name, pooch.os_cache('domain_llm'), progressbar=True))
-    except ValueError as error: raise ValueError(f'{name} was downloaded but is not the published file: {error}') from None
+    except ValueError as error:
+        raise ValueError(f'{name} was downloaded but is not the published file: {error}') from None
     except Exception as error:
         raise ConnectionError(f'{name} could not be downloaded ({type(error).__name__}): '
                               'check the network and try again') from None
