@@ -1,4 +1,4 @@
-"""What is shown: letters that stay letters, pages that are safe and whole, pieces in their order, the reader's drawings."""
+"""What is shown: letters that stay letters, pages that are safe and whole, pieces in order, the reader's drawings."""
 import re, subprocess, sys
 
 import matplotlib
@@ -165,14 +165,16 @@ def test_every_piece_runs_in_its_own_direction():
 
 def test_pieces_of_any_text_stay_text():
     pieces = show.with_values([MARKUP, '<i>'], [1, None])
-    drawn = [show.Pieces({MARKUP: pieces}, unit=MARKUP)._repr_html_(), show.Pieces({'': [(MARKUP, None)]})._repr_html_(),
+    drawn = [show.Pieces({MARKUP: pieces}, unit=MARKUP)._repr_html_(),
+             show.Pieces({'': [(MARKUP, None)]})._repr_html_(),
              show.piece_tables([[(MARKUP, [pieces, MARKUP])]], 1, MARKUP, MARKUP)]
     for page in drawn: assert '<b>bold' not in page and '<i>' not in page and 'bold' in page
     assert repr(show.Pieces({'': pieces})) == MARKUP + '[1]|<i>'
 
 
 def test_numbers_of_pieces_are_pairs_or_refused():
-    with pytest.raises(ValueError, match='each of the 2 tokens of mine, but 1 came'): show.with_values('ab', [1], 'mine')
+    with pytest.raises(ValueError, match='each of the 2 tokens of mine, but 1 came'):
+        show.with_values('ab', [1], 'mine')
     assert show.with_values('ab') == [('a', None), ('b', None)]
     assert [show.two_digits(v) for v in (None, float('nan'), 0, 3.14159, 99.9, 12345.6)] == [
         '', '', '0', '3.1', '1e+02', '12346']
