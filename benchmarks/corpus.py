@@ -18,7 +18,7 @@ from machine import machine
 
 CHILD = """if True:
     import json, sys, time
-    from domain_llm.course import peak_memory
+    from domain_llm.ground.files import peak_memory
     from domain_llm.corpus import ReadReport, read_documents
     start, report = time.monotonic(), ReadReport()
     data = read_documents(sys.argv[1], workers=int(sys.argv[2]), report=report)

@@ -51,7 +51,7 @@ def main():
         print(f"| {seed} | {minutes:.1f} | {memory:,.0f} MB | " + " | ".join(cells) + " |")
     print("\n| guesser, three seeds pooled | right | n | accuracy | 99 % interval |\n|---|---|---|---|---|")
     pooled = {name: [sum(stored[s]["results"][name][k] for s in SEEDS) for k in ("correct", "n")]
-              for name in ("untrained GPT-2", "trigram counts")}
+              for name in ("untrained GPT-2", "token trigram")}
     for slots in itertools.chain(itertools.combinations(range(3), 1), itertools.combinations(range(3), 2)):
         name = "counts by " + " and ".join(("manipulation", "region", "behaviour")[i] for i in slots)
         pooled[name] = [sum(x) for x in zip(*(counting(s, slots) for s in SEEDS))]

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 
 import torch
 
-from domain_llm.course import peak_memory
+from domain_llm.ground.files import peak_memory
 from domain_llm.gpt2 import GPT2, GPT2Config
 from machine import machine
 

@@ -109,7 +109,7 @@ WAYS = {"the paper's pipeline": paper, "encode_batch_fast alone (the limit of th
 def child(name, home):
     "Run one way in this process; print its seconds and its peak of memory in MB."
     from tokenizers import Tokenizer
-    from domain_llm.course import peak_memory
+    from domain_llm.ground.files import peak_memory
     run = WAYS[name](home, Tokenizer.from_file(str(home / "tokenizer.json")))
     start, used = time.perf_counter(), time.process_time()
     run()
@@ -198,7 +198,8 @@ def resident():
 def batches(home, path, rounds, n=200_000_000, T=1024):
     "Read tokens in turn with both loaders, and a full pass with ours."
     import torch
-    from domain_llm.tokens import Batches, TokenFile, file_sha256
+    from domain_llm.ground.files import file_sha256
+    from domain_llm.tokens import Batches, TokenFile
     torch.set_num_threads(1)
     folder = home / "line"
     folder.mkdir()

@@ -4,26 +4,26 @@
 
 # %% auto #0
 __all__ = ['FILES', 'CASE_SETS', 'PROMPT', 'read_marked', 'named_file', 'load_cases', 'subset', 'split_sentences', 'align',
-           'isolated_sentences', 'swapped_context', 'token_losses', 'perplexity', 'paper_labels', 'wilson_interval',
-           'Scores', 'score_texts', 'zlib_length', 'pair_losses', 'show_versions', 'score_cases', 'write_harness_task',
+           'isolated_sentences', 'swapped_context', 'token_losses', 'perplexity', 'paper_labels', 'Scores',
+           'score_texts', 'zlib_length', 'pair_losses', 'show_versions', 'score_cases', 'write_harness_task',
            'swap_labels', 'guessers', 'guessed', 'controls', 'make_cases', 'check_cases']
 
 # %% ../nbs/54_brainbench.ipynb #76df8681
 import difflib, hashlib, io, json, math, platform, re, zlib
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from .bench.stats import cases_needed, gain_and_loss, wilson_interval
 from .course import data_dir
+from .ground.files import download, package_versions, whole_folder, write_whole
 from .ground.show import piece_tables, pieces_text, with_values
 from .synthetic import Case
-from .tokenizer import tokenizer_sha256, visible_tokens, whole_folder, write_whole
+from .tokenizer import EOS, tokenizer_sha256, visible_tokens
 from .tokens import NGram
 
 # %% ../nbs/54_brainbench.ipynb #74212144
@@ -86,14 +86,9 @@ def named_file(
     "Find a published file in DOMAIN_LLM_DATA, or download it once and check it."
     folder, url, sha256 = FILES[name]
     if data_dir() and (data_dir() / folder / name).is_file(): return data_dir() / folder / name
-    import pooch
-    cache = pooch.os_cache('domain_llm')
-    try: return Path(pooch.retrieve(f'{url}/{name}', f'sha256:{sha256}', name, cache, progressbar=True))
-    except ValueError as error:
-        raise ValueError(f'{name} was downloaded but is not the published file: {error}') from None
-    except Exception as error:
-        raise FileNotFoundError(f'{name} could not be downloaded ({type(error).__name__}): set DOMAIN_LLM_DATA '
-                                f'to a folder with {folder}/{name}, or try again with a network') from None
+    try: return download(f'{url}/{name}', name, sha256)
+    except ConnectionError as error:
+        raise FileNotFoundError(f'{error}, or set DOMAIN_LLM_DATA to a folder with {folder}/{name}') from None
 
 # %% ../nbs/54_brainbench.ipynb #a08799aa
 _COLUMNS = {'original_abstract': 'original', 'incorrect_abstract': 'altered', 'combined_abstract': 'marked',
@@ -324,9 +319,9 @@ def _backend(tokenizer):
 def _end_of_text(tokenizer):
     "Give the id of the token that stands between documents."
     found = getattr(tokenizer, 'eos_token_id', None)
-    if found is None: found = _backend(tokenizer).token_to_id('<|endoftext|>')
+    if found is None: found = _backend(tokenizer).token_to_id(EOS)
     if found is None: raise ValueError('the default protocol needs an end-of-text token, but the tokenizer has none: '
-                                       "add '<|endoftext|>' or use protocol='paper'")
+                                       f"add {EOS!r} or use protocol='paper'")
     return found
 
 def _encode_case(tokenizer, text, protocol, prompt):
@@ -342,16 +337,6 @@ def paper_labels(
 ) -> np.ndarray:  # (n,) 1 where version B is the original, else 0
     "Draw the paper's order of versions A and B (F30: seed 42, one number a case)."
     return (np.random.RandomState(42).rand(n) > 0.5).astype(int)
-
-def wilson_interval(
-    k: float,             # successes; a fraction where ties were shared
-    n: int,               # trials
-    level: float = 0.95,  # confidence
-) -> tuple:               # (low, high)
-    "Give Wilson's interval for a share, sound also for small n and shares near 0 or 1 (Wilson, 1927)."
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    centre, half = (k + z * z / 2) / (n + z * z), z / (n + z * z) * math.sqrt(k * (n - k) / n + z * z / 4)
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 # %% ../nbs/54_brainbench.ipynb #470fc0ba
 @dataclass
@@ -466,13 +451,12 @@ def _see(tree, shared):
 # %% ../nbs/54_brainbench.ipynb #69422409
 def _walk(model, ids, position, see, past, most):
     "Run a flat row through our GPT-2; give the last vectors (N, C), and keys and values of what was read first."
-    from domain_llm.gpt2 import Cache, Reading, _rotation
-    cache, x = past or Cache(most), model.wte(ids[None])                                  # (1, N, C)
-    if model.wpe is not None: x = x + model.wpe(position)
-    turn = _rotation(position, model.cfg.n_embd // model.cfg.n_head) if model.cfg.rotary else None
-    for block in model.h: x = block(x, Reading(see[None, None], turn, cache))             # (1, N, C)
-    if past is None: cache.length = len(ids)       # what later calls add is written behind it, again and again
-    return model.ln_f(x)[0], cache
+    from domain_llm.gpt2 import Cache
+    cache = past or Cache(most)
+    begun = cache.length
+    x = model.hidden(ids[None], see[None, None], position, cache)[0]                      # (N, C)
+    if past is not None: cache.length = begun      # what later calls add is written behind it, again and again
+    return x, cache
 
 def _call(model, ids, position, see, past, most):
     "Run a flat row through a model of `transformers`; give logits (N, V), and its cache cut back to what it was."
@@ -646,13 +630,7 @@ def _model_sha256(model):
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
 
-def _versions_here():
-    "List the versions that can change a score."
-    found = dict(python=platform.python_version())
-    for package in ('domain-llm', 'torch', 'tokenizers', 'transformers', 'numpy'):
-        try: found[package] = version(package)
-        except PackageNotFoundError: pass
-    return found
+_MATTER = 'domain-llm', 'torch', 'tokenizers', 'transformers', 'numpy'    # their versions can change a score
 
 def _describe(model, tokenizer, cases, protocol, prompt, dtype, windowed):
     "Write down what a result depends on."
@@ -660,7 +638,7 @@ def _describe(model, tokenizer, cases, protocol, prompt, dtype, windowed):
     return dict(protocol=protocol, prompt=prompt, dtype=dtype or str(parameter.dtype).removeprefix('torch.'),
                 device=parameter.device.type, windowed=windowed, texts=2 * len(cases), model=type(model).__name__,
                 model_sha256=_model_sha256(model), tokenizer_sha256=tokenizer_sha256(_backend(tokenizer)),
-                cases_sha256=hashlib.sha256(told.encode()).hexdigest(), versions=_versions_here())
+                cases_sha256=hashlib.sha256(told.encode()).hexdigest(), versions=dict(python=platform.python_version(), **package_versions(_MATTER)))
 
 class _Progress:
     "Keep finished cases in a file of lines, the first of which says what they belong to."
@@ -685,7 +663,7 @@ class _Progress:
 def _fit(model, tokenizer):
     "Refuse a tokenizer that has ids which the model does not know; say when the two look like strangers."
     cfg, backend = getattr(model, 'cfg', None) or model.config, _backend(tokenizer)
-    size, ends = backend.get_vocab_size(), backend.token_to_id('<|endoftext|>')
+    size, ends = backend.get_vocab_size(), backend.token_to_id(EOS)
     if size > cfg.vocab_size: raise ValueError(f'the tokenizer has {size} tokens but the model knows {cfg.vocab_size}: '
                                                'they do not belong together')
     known = getattr(cfg, 'eos_token_id', None)
@@ -786,18 +764,18 @@ def _harness_task(name, file, delimiter):
                 target_delimiter=delimiter, metric_list=metrics, num_fewshot=0, metadata=dict(version=1.0))
 
 def write_harness_task(
-    folder,                       # where to write the two files; appears whole or not at all
+    folder,                       # where to write the two files; others there stay
     cases,                        # list of `Case`
     prompt: str = PROMPT,         # read before each text; '' for none
     name: str = 'brainbench',     # of the task
-    eos: str = '<|endoftext|>',   # the token that stands between documents, as the model's tokenizer writes it
+    eos: str = EOS,               # the token that stands between documents, as the model's tokenizer writes it
 ) -> Path:                        # the task's YAML
     "Write cases as a task for lm-evaluation-harness, by the default protocol."
     _check_cases(cases)
     folder, context = Path(folder), eos + prompt.strip() if prompt else ''   # before nothing the harness puts its own
     rows = [dict(id=c.id, section=c.section, context=context, options=[c.altered, c.original], answer=1) for c in cases]
     task = _harness_task(name, str(folder.resolve() / 'cases.jsonl'), ' ' if prompt else '')
-    with whole_folder(folder) as part:
+    with whole_folder(folder, 'harness task') as part:
         write_whole(part / 'cases.jsonl', ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows))
         write_whole(part / f'{name}.yaml', json.dumps(task, indent=1))
     return folder / f'{name}.yaml'
@@ -837,7 +815,7 @@ def guessers(
 ) -> dict:         # {name: Scores}
     "Let four guessers who know nothing of the field answer the cases."
     found = [score_texts('shorter text', len, cases), score_texts('zlib', zlib_length, cases),
-             _counted('unigram counts', 1, cases, corpus), _counted('trigram counts', 3, cases, corpus)]
+             _counted('word unigram', 1, cases, corpus), _counted('word trigram', 3, cases, corpus)]
     return {s.name: s for s in found}
 
 def guessed(
@@ -913,11 +891,6 @@ def make_cases(
     return cases
 
 # %% ../nbs/54_brainbench.ipynb #dc704190
-def _cases_for(difference, disagree=0.25, power=0.8):
-    "Estimate the cases that a paired test needs for a difference in accuracy (Connor, 1987)."
-    z, w = NormalDist().inv_cdf(0.975), NormalDist().inv_cdf(power)
-    return math.ceil(((z * math.sqrt(disagree) + w * math.sqrt(disagree - difference ** 2)) / difference) ** 2)
-
 def _stray_edits(cases):
     "List the cases with an edit in the opening sentence of three or more, or over the end of a sentence."
     opening = lambda pairs: len(pairs) >= 3 and pairs[0][0] != pairs[0][1]
@@ -926,10 +899,10 @@ def _stray_edits(cases):
 
 def _leaks(cases, corpus, n=13):
     "List the cases of whose original a document holds n words in a row."
-    from domain_llm.corpus import _ngrams
-    runs = {c.id: set(_ngrams(c.original, n)) for c in cases}
+    from domain_llm.corpus import word_ngrams
+    runs = {c.id: set(word_ngrams(c.original, n)) for c in cases}
     held = set().union(*runs.values())
-    seen = {run for text in corpus for run in _ngrams(text, n) if run in held}
+    seen = {run for text in corpus for run in word_ngrams(text, n) if run in held}
     return [id for id, mine in runs.items() if not seen.isdisjoint(mine)]
 
 def _named(ids, total, what):
@@ -951,7 +924,9 @@ def check_cases(
 ) -> pd.DataFrame:   # check, found, ok
     "Ask of a benchmark what a referee would."
     _check_cases(cases)
-    stray, n, rows = _stray_edits(cases), _cases_for(difference), []
+    stray, rows = _stray_edits(cases), []
+    disagree = max(difference, 0.25)                       # share of cases, of two models
+    n = cases_needed(*gain_and_loss(difference, disagree))
     rows += [('edit inside a result sentence', _named(stray, len(cases), 'have one elsewhere'), not stray)]
     rows += [_length_row(cases)]
     if corpus is not None:
@@ -960,5 +935,5 @@ def check_cases(
     for name, right, total, _, ok in map(_guesser_row, guessers(cases, corpus).values()):
         rows += [(f'guesser: {name}', f'{right:g} of {total} right, ties shared', ok)]
     rows += [(f'enough for a difference of {100 * difference:g} points',
-              f'about {n:,} needed, {len(cases):,} there', len(cases) >= n)]
+              f'{n:,} needed, {len(cases):,} there', len(cases) >= n)]
     return pd.DataFrame(rows, columns=['check', 'found', 'ok'])

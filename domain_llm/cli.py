@@ -16,17 +16,19 @@ from typing import List, Optional
 
 import typer
 
+from .ground.files import (disk_is_full, file_sha256, foreign_files, package_versions, read_json, total_memory,
+                                     whole_folder, write_whole)
+
 # %% ../nbs/82_cli.ipynb #b9bdabc2
 _HELP = "Train a small language model from scratch on one field's papers and test it against its experts."
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=_HELP)
-_FULL = ('No space left', 'os error 28', 'code: 28', 'unexpected pos')  # how libraries say that the disk is full
 
 def _sentence(
     error,  # what went wrong
 ) -> str:   # one sentence, or '' for what nobody foresaw
     "Say in one sentence what went wrong."
     text = str(error)
-    if getattr(error, 'errno', None) == 28 or any(sign in text for sign in _FULL):
+    if disk_is_full(error):
         return 'the disk is full: free some space and give the same command again; what was written is intact'
     if isinstance(error, OSError) and error.strerror: return f'{error.strerror}: {error.filename}'
     return text if isinstance(error, (ValueError, OSError, FloatingPointError)) else ''
@@ -54,47 +56,53 @@ def fingerprint(
     only='*',     # which files of a folder count
 ) -> str:         # 16 hexadecimal digits
     "Identify a file or folder by what is in it."
-    from domain_llm.tokens import file_sha256
     path = Path(path)
     files = [path] if path.is_file() else sorted(p for p in path.rglob(only) if p.is_file())
-    lines = [f'{p.relative_to(path)} {file_sha256(p)}' for p in files]
+    lines = [f'{p.relative_to(path)} {file_sha256(p)}' for p in files if p.name != '.domain_llm.json']
     return hashlib.sha256('\n'.join(lines).encode()).hexdigest()[:16]
 
 def _read_json(path):
     "Read a JSON file that a run wrote."
-    try: return json.loads(Path(path).read_text(encoding='utf-8'))
-    except ValueError: pass
-    raise ValueError(f'{path} should be JSON that domain-llm wrote, but it cannot be read: choose another --out')
+    return read_json(path, 'JSON that domain-llm wrote')
 
 # %% ../nbs/82_cli.ipynb #93d3559c
-def _refuse_another(folder, before, inputs):
-    "Refuse a folder that was made from other inputs."
+def _refuse(out, step, steps, inputs, force):
+    "Refuse what a step must not touch: what is not ours, and the result of other inputs."
+    path = out / step
+    if not path.resolve().is_relative_to(out.resolve()) or path.resolve() == out.resolve():
+        raise ValueError(f'a step should write below {out}, but its name is {step!r}: give the cases another name')
+    if step not in steps and (any(path.iterdir()) if path.is_dir() else path.exists()):
+        raise FileExistsError(f'{path} is there and was not written by domain-llm: '
+                              'move it away, or choose another --out')
+    strange = foreign_files(path) if force and path.is_dir() else []
+    if strange:
+        raise FileExistsError(f'{path} holds {strange[0]}, which is not on the list of what domain-llm wrote: '
+                              'move it away, or choose another --out')
+    before = steps.get(step, dict(inputs=inputs))['inputs']
     names = [k for k in {**before, **inputs} if before.get(k) != inputs.get(k)]     # also what only one of them has
     differ = '; '.join(f'{k} {before.get(k)} there, {inputs.get(k)} here' for k in names)
-    if differ and folder.exists():
-        raise ValueError(f'{folder} was made from other inputs ({differ}): '
+    if differ and path.exists() and not force:
+        raise ValueError(f'{path} was made from other inputs ({differ}): '
                          'choose another --out, or --force to replace it')
 
 def once(
     out,           # the run's folder
-    step: str,     # the step's name, and its folder's
+    step: str,     # the step's name, and its file's or folder's
     inputs: dict,  # all that decides its result
-    work,          # work(folder) does it
-    force: bool = False,  # do it again, whatever was there
+    work,          # work(path) does it
+    force: bool = False,  # do it again, in place of what this library wrote there
 ):
-    "Do a step's work unless it was done with the same inputs; refuse a folder of other inputs."
-    from domain_llm.tokenizer import write_whole
-    path, folder = Path(out) / 'steps.json', Path(out) / step
-    path.parent.mkdir(parents=True, exist_ok=True)
+    "Do a step's work unless it was done with the same inputs; refuse what is not ours, and a folder of other inputs."
+    out, path = Path(out), Path(out) / 'steps.json'
+    out.mkdir(parents=True, exist_ok=True)
     steps, inputs = _read_json(path) if path.exists() else {}, json.loads(json.dumps(inputs))
-    before = steps.get(step, dict(inputs=inputs, done=False))
-    if force: shutil.rmtree(folder, ignore_errors=True)
-    else: _refuse_another(folder, before['inputs'], inputs)
-    if before['done'] and folder.exists() and not force:
+    _refuse(out, step, steps, inputs, force)
+    if not force and (out / step).exists() and steps.get(step, {}).get('done'):
         return typer.echo(f'{step}: already done with the same inputs (--force does it again)')
+    if force and (out / step).is_dir(): shutil.rmtree(out / step)       # every file in it is ours
     for done in (False, True):
         write_whole(path, json.dumps({**steps, step: dict(inputs=inputs, done=done)}, indent=1))
-        if not done: work(folder)
+        if not done: work(out / step)
 
 # %% ../nbs/82_cli.ipynb #f9aa135d
 def _need(out, step):
@@ -111,9 +119,8 @@ def save_corpus(
 ):
     "Split documents, and write them with their card."
     from domain_llm.corpus import corpus_card, split_documents
-    from domain_llm.tokenizer import whole_folder
     splits = split_documents(documents, validation)
-    with whole_folder(folder) as part:
+    with whole_folder(folder, 'corpus') as part:
         splits.save_to_disk(str(part))
         card = corpus_card(splits, **told)
         card.save(part)
@@ -260,7 +267,7 @@ def train(
 ):
     "Train the run's model, on as many processes as there are."
     from domain_llm.pretrain import device_info, join, pretrain
-    from domain_llm.tokenizer import load_tokenizer
+    from domain_llm.tokenizer import load_tokenizer, save_tokenizer
     from domain_llm.tokens import Batches, TokenFile
     team, tokenizer, model = join(), load_tokenizer(_need(out, 'tokenizer')), new_model(out)
     tokens, held_out = (TokenFile(out / 'tokens', split, tokenizer) for split in ('train', 'validation'))
@@ -271,7 +278,7 @@ def train(
     config = team.tell(_train_config(folder, model, batches, recipe, steps, minutes))
     pretrain(model, batches, config, folder, held_out, _looks(tokenizer, cases))
     if team.rank: return
-    for name in ('tokenizer.json', 'tokenizer_config.json'): shutil.copy(out / 'tokenizer' / name, folder / 'model')
+    save_tokenizer(tokenizer, folder / 'model')
 
 # %% ../nbs/82_cli.ipynb #c25d7647
 def trigram_scores(
@@ -280,13 +287,13 @@ def trigram_scores(
     cases,      # list of `Case`
     most: int = 20_000_000,  # count so many training tokens at most
 ):              # their `Scores`
-    "Score cases by counting the training tokens."
+    "Score cases by a trigram of the training tokens."
     from domain_llm.brainbench import perplexity, score_texts
     from domain_llm.tokens import NGram, TokenFile
     tokens = TokenFile(out / 'tokens')
     counts, start = NGram(tokens.ids[:most], tokens.meta['vocab_size'], 3), [tokens.meta['eos_token_id']]
     surprise = lambda text: perplexity(counts.nll(start + tokenizer.encode(text).ids))
-    return score_texts('trigram counts', surprise, cases)
+    return score_texts('token trigram', surprise, cases)
 
 def evaluate_cases(
     folder,  # where to write one table a scorer
@@ -299,7 +306,7 @@ def evaluate_cases(
     from domain_llm.brainbench import controls, score_cases, score_texts
     from domain_llm.gpt2 import GPT2
     from domain_llm.pretrain import device_info
-    from domain_llm.tokenizer import load_tokenizer, whole_folder
+    from domain_llm.tokenizer import load_tokenizer
     tokenizer, device = load_tokenizer(_need(out, 'tokenizer')), device_info().device
     def ask(model, name, protocol='default'):
         return score_cases(model.to(device), tokenizer, cases, protocol, prompt, name, progress=True)
@@ -310,7 +317,7 @@ def evaluate_cases(
     if prompt: scores.append(ask(trained, "trained GPT-2, paper's protocol", 'paper'))
     if oracle: scores.append(score_texts('oracle', oracle, cases))
     checks = controls(cases, tokenizer, prompt, seeds=range(3))
-    with whole_folder(folder) as part:
+    with whole_folder(folder, 'scores') as part:
         for i, s in enumerate(scores): s.save(part / f'{i}-{s.name.replace(" ", "-")}.parquet')
         checks.to_csv(part / 'controls.csv', index=False)
 
@@ -331,13 +338,13 @@ def case_results(
                 participants=load_participants() if name in EXPERTS else None)
 
 # %% ../nbs/82_cli.ipynb #3daae467
-def _figure(out, name, fig, alt):
-    "Save a figure as PNG; give it with its words, as the report wants it."
-    from domain_llm.ground.show import figure_png
-    folder = Path(out) / 'figures'
-    folder.mkdir(exist_ok=True)
-    (folder / f'{re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")}.png').write_bytes(figure_png(fig))
-    return fig, alt
+def _save_figures(out, sections):
+    "Save each figure of a report as PNG."
+    from domain_llm.ground.show import figure_png, is_figure
+    with whole_folder(Path(out) / 'figures', 'figures') as part:
+        for heading, *items in sections:
+            name = re.sub('[^a-z0-9]+', '-', heading.lower()).strip('-')
+            for figure, _ in filter(is_figure, items): (part / f'{name}.png').write_bytes(figure_png(figure))
 
 def _controls_section(path, name):
     "Write the report's section on the controls."
@@ -347,15 +354,16 @@ def _controls_section(path, name):
     said = f'Not as expected: {", ".join(failed)}. Ask why before you trust a score.' if failed else 'All as expected.'
     return f'Can the score be trusted? ({name})', said, table
 
-def _case_sections(out, name):
+def _case_sets_in(out):
+    "List the folders under `evaluate` that hold scores."
+    return sorted({path.parent for path in _need(out, 'evaluate').glob('*/*.parquet')})
+
+def _case_sections(folder, out):
     "Write the report's sections on one case set."
     from domain_llm.experts import evaluation_sections
-    from domain_llm.ground.show import is_figure
-    sections = evaluation_sections(**case_results(out, name), name=name)
-    for heading, *items in sections:
-        for item in filter(is_figure, items): _figure(out, heading, *item)
-    checks = Path(out) / 'evaluate' / name / 'controls.csv'
-    return sections + ([_controls_section(checks, name)] if checks.is_file() else [])
+    sections = evaluation_sections(**case_results(out, folder.name), name=folder.name)
+    checks = folder / 'controls.csv'
+    return sections + ([_controls_section(checks, folder.name)] if checks.is_file() else [])
 
 # %% ../nbs/82_cli.ipynb #892b7ec3
 def _baselines(out):
@@ -374,9 +382,8 @@ def _training_section(out):
     lines, last = _baselines(out), [l for l in read_log(out / 'pretrain') if 'validation_loss' in l][-1]
     rows = {**lines, 'trained GPT-2': last['validation_loss']}
     table = pd.DataFrame([{'model': k, 'nats per token': v} for k, v in rows.items()])
-    loss = _figure(out, 'loss', plot_run(out / 'pretrain', lines),
-                   'Training and validation loss by step, with the losses of guessing and counting as lines; '
-                   'the table holds the final numbers.')
+    loss = plot_run(out / 'pretrain', lines), ('Training and validation loss by step, with the losses of guessing and '
+                                               'counting as lines; the table holds the final numbers.')
     return 'Training', f'{last["step"]:,} steps. The losses below are on documents the model never saw.', table, loss
 
 def _sample(out):
@@ -406,10 +413,11 @@ def make_report(
     from domain_llm.experts import write_report
     from domain_llm.pretrain import device_info
     out, sections = Path(out), [('What this is', about)]
-    for folder in sorted(_need(out, 'evaluate').iterdir()): sections += _case_sections(out, folder.name)
+    for folder in _case_sets_in(out): sections += _case_sections(folder, out)
     versions = f'domain_llm {__version__}, torch {torch.__version__}, Python {platform.python_version()}'
     sections += [_training_section(out), ('What the model writes when left alone', _sample(out)),
                  ('What it was made from', f'{versions}; {device_info()}.', _made_from(out))]
+    _save_figures(out, sections)
     return write_report(out / 'report.html', title, sections)
 
 # %% ../nbs/82_cli.ipynb #3277380c
@@ -470,7 +478,7 @@ def _report_step(out, title, about, force):
     log = fingerprint(out / 'pretrain' / 'log.jsonl')
     inputs = dict(evaluate=fingerprint(_need(out, 'evaluate')), log=log, title=title)
     once(out, 'report.html', inputs, lambda f: make_report(out, title, about), force)
-    for folder in sorted((out / 'evaluate').iterdir()): show_results(out, folder.name)
+    for folder in _case_sets_in(out): show_results(out, folder.name)
     typer.echo(f'\nreport: {out / "report.html"}')
 
 # %% ../nbs/82_cli.ipynb #ea09a9e2
@@ -514,12 +522,17 @@ def _case_sets(names):
     sets = {}
     for name in names:
         key, cases = name if name in CASE_SETS else Path(name).stem, load_cases(name)
+        if not re.fullmatch(r'[\w-][\w. -]*', key):
+            raise ValueError(f'the name of --cases becomes that of a folder: call the file something with letters, not {name!r}')
         if key in sets: raise ValueError(f'each of the --cases should have a name of its own, but {key} came twice')
         sets[key] = dict(cases=fingerprint(named_file(CASE_SETS[name]) if name in CASE_SETS else name)), cases
     return sets
 
 def _corpus_step(out, paths, sets, force, near=None, workers=None):
     "Do the corpus step; its result does not depend on the workers."
+    for path in map(Path, paths):
+        if path.exists() and (out / 'corpus').resolve() in (path.resolve(), *path.resolve().parents):
+            raise ValueError(f'{path} should lie outside {out / "corpus"}, which this step writes: choose another --out')
     inputs = dict(paths={p: fingerprint(p) if Path(p).exists() else 'by name' for p in paths},
                   cases={name: source['cases'] for name, (source, _) in sets.items()})
     if near: inputs['near'] = near
@@ -663,25 +676,18 @@ def _reachable(url):
     except OSError as error: return f'not reachable ({getattr(error, "reason", error)})'
     return 'reachable'
 
-def _memory():
-    "Give the machine's memory in words, where the system tells."
-    try: return f'{os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30:.1f} GiB'
-    except (AttributeError, ValueError, OSError): return 'unknown'
-
-def _versions():
-    "Give the version of each package this one needs."
-    from importlib.metadata import requires, version
-    needed = [re.match(r'[\w-]+', r)[0] for r in requires('domain-llm') if 'extra ==' not in r]
-    return {name: version(name) for name in ('domain-llm', *needed)}
-
 def health() -> dict:  # {what: finding}
     "Gather what one asks first when something does not work."
+    from importlib.metadata import requires
     from domain_llm.course import data_dir
     from domain_llm.pretrain import device_info
+    needed = [re.match(r'[\w-]+', r)[0] for r in requires('domain-llm') if 'extra ==' not in r]
+    memory = total_memory()
     data, free = 'a folder' if data_dir() else 'not set, or no folder', shutil.disk_usage('.').free
     servers = {'BrainBench': 'https://raw.githubusercontent.com', 'Hugging Face': 'https://huggingface.co'}
-    return {'python': f'{platform.python_version()} on {platform.system()} {platform.machine()}', **_versions(),
-            'device': str(device_info()), 'memory': _memory(), 'processors': str(os.cpu_count()),
+    return {'python': f'{platform.python_version()} on {platform.system()} {platform.machine()}',
+            **package_versions(['domain-llm', *needed]),
+            'device': str(device_info()), 'memory': f'{memory / 2**30:.1f} GiB' if memory else 'unknown', 'processors': str(os.cpu_count()),
             'free disk': f'{free / 2**30:.1f} GiB', 'DOMAIN_LLM_DATA': data,
             **{name: _reachable(url) for name, url in servers.items()}}
 

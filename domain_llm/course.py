@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'Claim', 'claims', 'claim', 'Prediction', 'predictions', 'predict', 'reveal', 'answers_file', 'Exercise',
-           'check_exercise', 'Diagnosis', 'budget', 'data_dir', 'sync', 'peak_memory', 'device_kind', 'run_cards',
-           'duration', 'begin', 'attempts', 'tally']
+           'check_exercise', 'Diagnosis', 'budget', 'data_dir', 'device_kind', 'run_cards', 'duration', 'begin',
+           'attempts', 'tally']
 
 # %% ../nbs/00_course.ipynb #fe358847
 import json, math, os, re, sys, traceback
@@ -264,24 +264,6 @@ def data_dir()->Path | None:  # None: DOMAIN_LLM_DATA is unset or no folder
     named = os.environ.get("DOMAIN_LLM_DATA")
     folder = Path(named).expanduser() if named else None
     return folder if folder and folder.is_dir() else None
-
-def sync(
-    path, # a file or folder
-):
-    "Make sure that a file or folder has reached the disk."
-    if os.name == "nt": return  # Windows opens no folder, and syncs only what is open for writing
-    handle = os.open(path, os.O_RDONLY)
-    try: os.fsync(handle)
-    finally: os.close(handle)
-
-def peak_memory()->int | None:  # bytes; None where the system does not tell
-    "Return the largest memory that this process has held so far."
-    status = Path("/proc/self/status")
-    if status.exists():
-        return int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text())[1]) * 1024
-    try: from resource import RUSAGE_SELF, getrusage
-    except ImportError: return None
-    return getrusage(RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 # %% ../nbs/00_course.ipynb #9762cbe2
 KINDS = ("CPU", "T4", "large GPU")  # the devices of the run cards

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from .brainbench import Scores, align, guessers, load_cases
-from .course import sync
-from .experts import _joined, accuracy_by, calibration, compare, load_participants, plot_calibration
+from .ground.files import sync
+from .experts import accuracy_by, answers_to, calibration, compare, load_participants, plot_calibration
 from .synthetic import Case, SyntheticScience, read_findings
 
 # %% ../nbs/81_game.ipynb #1a6932ad
@@ -114,12 +114,12 @@ class Match:
     who: str               # what the people are called
 
 def brainbench_match(
-    model: Scores = None,  # of the 200 cases made by people; None: the trigram counter
+    model: Scores = None,  # of the 200 cases made by people; None: the word trigram
 ) -> Match:
     "Play on the real cases, against the published experts."
     cases = load_cases('brainbench-human')
-    model = model or guessers(cases)['trigram counts']
-    return Match(cases, model, _joined(model, load_participants(), 'human'), 'experts')
+    model = model or guessers(cases)['word trigram']
+    return Match(cases, model, answers_to(model, load_participants(), 'human'), 'experts')
 
 # %% ../nbs/81_game.ipynb #8dc45321
 def _read_papers(papers):
@@ -148,10 +148,10 @@ def invented_readers(
 def synthetic_match(
     seed: int = 0,  # of the science
 ) -> Match:
-    "Play on the synthetic science, against invented readers and the trigram counter."
+    "Play on the synthetic science, against invented readers and the word trigram."
     science = SyntheticScience(seed)
     cases, papers = science.cases(), science.papers()
-    return Match(cases, guessers(cases, papers)['trigram counts'], invented_readers(cases, papers), 'invented readers')
+    return Match(cases, guessers(cases, papers)['word trigram'], invented_readers(cases, papers), 'invented readers')
 
 # %% ../nbs/81_game.ipynb #6a9153a8
 def reply(

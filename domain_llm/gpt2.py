@@ -18,7 +18,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from .tokenizer import save_tokenizer, whole_folder, write_whole
+from .ground.files import read_json, whole_folder, write_whole
+from .tokenizer import save_tokenizer
 
 # %% ../nbs/30_gpt2.ipynb #53a8319b
 PRESETS = {  # name: layers, heads, channels, context length
@@ -313,24 +314,27 @@ class GPT2(nn.Module):
         return chunked_cross_entropy(self._blocks(x).flatten(0, 1), table, targets.flatten())
 
     def hidden(self,
-        ids: torch.Tensor,    # (B, T) token ids
-        cache: Cache = None,  # what was read before, when a text is being written
-    ) -> torch.Tensor:        # (B, T, C)
+        ids: torch.Tensor,                    # (B, T) token ids
+        attention_mask: torch.Tensor = None,  # (B, 1, T, length) what each token may look at; None: all before it
+        position_ids: torch.Tensor = None,    # (T,) or (B, T) where each token stands; None: one after the other
+        cache: Cache = None,                  # what was read before, when a text is being written
+    ) -> torch.Tensor:                        # (B, T, C)
         "Give each token's vector after the last norm."
         self._check_ids(ids)
-        return self._blocks(self.wte(ids), cache)
+        return self._blocks(self.wte(ids), attention_mask, position_ids, cache)
 
-    def _blocks(self, x, cache=None):                                    # (B, T, C)
+    def _blocks(self, x, allowed=None, at=None, cache=None):             # (B, T, C)
         "Take tokens' vectors through position, blocks and the last norm."
         T, start = x.shape[1], cache.length if cache else 0
-        if start + T > self.cfg.n_ctx:
+        if at is None and start + T > self.cfg.n_ctx:
             raise ValueError(f'a row may hold at most {self.cfg.n_ctx} tokens, but got {start + T}: '
                              'cut it or use a longer n_ctx')
-        at = _positions(T, cache, x.device)                              # (T,) or (B, T)
+        if at is None: at = _positions(T, cache, x.device)               # (T,) or (B, T)
+        if allowed is None: allowed = _allowed(T, cache, x.device)       # (B, 1, T, length) or None
         if self.wpe: x = x + self.wpe(at)                                # (B, T, C)
         if self.training and self.cfg.dropout: x = F.dropout(x, self.cfg.dropout)
         turn = _rotation(at, self.cfg.n_embd // self.cfg.n_head) if self.cfg.rotary else None
-        reading = Reading(_allowed(T, cache, x.device), turn, cache)
+        reading = Reading(allowed, turn, cache)
         for block in self.h:
             if self.recompute and torch.is_grad_enabled(): x = checkpoint(block, x, reading, use_reentrant=False)
             else: x = block(x, reading)
@@ -371,7 +375,7 @@ class GPT2(nn.Module):
         try:
             for _ in range(n_new):
                 if cache is None or cache.length == cache.most: unread, cache = self._open(ids, mask, n_new, cache)
-                new = choose(self.logits(self.hidden(unread, cache)[:, -1]))                 # (B,)
+                new = choose(self.logits(self.hidden(unread, cache=cache)[:, -1]))                 # (B,)
                 if stop is not None: new, done = new.masked_fill(done, stop), done | (new == stop)
                 unread = new[:, None]
                 ids = torch.cat([ids, unread], 1)                                            # (B, T + 1)
@@ -403,11 +407,11 @@ class GPT2(nn.Module):
         folder,          # where to write config.json and model.safetensors
         tokenizer=None,  # a `tokenizers.Tokenizer` to put beside them
     ):
-        "Write the weights in the layout that `transformers` loads; the folder appears whole or not at all."
+        "Write the weights in the layout that `transformers` loads; the files appear all at once, and others there stay."
         modern = [name for name in ('rotary', 'rms_norm', 'qk_norm', 'relu2') if getattr(self.cfg, name)]
         if modern: raise ValueError(f'the GPT-2 layout has no place for {", ".join(modern)}: '
                                     'keep this model with torch.save(model.state_dict(), path)')
-        with whole_folder(folder) as part:
+        with whole_folder(folder, 'model') as part:
             if tokenizer: save_tokenizer(tokenizer, part)
             save_file(_their_tensors(self), part / 'model.safetensors', metadata={'format': 'pt'})
             write_whole(part / 'config.json', json.dumps(_their_config(self.cfg, self.wte.weight.dtype), indent=1))
@@ -418,7 +422,7 @@ class GPT2(nn.Module):
     ):
         "Load a GPT-2 checkpoint in Hugging Face layout, in float32, ready to score."
         folder = _find(name)
-        cfg = _own_config(_read_json(folder / 'config.json'), folder)
+        cfg = _own_config(read_json(folder / 'config.json', "a GPT-2 checkpoint's configuration"), folder)
         tensors = {n: t for path in _tensor_files(folder) for n, t in _read_tensors(path).items()}
         tensors = _own_tensors(tensors, folder, cfg.bias)
         with torch.device('meta'): model = cls(cfg)              # shapes without numbers: nothing is half-loaded
@@ -564,7 +568,7 @@ def _tensor_files(folder):
         if (folder / name).is_file(): return [folder / name]
         index = folder / f'{name}.index.json'
         if index.is_file():
-            return [folder / Path(part).name for part in sorted(set(_read_json(index)['weight_map'].values()))]
+            return [folder / Path(part).name for part in sorted(set(read_json(index, "a list of a checkpoint's files")['weight_map'].values()))]
     raise FileNotFoundError(f'a GPT-2 checkpoint has config.json and model.safetensors, but {folder} has no tensors')
 
 def _read_tensors(path):
@@ -578,15 +582,6 @@ def _read_tensors(path):
     except Exception as error:
         raise ValueError(f'{path} should hold tensors, but cannot be read ({type(error).__name__}): '
                          'it may be cut short; copy it again') from None
-
-def _read_json(path):
-    "Read a JSON file."
-    if not path.is_file():
-        raise FileNotFoundError('a GPT-2 checkpoint has config.json and model.safetensors, '
-                                f'but {path.parent} has no {path.name}')
-    try: return json.loads(path.read_text(encoding='utf-8'))
-    except ValueError:
-        raise ValueError(f'{path} should be JSON, but cannot be read: it may be cut short; copy it again') from None
 
 # %% ../nbs/30_gpt2.ipynb #89b998dc
 def try_compile(

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['FREE', 'FAST_RECIPE', 'PAPER_RECIPE', 'LOGGERS', 'Device', 'device_info', 'TrainConfig', 'schedule', 'paper_length',
            'orthogonalize', 'Muon', 'make_optimizers', 'Team', 'join', 'rows_that_fit', 'Trainer', 'gather', 'scatter',
-           'whole_model', 'is_mounted', 'save_checkpoint', 'load_checkpoint', 'validation_loss', 'read_log',
-           'peak_flops', 'Stop', 'pretrain', 'best_so_far', 'plot_run', 'steps_in']
+           'whole_model', 'save_checkpoint', 'load_checkpoint', 'validation_loss', 'read_log', 'peak_flops', 'Stop',
+           'pretrain', 'best_so_far', 'plot_run', 'steps_in']
 
 # %% ../nbs/45_pretrain.ipynb #345e4fbe
-import atexit, copy, errno, json, math, os, shutil, signal, statistics, tempfile, threading, time
+import atexit, copy, json, math, os, shutil, signal, statistics, threading, time
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -21,10 +21,10 @@ import torch.distributed as dist
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from .course import peak_memory
+from .ground.files import (clear_leftovers, disk_is_full, file_sha256, foreign_files, note_written, only_writer,
+                                     peak_memory, read_json, whole_folder, write_whole)
 from .ground.show import BLUE, GREEN, GREYS, LINES, VERMILION, canvas
-from .tokenizer import whole_folder, write_whole
-from .tokens import file_sha256, prefetch
+from .tokens import prefetch
 from .gpt2 import GPT2, flops_per_token, try_compile
 
 # %% ../nbs/45_pretrain.ipynb #26460b76
@@ -397,40 +397,12 @@ def whole_model(
     return model.to(trainer.device.device)
 
 # %% ../nbs/45_pretrain.ipynb #2c098c05
-_MOUNTED = ('fuse', 'nfs', 'cifs', 'smb')
-
-def is_mounted(
-    path,                   # a folder
-    table='/proc/mounts',   # where the system lists its mounts
-) -> bool:                  # whether files there travel over a network or a mounted drive
-    "Say whether a folder is on a mounted drive, such as Google Drive on Colab."
-    if not Path(table).exists(): return False
-    rows = [line.split()[1:3] for line in Path(table).read_text().splitlines()]
-    path = Path(path).resolve()
-    kinds = [(len(point), kind) for point, kind in rows if path.is_relative_to(point.replace('\\040', ' '))]
-    return max(kinds, default=(0, ''))[1].startswith(_MOUNTED)
-
-@contextmanager
-def _near_folder(folder):
-    "Let a folder appear only when it is whole; one on a mounted drive is written on the local disk and copied."
-    if not is_mounted(folder):
-        with whole_folder(folder) as part: yield part
-        return
-    with tempfile.TemporaryDirectory() as here:
-        yield Path(here)
-        with whole_folder(folder) as part: shutil.copytree(here, part, dirs_exist_ok=True)
-
-def _disk_is_full(error):
-    "Say whether an error means that no space is left."
-    said = str(error)
-    return getattr(error, 'errno', None) == errno.ENOSPC or 'No space left' in said or 'os error 28' in said
-
 @contextmanager
 def _if_space(what):
     "Go on without something that the disk has no space for, and say so."
     try: yield
     except (OSError, SafetensorError) as error:
-        if not _disk_is_full(error): raise
+        if not disk_is_full(error): raise
         print(f'the disk is full: {what} was not written, and what was there before stays; training goes on')
 
 # %% ../nbs/45_pretrain.ipynb #3d905762
@@ -447,23 +419,25 @@ def save_checkpoint(
     tensors = gather(trainer)
     if trainer.team.rank: return
     with _if_space(f'the checkpoint of step {step}'):
-        with _near_folder(Path(run_dir) / 'checkpoints' / f'step-{step:08d}') as part:
+        with whole_folder(Path(run_dir) / 'checkpoints' / f'step-{step:08d}', 'checkpoint') as part:
             save_file(tensors, part / 'state.safetensors')
             about = dict(format=1, step=step, smoothed=trainer.smoothed, scaler=trainer.scaler.state_dict(),
                          sha256=file_sha256(part / 'state.safetensors'))
             write_whole(part / 'state.json', json.dumps(about, indent=1))
-        for old in _checkpoints(run_dir)[2:]: shutil.rmtree(old)
+        for old in _checkpoints(run_dir)[2:]:
+            if not foreign_files(old): shutil.rmtree(old)
 
 def _read_checkpoint(folder):
     "Read one checkpoint, or raise what is wrong with it."
-    about = json.loads((folder / 'state.json').read_text(encoding='utf-8'))
+    about = read_json(folder / 'state.json', 'the state of a run')
     if about['format'] != 1: raise ValueError(f'format {about["format"]}, but this version reads format 1')
     if file_sha256(folder / 'state.safetensors') != about['sha256']: raise ValueError('its SHA-256 differs')
     return load_file(folder / 'state.safetensors'), about
 
 def _newest(run_dir):
     "Read the newest checkpoint that can be read; nothing when there is none."
-    for stale in (Path(run_dir) / 'checkpoints').glob('*.part'): shutil.rmtree(stale)
+    for left in {p.with_name(p.name[1:14]) for p in (Path(run_dir) / 'checkpoints').glob('.step-????????.*')}:
+        with only_writer(left): clear_leftovers(left)                  # of runs that were killed
     for folder in _checkpoints(run_dir):
         try: return _read_checkpoint(folder)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
@@ -488,8 +462,13 @@ def _open_run(run_dir, config, model_config):
     run_dir.mkdir(parents=True, exist_ok=True)
     path, mine = run_dir / 'config.json', dict(train=asdict(config), model=asdict(model_config))
     mine = json.loads(json.dumps(mine))              # as it will be read back: tuples are lists
-    if not path.exists(): return write_whole(path, json.dumps(mine, indent=1))
-    theirs = json.loads(path.read_text(encoding='utf-8'))
+    if not path.exists():
+        note_written(run_dir, 'run', ['config.json', 'log.jsonl', 'tensorboard/'])
+        return write_whole(path, json.dumps(mine, indent=1))
+    theirs = read_json(path, 'the configuration of a run')
+    if not {'train', 'model'} <= set(theirs):
+        raise ValueError(f'{path} should be the configuration of a run, but it is of something else: '
+                         'choose another folder')
     differ = [f'{k} {theirs[part].get(k)} there, {v} here' for part in mine for k, v in mine[part].items()
               if k not in FREE and theirs[part].get(k) != v]
     if differ:
@@ -649,32 +628,33 @@ def pretrain(
     run_dir, team = Path(run_dir), join()
     trainer = Trainer(model, config, team)
     _check_run(run_dir, trainer, batches)
-    step = first = load_checkpoint(run_dir, trainer)
-    if step and not team.rank: print(f'resuming at step {step} of {config.steps}')
-    began, device = time.monotonic(), next(trainer.model.parameters()).device
-    saved = began
-    with _journal(run_dir, step, config, team) as write, Stop() as stop, prefetch(batches, device) as ready:
-        while step < config.steps:
-            if step % config.eval_every == 0: _look(trainer, step, run_dir, validation, evaluate, write)
-            start = time.monotonic()
-            loss, norm = trainer.update(ready[step], step)
-            now = time.monotonic()
-            left = (now - began) / (step + 1 - first) * (config.steps - step - 1)
-            write(step=step, loss=loss, smoothed=trainer.smoothed, lr=config.lr * schedule(config, step),
-                  grad_norm=norm, **_measures(trainer, now - start, left))
-            step += 1
-            due = now - saved > 60 * config.save_minutes or config.save_every and step % config.save_every == 0
-            due, stopping = team.total(bool(due), stop.asked, op='MAX')
-            if due or stopping:
-                save_checkpoint(run_dir, trainer, step)
-                saved = time.monotonic()
-            if stopping: raise KeyboardInterrupt
-        _look(trainer, step, run_dir, validation, evaluate, write)
-    if step > first: save_checkpoint(run_dir, trainer, step)
-    whole = whole_model(trainer)
-    if not team.rank: whole.save_pretrained(run_dir / 'model')
-    if team.total(stop.asked, op='MAX')[0]: raise KeyboardInterrupt
-    return run_dir / 'model'
+    with only_writer(run_dir) if not team.rank else nullcontext():
+        step = first = load_checkpoint(run_dir, trainer)
+        if step and not team.rank: print(f'resuming at step {step} of {config.steps}')
+        began, device = time.monotonic(), next(trainer.model.parameters()).device
+        saved = began
+        with _journal(run_dir, step, config, team) as write, Stop() as stop, prefetch(batches, device) as ready:
+            while step < config.steps:
+                if step % config.eval_every == 0: _look(trainer, step, run_dir, validation, evaluate, write)
+                start = time.monotonic()
+                loss, norm = trainer.update(ready[step], step)
+                now = time.monotonic()
+                left = (now - began) / (step + 1 - first) * (config.steps - step - 1)
+                write(step=step, loss=loss, smoothed=trainer.smoothed, lr=config.lr * schedule(config, step),
+                      grad_norm=norm, **_measures(trainer, now - start, left))
+                step += 1
+                due = now - saved > 60 * config.save_minutes or config.save_every and step % config.save_every == 0
+                due, stopping = team.total(bool(due), stop.asked, op='MAX')
+                if due or stopping:
+                    save_checkpoint(run_dir, trainer, step)
+                    saved = time.monotonic()
+                if stopping: raise KeyboardInterrupt
+            _look(trainer, step, run_dir, validation, evaluate, write)
+        if step > first: save_checkpoint(run_dir, trainer, step)
+        whole = whole_model(trainer)
+        if not team.rank: whole.save_pretrained(run_dir / 'model')
+        if team.total(stop.asked, op='MAX')[0]: raise KeyboardInterrupt
+        return run_dir / 'model'
 
 def _check_run(run_dir, trainer, batches):
     "Refuse batches of another team, a model that cannot be saved, and the folder of another run."
@@ -704,14 +684,12 @@ def best_so_far(
 ) -> dict:    # step and validation_loss of the model in its folder `best`
     "Say which step's model is the best of a run so far."
     path = Path(run_dir) / 'best' / 'best.json'
-    return json.loads(path.read_text(encoding='utf-8')) if path.exists() else dict(step=0, validation_loss=math.inf)
+    return read_json(path, 'a note on the best model') if path.exists() else dict(step=0, validation_loss=math.inf)
 
 def _keep_best(run_dir, model, about):
     "Keep a model as the best so far; it loads with `GPT2.from_pretrained`."
-    with _if_space(f'the best model, of step {about["step"]},'), _near_folder(Path(run_dir) / 'best') as part:
-        model.save_pretrained(part / 'model')
-        for path in (part / 'model').iterdir(): path.rename(part / path.name)
-        (part / 'model').rmdir()
+    with _if_space(f'the best model, of step {about["step"]},'), whole_folder(Path(run_dir) / 'best', 'best') as part:
+        model.save_pretrained(part)
         write_whole(part / 'best.json', json.dumps(about))
 
 # %% ../nbs/45_pretrain.ipynb #1731a983
@@ -734,7 +712,7 @@ def plot_run(
 def _series(run_dir, key):
     "Give (tokens read, value) of every line of the log that has the value."
     path = Path(run_dir) / 'config.json'
-    scale = json.loads(path.read_text())['train']['tokens_per_step'] if path.exists() else 1
+    scale = read_json(path, 'the configuration of a run')['train']['tokens_per_step'] if path.exists() else 1
     return [(line['step'] * scale, line[key]) for line in read_log(run_dir) if key in line]
 
 def _draw_loss(ax, run_dir, colours, name=''):

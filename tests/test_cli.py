@@ -97,13 +97,13 @@ def test_the_report_is_the_evaluation_of_lesson_08_with_its_controls(run):
                         'Can the score be trusted? (c)',
                         'Training', 'What the model writes when left alone', 'What it was made from']
     first = [row[0] for row in tables['Right answers, accuracy and its 95 % interval']]
-    assert first == ['untrained GPT-2', 'trigram counts', 'trained GPT-2', 'chance']
+    assert first == ['untrained GPT-2', 'token trigram', 'trained GPT-2', 'chance']
     controls = {row[0]: row for row in tables['Can the score be trusted? (c)']}
     assert {'untrained, mean over seeds', 'last untrained, labels exchanged', 'oracle', 'shorter text', 'zlib',
-            'unigram counts', 'trigram counts'} == set(controls)
+            'word unigram', 'word trigram'} == set(controls)
     assert controls['oracle'][1:4] == ['20.000', '20', '1.000'] and controls['oracle'][-1] == 'yes'
     drawn = {p.name for p in (run / 'out/figures').iterdir()}
-    assert drawn == {'accuracy-c.png', 'does-it-know-when-it-knows-c.png', 'loss.png'}
+    assert drawn == {'accuracy-c.png', 'does-it-know-when-it-knows-c.png', 'training.png', '.domain_llm.json'}
 
 
 def test_a_control_that_fails_is_said(run):
@@ -224,6 +224,73 @@ def test_the_folder_of_another_run_is_refused_and_kept(run):
     assert before == {p: p.read_bytes() for p in (run / 'out').rglob('*') if p.is_file()}
 
 
+def everything(folder): return {p: p.read_bytes() for p in Path(folder).rglob('*') if p.is_file()}
+
+
+@pytest.mark.parametrize('force', [(), ('--force',)], ids=['plain', 'forced'])
+def test_papers_that_lie_where_a_step_would_write_are_refused_and_kept(tmp_path, monkeypatch, force):
+    monkeypatch.chdir(tmp_path)
+    Path('corpus').mkdir()
+    for i in range(60): Path(f'corpus/{i}.txt').write_text(f'paper {i} about rats')
+    cases('c.csv'), papers('p.jsonl')
+    before = everything(tmp_path)
+    for step in ['corpus', 'corpus'], ['run', '--corpus', 'corpus', '--cases', 'c.csv', '--minutes', '0.05']:
+        refused('corpus should lie outside corpus', args=[*step, '--out', '.', *force])
+        assert everything(tmp_path) == before
+    refused('corpus is there and was not written by domain-llm', args=['corpus', 'p.jsonl', '--out', '.', *force])
+    assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize('force', [(), ('--force',)], ids=['plain', 'forced'])
+def test_folders_of_the_user_with_the_names_of_steps_are_refused_and_kept(tmp_path, force):
+    out = tmp_path / 'out'
+    assert cli('corpus', papers(tmp_path / 'p.jsonl'), '--out', out).returncode == 0
+    for step in 'tokenizer', 'tokens':
+        (out / step).mkdir()
+        (out / step / 'mine.json').write_text('mine')
+        refused(f'{step} is there and was not written', args=[step, '--out', out, *force])
+        assert (out / step / 'mine.json').read_text() == 'mine'
+        shutil.rmtree(out / step)
+        assert cli(step, '--out', out, *(['--vocab-size', 400] if step == 'tokenizer' else [])).returncode == 0
+
+
+def test_what_lies_beside_and_inside_a_step_stays(tmp_path):
+    out = tmp_path / 'out'
+    for name in 'corpus.old', 'corpus.part':
+        (out / name).mkdir(parents=True)
+        (out / name / 'precious.txt').write_text('mine')
+    args = ['corpus', papers(tmp_path / 'p.jsonl'), '--out', out]
+    assert cli(*args).returncode == 0
+    (out / 'corpus/train/notes.md').write_text('mine')
+    refused('corpus holds train/notes.md, which is not on the list', args=[*args, '--force'])
+    (out / 'corpus/train/notes.md').rename(out / 'notes.md')
+    assert cli(*args, '--force').returncode == 0
+    assert sorted(p.name for p in out.iterdir()) == ['corpus', 'corpus.old', 'corpus.part', 'notes.md', 'steps.json']
+    assert len(list(out.rglob('precious.txt'))) == 2
+    refused('should lie outside', args=['corpus', out / 'corpus', '--out', out, '--force'])
+    assert (out / 'corpus/card.json').exists()
+
+
+@pytest.mark.parametrize('name', ['...csv', '.csv', '..csv', ' .csv'])
+def test_cases_whose_name_is_no_folders_name_delete_nothing(run, monkeypatch, name):
+    monkeypatch.chdir(run)
+    shutil.copy('c.csv', name)
+    before = everything(run / 'out')
+    refused('becomes that of a folder', args=['evaluate', '--cases', f'./{name}', '--out', 'out', '--force'])
+    assert everything(run / 'out') == before
+
+
+def test_a_step_stays_inside_the_run(tmp_path):
+    from domain_llm.cli import once
+    for step in '..', 'evaluate/..', 'evaluate/../..', '/tmp':
+        with pytest.raises(ValueError, match='should write below'): once(tmp_path / 'out', step, {}, print, force=True)
+
+
+def test_a_file_that_the_desktop_left_in_a_run_does_no_harm(run):
+    (run / 'out/evaluate/.DS_Store').write_bytes(b'x')
+    assert cli('report', '--out', run / 'out', '--force').returncode == 0
+
+
 def test_unknown_size_and_no_minutes(run):
     refused('--size should be one of', args=['pretrain', '--out', run / 'out', '--size', 'huge'])
     refused('--minutes should be more than 0', args=['pretrain', '--out', run / 'out', '--size', 'toy', '--minutes',
@@ -278,7 +345,8 @@ def test_a_full_disk_is_a_sentence_and_keeps_what_was_there(small_disk, finished
     done = refused('the disk is full', args=['run', '--corpus', finished / 'p.jsonl', '--cases', finished / 'c.csv',
                                              '--size', 'demo', '--minutes', '0.01', '--out', small_disk / 'out'])
     (small_disk / 'filler').unlink()
-    assert not [p for p in (small_disk / 'out').rglob('*.part')] if (small_disk / 'out').exists() else done
+    left = [p.name for p in (small_disk / 'out').rglob('*.part')]
+    assert not [name for name in left if not name.startswith('.tokens.')], left     # tokens go on where they stopped
 
 
 # near copies, workers, and papers from the network

@@ -194,7 +194,7 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path):
         pytest.skip('needs /proc')
     code = '''if True:
         import sys
-        from domain_llm.course import peak_memory
+        from domain_llm.ground.files import peak_memory
         from domain_llm.corpus import ReadReport, read_documents
         read_documents(sys.argv[1], report=ReadReport(), workers=0)
         print(peak_memory() // 10**6)'''

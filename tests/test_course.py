@@ -9,7 +9,8 @@ import pytest
 
 from domain_llm import course
 from domain_llm.course import (Claim, Exercise, Prediction, begin, budget, check_exercise, claim, claims, data_dir,
-                               predict, predictions, reveal, sync, tally)
+                               predict, predictions, reveal, tally)
+
 
 @pytest.fixture(autouse=True)
 def fresh_session(monkeypatch):
@@ -274,17 +275,6 @@ def test_data_dir_understands_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     monkeypatch.setenv("DOMAIN_LLM_DATA", "~")
     assert data_dir() == tmp_path
-
-
-# sync
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows opens no folder")
-def test_sync_waits_for_files_and_folders(tmp_path, monkeypatch):
-    seen = []
-    monkeypatch.setattr("os.fsync", lambda handle: seen.append(course.os.fstat(handle).st_ino))
-    (tmp_path / "file").touch()
-    for path in (tmp_path / "file", tmp_path): sync(path)
-    assert seen == [(tmp_path / "file").stat().st_ino, tmp_path.stat().st_ino]
 
 
 # begin and the run cards

@@ -2,7 +2,7 @@
 
 The tables of the paper stand in test_paper_tables.py.
 """
-import itertools, math, os, re, shutil, signal, subprocess, sys, textwrap
+import math, os, re, shutil, signal, subprocess, sys, textwrap
 from pathlib import Path
 
 import numpy as np
@@ -173,30 +173,12 @@ def test_an_impossible_answer_is_named(tmp_path, old, new, words):
     with pytest.raises(ValueError, match=re.escape(words)): ex.load_participants(file)
 
 
-@pytest.mark.parametrize('k,n', [(-1, 3), (4, 3), (0, 0)])
-def test_a_line_of_impossible_counts_is_refused(k, n):
-    with pytest.raises(ValueError, match='0 to n right'): ex.Line('x', k, n)
-
-
 def test_published_scores_need_the_data(monkeypatch, tmp_path):
     monkeypatch.setenv('DOMAIN_LLM_DATA', str(tmp_path))
     with pytest.raises(FileNotFoundError, match='published/gpt2/labels.npy'): ex.published_scores('gpt2')
 
 
 # paired comparisons
-
-@settings(deadline=None, max_examples=60)
-@given(st.lists(st.integers(-4, 4), min_size=1, max_size=9))
-def test_flipping_signs_against_all_sign_patterns(differences):
-    d = np.array(differences)
-    brute = np.mean([abs(np.dot(signs, d)) >= abs(d.sum()) for signs in itertools.product((1, -1), repeat=len(d))])
-    assert np.isclose(ex.flip_test(d), brute)
-
-
-@pytest.mark.parametrize('k,n', [(0, 1), (3, 11), (18, 45), (50, 100), (7, 100), (400, 900)])
-def test_flipping_single_cases_is_mcnemar(k, n):
-    assert math.isclose(ex.flip_test([1] * k + [-1] * (n - k) + [0] * 9), stats.binomtest(k, n).pvalue, rel_tol=1e-9)
-
 
 def test_clusters_of_equal_sentences_count_once():
     rng = np.random.default_rng(0)
@@ -237,51 +219,6 @@ def test_the_ids_of_isolated_sentences_are_those_of_lesson_07():
     if isolated_sentences is None: pytest.skip('lesson 54 has no isolated sentences yet')
     assert published('gpt2_scratch_neuro_tokenizer', isolated=True).frame.id.tolist() == [c.id
         for c in isolated_sentences('brainbench-human', 'published')]
-
-
-def test_two_equal_coin_tossers_are_rarely_told_apart():
-    rng, said = np.random.default_rng(0), []
-    for _ in range(400):
-        a, b = rng.random((2, 200)) < .6
-        said.append(ex.flip_test(b.astype(int) - a.astype(int)) < .05)
-    # the exact test keeps its level and does not sleep
-    assert .01 < np.mean(said) < .06
-
-
-def test_the_cluster_bootstrap_covers():
-    rng, held, naive = np.random.default_rng(1), [], []
-    for _ in range(200):
-        easy = rng.uniform(.3, .9, 80)
-        abstract = np.repeat(np.arange(80), rng.integers(1, 7, 80))
-        # abstracts are right or wrong nearly as a whole
-        right = rng.random(len(abstract)) < (easy > .6)[abstract] * .8 + .1
-        for store, clusters in (held, abstract), (naive, None):
-            low, high = ex.bootstrap_interval(right, clusters, draws=400)
-            store.append(low <= .5 <= high)
-    assert .91 < np.mean(held) < .98 and np.mean(naive) < .85
-
-
-@pytest.mark.parametrize('n,gain,loss', [(200, .135, .09), (60, .3, .1), (400, .1, .06), (30, .5, .2)])
-def test_power_against_simulation(n, gain, loss):
-    rng = np.random.default_rng(2)
-    drawn = rng.multinomial(n, [gain, loss, 1 - gain - loss], 4000)[:, :2]
-    found = {(a, b): stats.binomtest(int(a), int(a + b)).pvalue < .05 if a + b else False for a,
-             b in map(tuple, np.unique(drawn, axis=0))}
-    assert abs(ex.mcnemar_power(n, gain, loss) - np.mean([found[tuple(d)] for d in drawn])) < .025
-
-
-def test_power_on_paper_and_its_inverse():
-    # six tosses are the fewest that can give p < .05
-    assert ex.mcnemar_power(5, .5, .5) == 0
-    assert math.isclose(ex.mcnemar_power(6, 1, 0), 1) and math.isclose(ex.mcnemar_power(6, .5, .5), 2 / 64)
-    assert math.isclose(ex.mcnemar_power(50, .2, .1), ex.mcnemar_power(50, .1, .2))
-    for gain, loss, power in (.135, .09, .8), (.3, .1, .9), (.05, 0, .5):
-        n = ex.cases_needed(gain, loss, power)
-        assert ex.mcnemar_power(n, gain, loss) >= power > ex.mcnemar_power(n - 1, gain, loss)
-    for bad in (0, .1, .1), (10, .8, .3), (10, 0, 0), (10, -.1, .2):
-        with pytest.raises(ValueError, match='Power needs'): ex.mcnemar_power(*bad)
-    with pytest.raises(ValueError, match='too close'): ex.cases_needed(.1, .1)
-    with pytest.raises(ValueError, match='too close'): ex.cases_needed(.1, .0999)
 
 
 # cases and participants random

@@ -321,4 +321,4 @@ def test_the_real_match_has_the_published_answers(tmp_path):
     match, mine = G.brainbench_match(), Answers(tmp_path / 'a.jsonl')
     play(always(True), match, rounds(match.cases, 200), mine, tell=None)
     table = lines(match, mine)
-    assert (table.correct['experts'], table.n['experts']) == (641, 1011) and table.n['trigram counts'] == 200
+    assert (table.correct['experts'], table.n['experts']) == (641, 1011) and table.n['word trigram'] == 200

@@ -130,7 +130,7 @@ BROKEN = {
     'another kind of model': (break_config(model_type='llama'), "model_type = gpt2 .* 'llama'"),
     'another width inside': (break_config(n_inner=17), 'n_inner'),
     'no width': (break_config(n_embd='lost'), 'should give n_embd'),
-    'no config': (lambda folder: (folder / 'config.json').unlink(), 'has no config.json'),
+    'no config': (lambda folder: (folder / 'config.json').unlink(), 'config.json should be .* but there is no such file'),
     'no tensors': (lambda folder: (folder / 'model.safetensors').unlink(), 'has no tensors'),
 }
 

@@ -60,6 +60,7 @@ from pathlib import Path
 import numpy as np
 import torch
 torch.set_num_threads(1)
+import domain_llm.ground.files as files
 import domain_llm.pretrain as P, domain_llm.tokenizer as K
 from domain_llm.gpt2 import GPT2, GPT2Config
 from domain_llm.tokens import Batches
@@ -111,7 +112,7 @@ def dying(nth, which, mounted):
         if seen['save'] == which: seen['all'] = seen['ops']
         seen['save'] += 0.5
     P.save_checkpoint = lambda *args: (seen.update(save=int(seen['save'])), counted(*args))
-    if mounted: P.is_mounted = lambda *args: True
+    if mounted: files.is_mounted = lambda *args: True
     return seen
 '''
 
@@ -630,15 +631,6 @@ def test_each_recipe_decays_what_it_says():
     every = {n for n, _ in fresh().named_parameters()}
     assert decayed(PAPER_RECIPE) == {n for n in every if not n.endswith('bias')}
     assert decayed(FAST_RECIPE) == {n for n in every if not n.endswith('bias') and 'ln_' not in n}
-
-
-def test_a_mounted_drive_is_known_by_the_table_of_mounts(tmp_path):
-    table = tmp_path / 'mounts'
-    table.write_text('overlay / overlay rw\ndrive /content/drive fuse.drive rw\ntmpfs /dev tmpfs rw\n'
-                     'server:/x /data/nfs nfs4 rw\n')
-    assert P.is_mounted('/content/drive/MyDrive/run', table) and P.is_mounted('/data/nfs/a', table)
-    assert not P.is_mounted('/content/run', table) and not P.is_mounted('/content/driveway', table)
-    assert not P.is_mounted('.', tmp_path / 'no such table')
 
 
 def test_the_peaks_and_the_share_of_them_are_arithmetic():

@@ -25,9 +25,8 @@ ELSEWHERE = {  # lesson -> number as written -> where it comes from
            "1,100": "a setting, of an earlier version of the figure"},
     "21": {"65,536": "two bytes: 2 to the power of 16", "7,000": "an example of a step"},
     "45": {"2.9": "the version of PyTorch that has torch.optim.Muon, as in settings.ini"},
-    "54": {"80": "the convention that a test should notice four effects of five"},
-    "61": {"12.2": "a name: case 12, sentence 2",
-           "13.5": "arithmetic: 27 of 200, the discordant cases of the sentence before"},
+    "50": {"13.5": "arithmetic: 27 of 200, the discordant cases of the section before"},
+    "61": {"12.2": "a name: case 12, sentence 2"},
 }
 
 

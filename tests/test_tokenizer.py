@@ -98,7 +98,7 @@ def test_the_texts_are_read_once_and_as_a_stream():
 
 MEMORY = '''
 import random
-from domain_llm.course import peak_memory
+from domain_llm.ground.files import peak_memory
 from domain_llm.tokenizer import train_tokenizer
 rng, read = random.Random(0), 0
 words = [''.join(rng.choices('abcdefghij', k=8)) for _ in range(5000)]

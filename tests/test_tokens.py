@@ -68,9 +68,9 @@ while not lived:
         seen.add('new' if contents() == new else 'old' if contents() == old else 'half')
         for split in ('train', 'validation'): tk.TokenFile(home / 'box', split)
     else: seen.add('none')
-    part = home / 'box.part' / 'meta.json'
+    part = next(home.glob('.box.*.part'), home / 'none') / 'meta.json'
     done = sum(len(s['shards']) for s in json.loads(part.read_text())['splits'].values()) if part.exists() else 0
-    stamps = {p: p.stat().st_mtime_ns for p in (home / 'box.part').glob('*.bin')} if done else {}
+    stamps = {p: p.stat().st_mtime_ns for p in part.parent.glob('*.bin')} if done else {}
     meta = write(TEXTS)
     assert contents() == new and [p.name for p in home.iterdir()] == ['box'], limit
     kept = sum((home / 'box' / p.name).stat().st_mtime_ns == t for p, t in stamps.items())
@@ -78,7 +78,7 @@ while not lived:
     shutil.rmtree(home / 'box')
     limit += 1
 tries = 0
-while tries < 50 and not attempt(TEXTS, 15): tries += 1                    # killed again and again, it still gets there
+while tries < 50 and not attempt(TEXTS, 25): tries += 1                    # killed again and again, it still gets there
 assert contents() == new and tries >= 3
 print(json.dumps(dict(points=limit, seen=sorted(seen), shards=len(new) - 1, tries=tries)))
 '''
@@ -121,7 +121,7 @@ def test_a_restart_with_anything_else_mixes_nothing(tmp_path, change):
 def test_a_shard_that_rotted_before_the_restart_is_made_again(tmp_path):
     with pytest.raises(OSError):
         write_tokens({'train': interrupted(TEXTS, 50)}, TOKENIZER, tmp_path / 'box', shard_chars=700)
-    shard = tmp_path / 'box.part/train.1.bin'
+    shard, = tmp_path.glob('.box.*.part/train.1.bin')
     shard.write_bytes(shard.read_bytes()[:-2] + b'zz')
     write_tokens({'train': TEXTS}, TOKENIZER, tmp_path / 'box', shard_chars=700)
     assert TokenFile(tmp_path / 'box').ids[:].tolist() == judge(TEXTS)
@@ -220,7 +220,7 @@ def test_a_column_of_a_dataset_is_read_as_it_is(tmp_path):
 
 MEMORY = '''
 import random, sys, tempfile
-from domain_llm.course import peak_memory
+from domain_llm.ground.files import peak_memory
 from domain_llm.tokens import write_tokens
 from test_tokens import TOKENIZER
 rng = random.Random(0)
@@ -362,7 +362,8 @@ def test_the_order_of_ten_to_the_twelve_windows_takes_no_memory():
 
 FLAT = '''
 import json, os, sys, numpy as np
-from domain_llm.tokens import Batches, TokenFile, file_sha256
+from domain_llm.ground.files import file_sha256
+from domain_llm.tokens import Batches, TokenFile
 os.chdir(sys.argv[1])
 n = 60_000_000
 np.arange(n, dtype=np.uint16).tofile('train.bin')
@@ -449,7 +450,7 @@ def test_other_texts_leave_nothing_of_an_unfinished_attempt(tmp_path):
         raise OSError('the network is gone')
     other = ['another ' + TEXTS[0], *TEXTS[1:]]
     with pytest.raises(OSError): write_tokens({'train': breaks_down()}, TOKENIZER, tmp_path / 'box', shard_chars=1000)
-    assert len(list((tmp_path / 'box.part').glob('*.bin'))) > 1
+    assert len(list(tmp_path.glob('.box.*.part/*.bin'))) > 1
     write_tokens({'train': iter(other)}, TOKENIZER, tmp_path / 'box', shard_chars=1000)
     assert TokenFile(tmp_path / 'box').ids[:].tolist() == judge(other)
 

@@ -1,0 +1,275 @@
+"""What lesson 50 cannot show in a cell: other libraries as judges, known coverage, and one room.
+
+No other module computes an interval, a p or a power of its own.
+"""
+import itertools, math, re
+from pathlib import Path
+from statistics import NormalDist
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.api as sm
+from hypothesis import given, settings, strategies as st
+from scipy import stats
+from statsmodels.stats import proportion
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.sandwich_covariance import cov_cluster_2groups
+
+from domain_llm import brainbench, experts
+from domain_llm.bench import stats as S
+
+PACKAGE = Path(S.__file__).parents[1]
+
+
+# one room
+
+OWN = re.compile(r'NormalDist|1\.96|norm\.(ppf|isf|cdf|sf)|\bbinom|chi2|\[0\.025|proportion_ci|'
+                 r'sqrt\(\w+ \* \(1 - \w+\)')
+MODULES = sorted(PACKAGE.rglob('*.py'))
+
+
+@pytest.mark.parametrize('path', MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_other_module_computes_an_interval_a_p_or_a_power(path):
+    found = [line for line in path.read_text(encoding='utf-8').splitlines() if OWN.search(line)]
+    assert bool(found) == (path == Path(S.__file__)), found
+
+
+def test_what_lay_elsewhere_is_importable_from_there_and_defined_once():
+    for name in ('Line', 'Comparison', 'flip_test', 'bootstrap_interval', 'mcnemar_power',
+                 'cases_needed', 'two_proportions'):
+        assert getattr(experts, name) is getattr(S, name)
+    assert brainbench.wilson_interval is S.wilson_interval
+
+
+# one interval
+
+@pytest.mark.parametrize('k, n', [(641, 1011), (0, 5), (5, 5), (1, 3), (100, 200), (20, 20)])
+@pytest.mark.parametrize('level', [0.95, 0.8])
+def test_wilsons_interval_is_that_of_scipy_and_statsmodels(k, n, level):
+    found = S.wilson_interval(k, n, level)
+    assert np.allclose(found, stats.binomtest(k, n).proportion_ci(level, 'wilson'))
+    assert np.allclose(found, proportion.proportion_confint(k, n, 1 - level, 'wilson'))
+
+
+@pytest.mark.parametrize('k, n', [(-1, 3), (4, 3), (0, 0)])
+def test_a_line_of_impossible_counts_is_refused(k, n):
+    with pytest.raises(ValueError, match='0 to n right'): S.Line('x', k, n)
+
+
+def test_the_normal_curve_is_pythons():
+    normal = NormalDist()
+    for level in 0.5, 0.8, 0.95, 0.99:
+        assert math.isclose(S.critical_z(level), normal.inv_cdf((1 + level) / 2))
+    for z in -3, -0.1, 0, 1.5: assert math.isclose(S.two_sided_p(z), 2 * normal.cdf(-abs(z)))
+    assert np.allclose(S.normal_interval(2, 0.5, 0.8), (2 - 0.5 * 1.2815516, 2 + 0.5 * 1.2815516))
+    for z in 1.95, 1.97: assert (S.two_sided_p(z) < 0.05) == (S.normal_interval(z, 1)[0] > 0)
+
+
+def test_the_bootstrap_is_scipys():
+    values = np.random.default_rng(0).normal(size=80)
+    theirs = stats.bootstrap((values,), np.mean, n_resamples=20000, method='percentile')
+    found = S.bootstrap_interval(values, draws=20000)
+    assert np.allclose(found, theirs.confidence_interval, atol=0.015)
+
+
+def test_the_cluster_bootstrap_covers():
+    rng, held, naive = np.random.default_rng(1), [], []
+    for _ in range(200):
+        easy = rng.uniform(.3, .9, 80)
+        abstract = np.repeat(np.arange(80), rng.integers(1, 7, 80))
+        # abstracts are right or wrong nearly as a whole
+        right = rng.random(len(abstract)) < (easy > .6)[abstract] * .8 + .1
+        for store, clusters in (held, abstract), (naive, None):
+            low, high = S.bootstrap_interval(right, clusters, draws=400)
+            store.append(low <= .5 <= high)
+    assert .91 < np.mean(held) < .98 and np.mean(naive) < .85
+
+
+# one paired test
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(-4, 4), min_size=1, max_size=9))
+def test_flipping_signs_against_all_sign_patterns(differences):
+    d = np.array(differences)
+    patterns = np.array(list(itertools.product((1, -1), repeat=len(d))))
+    assert np.isclose(S.flip_test(d), np.mean(abs(patterns @ d) >= abs(d.sum())))
+
+
+@pytest.mark.parametrize('k, n', [(0, 1), (3, 11), (18, 45), (50, 100), (7, 100), (400, 900)])
+def test_flipping_single_cases_is_mcnemar(k, n):
+    p = S.flip_test([1] * k + [-1] * (n - k) + [0] * 9)
+    assert math.isclose(p, stats.binomtest(k, n).pvalue, rel_tol=1e-9)
+    assert math.isclose(p, mcnemar([[5, k], [n - k, 4]], exact=True).pvalue, rel_tol=1e-9)
+
+
+def test_two_equal_coin_tossers_are_rarely_told_apart():
+    rng, said = np.random.default_rng(0), []
+    for _ in range(400):
+        a, b = rng.random((2, 200)) < .6
+        said.append(S.flip_test(b.astype(int) - a.astype(int)) < .05)
+    # the exact test keeps its level and does not sleep
+    assert .01 < np.mean(said) < .06
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 5)), min_size=1),
+       st.randoms(use_true_random=False))
+def test_a_comparison_counts_and_does_not_mind_the_order(rows, random):
+    a, b, labels = map(np.array, zip(*rows))
+    first = S.paired_comparison('a', 'b', a, b, labels, 'abstract')
+    assert (first.n, first.both) == (len(rows), (a & b).sum())
+    assert (first.only_a, first.only_b) == ((a & ~b).sum(), (b & ~a).sum())
+    per_label = [int(b[labels == x].sum() - a[labels == x].sum()) for x in set(labels)]
+    assert math.isclose(first.p, S.flip_test(per_label))
+    assert first.low <= first.difference <= first.high
+    random.shuffle(rows)
+    assert S.paired_comparison('a', 'b', *zip(*rows), 'abstract') == first
+    alone = S.paired_comparison('a', 'b', a, b)
+    assert alone.unit == 'case' and alone == S.paired_comparison('a', 'b', a, b, np.arange(len(a)))
+
+
+@pytest.mark.parametrize('a, b', [([], []), ([True], [True, False]), ([[True]], [[False]])])
+def test_a_comparison_needs_the_same_cases(a, b):
+    with pytest.raises(ValueError, match='one answer to each case'):
+        S.paired_comparison('a', 'b', a, b)
+
+
+@pytest.mark.parametrize('p, said', [(0.0009, 'p < 0.001'), (0.001, 'p = 0.001'),
+                                     (0.2327, 'p = 0.233'), (1, 'p = 1.000')])
+def test_how_a_p_is_written(p, said): assert S.format_p(p) == said
+
+
+@pytest.mark.parametrize('a, b', [((144, 200), (641, 1011)), ((3, 9), (8, 9)),
+                                  ((641, 1011), (351, 503))])
+def test_two_proportions_are_those_of_statsmodels(a, b):
+    theirs = proportion.proportions_ztest([a[0], b[0]], [a[1], b[1]])
+    assert np.allclose(S.two_proportions(S.Line('a', *a), S.Line('b', *b)), theirs)
+
+
+def test_two_perfect_parties_do_not_differ():
+    assert S.two_proportions(S.Line('a', 5, 5), S.Line('b', 9, 9)) == (0, 1)
+
+
+# one power
+
+@pytest.mark.parametrize('n, gain, loss', [(200, .135, .09), (60, .3, .1), (400, .1, .06),
+                                           (30, .5, .2)])
+def test_power_against_simulation(n, gain, loss):
+    rng = np.random.default_rng(2)
+    drawn = rng.multinomial(n, [gain, loss, 1 - gain - loss], 4000)[:, :2]
+    found = {(a, b): stats.binomtest(int(a), int(a + b)).pvalue < .05 if a + b else False
+             for a, b in map(tuple, np.unique(drawn, axis=0))}
+    assert abs(S.mcnemar_power(n, gain, loss) - np.mean([found[tuple(d)] for d in drawn])) < .025
+
+
+@pytest.mark.parametrize('n, gain, loss', [(7, .3, .2), (25, .9, .1), (40, .2, 0), (3000, .1, .08)])
+def test_power_is_the_sum_over_all_outcomes(n, gain, loss):
+    # nothing is left out: each number of disagreements, each split of it
+    total = 0
+    for m in range(n + 1):
+        split = np.arange(m + 1)
+        p = np.minimum(1, 2 * stats.binom.cdf(np.minimum(split, m - split), m, .5))
+        rejected = stats.binom.pmf(split, m, gain / (gain + loss))[p < .05].sum()
+        total += stats.binom.pmf(m, n, min(1, gain + loss)) * rejected
+    assert math.isclose(S.mcnemar_power(n, gain, loss), total, abs_tol=1e-10)
+
+
+def test_power_on_paper_and_its_inverse():
+    # six tosses are the fewest that can give p < .05
+    assert S.mcnemar_power(5, .5, .5) == 0
+    assert math.isclose(S.mcnemar_power(6, 1, 0), 1)
+    assert math.isclose(S.mcnemar_power(6, .5, .5), 2 / 64)
+    assert math.isclose(S.mcnemar_power(50, .2, .1), S.mcnemar_power(50, .1, .2))
+    for gain, loss, power in (.135, .09, .8), (.3, .1, .9), (.05, 0, .5):
+        n = S.cases_needed(gain, loss, power)
+        assert S.mcnemar_power(n, gain, loss) >= power > S.mcnemar_power(n - 1, gain, loss)
+    for bad in (0, .1, .1), (10, .8, .3), (10, 0, 0), (10, -.1, .2):
+        with pytest.raises(ValueError, match='Power needs'): S.mcnemar_power(*bad)
+    with pytest.raises(ValueError, match='too close'): S.cases_needed(.1, .1)
+    with pytest.raises(ValueError, match='too close'): S.cases_needed(.1, .0999)
+
+
+@pytest.mark.parametrize('accuracy, power', [(.6, .8), (.65, .8), (.65, .9), (.9, .8)])
+def test_more_cases_than_needed_are_never_too_few(accuracy, power):
+    powers = np.array([S.mcnemar_power(n, accuracy, 1 - accuracy) for n in range(1, 400)])
+    assert S.cases_needed(accuracy, 1 - accuracy, power) == 2 + np.flatnonzero(powers < power).max()
+
+
+@settings(max_examples=60)
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_a_difference_and_a_disagreement_are_a_gain_and_a_loss(difference, disagree):
+    if difference <= disagree:
+        gain, loss = S.gain_and_loss(difference, disagree)
+        assert 0 <= loss <= gain and math.isclose(gain + loss, disagree)
+        assert abs(gain - loss - difference) < 1e-12
+    else:
+        with pytest.raises(ValueError, match='`difference` should be'):
+            S.gain_and_loss(difference, disagree)
+
+
+def test_the_benchmarks_check_and_the_power_give_one_answer():
+    texts = [f'We asked about {t}. We waited. It [[rose,fell]].' for t in ('rats', 'mice', 'fish')]
+    cases = brainbench.make_cases(texts)
+    for points, needed in (5, '817'), (1, '19,813'), (30, f'{S.cases_needed(.3, 0)}'):
+        found = brainbench.check_cases(cases, difference=points / 100).set_index('check').found
+        assert found[f'enough for a difference of {points} points'] == f'{needed} needed, 3 there'
+
+
+# answers that share something
+
+@pytest.fixture(scope='module')
+def crossed():
+    "Forty people and thirty cases, half of the pairs: who, what, a confidence, right or wrong."
+    rng = np.random.default_rng(3)
+    who, what = (part[rng.permutation(1200)[:600]] for part in np.divmod(np.arange(1200), 30))
+    sure = rng.normal(size=40)[who] + rng.normal(size=600)
+    right = rng.random(600) < .6 + rng.uniform(-.2, .2, 40)[who] + rng.uniform(-.2, .2, 30)[what]
+    return who, what, sure, right.astype(float)
+
+
+@pytest.mark.parametrize('few', [False, True])
+def test_one_kind_of_cluster_is_that_of_statsmodels(crossed, few):
+    who, what, _, right = crossed
+    fit = sm.OLS(right, np.ones(600)).fit()
+    for labels in who, what:
+        theirs = fit.get_robustcov_results('cluster', groups=labels, use_correction=few)
+        found = S.cluster_covariance((right - right.mean()) / 600, [labels], few)
+        assert math.isclose(found, theirs.bse[0]**2, rel_tol=1e-9)
+        if not few: assert math.isclose(S.clustered_error(right, [labels]), theirs.bse[0])
+
+
+def test_two_kinds_of_cluster_are_those_of_statsmodels(crossed):
+    who, what, sure, right = crossed
+    X = np.column_stack([np.ones(600), sure])
+    fit = sm.OLS(right, X).fit()
+    bread = np.linalg.inv(X.T @ X)
+    found = bread @ S.cluster_covariance(X * fit.resid[:, None], [who, what]) @ bread
+    theirs = cov_cluster_2groups(fit, who, what, use_correction=False)[0]
+    assert np.allclose(found, theirs, rtol=1e-9, atol=0)
+    mean = sm.OLS(right, np.ones(600)).fit()
+    variance = cov_cluster_2groups(mean, who, what, use_correction=False)[0][0, 0]
+    assert math.isclose(S.clustered_error(right, [who, what])**2, variance, rel_tol=1e-9)
+
+
+def test_the_clustered_logistic_is_that_of_statsmodels(crossed):
+    who, _, sure, right = crossed
+    how = dict(cov_type='cluster', cov_kwds=dict(groups=who, use_correction=False))
+    theirs = sm.Logit(right, sm.add_constant(sure)).fit(disp=0, **how)
+    ours = experts.logistic(sure, right, [who])
+    expected = theirs.params[1], theirs.bse[1], theirs.pvalues[1]
+    assert np.allclose((ours.slope, ours.error, ours.p), expected, rtol=1e-5)
+
+
+def test_answers_that_share_nothing_are_separate_answers():
+    right = np.array([1, 1, 0, 1, 0])
+    alone = S.Line('x', 3, 5).se
+    assert math.isclose(S.clustered_error(right, [np.arange(5)]), alone)
+    assert math.isclose(S.clustered_error(right, [list('abcde'), list('vwxyz')]), alone)
+    # one right and one wrong in each cluster: less than nothing is shared, and not believed
+    even = S.clustered_error([1, 0] * 4, [np.repeat(np.arange(4), 2)])
+    assert math.isclose(even, S.Line('x', 4, 8).se)
+    # copies of an answer are one answer
+    assert math.isclose(S.clustered_error(np.repeat(right, 3), [np.repeat(np.arange(5), 3)]), alone)
+    for bad in [], list('abcde'):
+        with pytest.raises(ValueError, match='one or two arrays'): S.clustered_error(right, bad)
