@@ -1,18 +1,21 @@
 "Fetching from a server that behaves like NCBI's E-utilities on bad days: it fails, stalls, truncates and lies."
-import json, os, re, signal, subprocess, sys, threading, time
+import gzip, json, os, re, signal, subprocess, sys, threading, time, traceback
 from collections import Counter
 from datetime import date, timedelta
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
 from lxml import etree
+from urllib3.util import retry
 
 from domain_llm import corpus
 from domain_llm.corpus import ReadReport, fetch_pmc, fetch_pubmed, keep_licences, licences, read_documents
 
 DATA = os.environ.get('DOMAIN_LLM_DATA')
+REAL = {name: getattr(corpus, name) for name in ('_WAITS', '_PAUSES')}
 N = 25_000
 LICENCES = ['<license xlink:href="https://creativecommons.org/licenses/by/4.0/"><license-p>Free.</license-p></license>',
             '<license><license-p>See <ext-link xlink:href="http://creativecommons.org/licenses/by-nc-nd/4.0/">this'
@@ -103,6 +106,8 @@ class Handler(BaseHTTPRequestHandler):
         if what in (400, 500, 503): self.send(what, b'{"error":"API key invalid"}')
         elif what == 429: self.send(429, b'{"error":"API rate limit exceeded"}', Retry_After='1')
         elif what == 'long': self.send(429, b'{}', Retry_After='7200')
+        elif what == 'zipped': self.send(200, gzip.compress(body), Content_Encoding='gzip')
+        elif isinstance(what, dict): self.send(**dict(length=False, body=b'') | what)
         elif what == 'error':
             self.send(200, b'<eFetchResult><ERROR>Cannot retrieve history data</ERROR></eFetchResult>')
         elif what == 'error in kind':
@@ -113,6 +118,10 @@ class Handler(BaseHTTPRequestHandler):
         elif what == 'short': self.send(200, body[:len(body) // 2], length=len(body))
         elif what == 'cut': self.send(200, body[:len(body) // 2], length=False)
         elif what == 'hang up': pass
+        elif what == 'silent': time.sleep(30)
+        elif what in ('flood', 'endless'):  # without end, as a good and as a bad answer
+            self.send(200 if what == 'flood' else 503, b'', length=False)
+            while True: self.wfile.write(bytes(2**16)); time.sleep(.001)
         elif what == 'stall': self.send(200, body[:50], length=len(body)); time.sleep(30)
         elif what == 'drip':
             self.send(200, b'', length=len(body))
@@ -169,14 +178,15 @@ def test_a_complete_folder_needs_no_server(uninterrupted, tmp_path):
 
 
 TROUBLES = [500, 503, 429, 'error', 'error in kind', 'html', 'json', 'empty', 'short', 'cut', 'hang up', 'stall',
-            'drip']
+            'drip', 'silent', 'endless', 'flood']
 
 def test_whatever_goes_wrong_the_result_is_the_same(server, tmp_path, monkeypatch):
     monkeypatch.setattr(corpus, '_STALL', .4)
     monkeypatch.setattr(corpus, '_PATIENCE', 1.5)
+    monkeypatch.setattr(corpus, '_LARGEST', 2**22)
     good, bad = server(1200), server(1200)
     fetch_pubmed('brain', tmp_path/'good', server=good.url)
-    plan = TROUBLES[:6] + [None] + TROUBLES[6:12] + [None] + ['drip', 'half']
+    plan = TROUBLES[:6] + [None] + TROUBLES[6:12] + [None] + TROUBLES[12:] + ['half']
     # the search is answered, then efetch meets each trouble
     bad.trouble = {i: what for i, what in enumerate(plan[1:], 1) if what}
     fetch_pubmed('brain', tmp_path/'bad', server=bad.url)
@@ -188,6 +198,7 @@ def test_whatever_goes_wrong_the_result_is_the_same(server, tmp_path, monkeypatc
 def test_a_search_survives(server, tmp_path, monkeypatch, what):
     monkeypatch.setattr(corpus, '_STALL', .3)
     monkeypatch.setattr(corpus, '_PATIENCE', 1.2)
+    monkeypatch.setattr(corpus, '_LARGEST', 2**22)
     s = server(20)
     s.trouble = {0: what, 2: what}
     start = time.monotonic()
@@ -196,15 +207,91 @@ def test_a_search_survives(server, tmp_path, monkeypatch, what):
     assert pmids(tmp_path/'x') == list(range(1, 21)) and len(s.log) == 4
 
 
-def test_retry_after_is_honoured(server, tmp_path):
+@pytest.mark.parametrize('wish', ['1', 'a date'])
+def test_retry_after_is_honoured(server, tmp_path, wish):
     s = server(5)
-    s.trouble = {1: 429}
+    if wish == 'a date': wish = formatdate(time.time() + 3, usegmt=True)
+    s.trouble = {1: dict(code=503, Retry_After=wish)}
     fetch_pubmed('brain', tmp_path/'x', server=s.url)
-    assert s.log[2][0] - s.log[1][0] >= 1
-    from email.utils import formatdate
-    error = type('E', (), {'headers': {'Retry-After': formatdate(time.time() + 30, usegmt=True)}})()
-    assert 25 < corpus._wished(error) < 31
-    assert corpus._wished(OSError('no headers')) == 0
+    assert 1 <= s.log[2][0] - s.log[1][0] < 4
+
+
+@pytest.mark.parametrize('wish', [
+    '²', '9' * 5000, '-3', '1e3', 'soon', '', '0', 'Fri, 99 Oct 99999999999 07:28:00 GMT',
+    formatdate(0, usegmt=True)], ids=range(9))
+def test_a_wish_that_makes_no_sense_is_none(server, tmp_path, wish):
+    s = server(5)
+    s.trouble = {1: dict(code=429, Retry_After=wish)}
+    fetch_pubmed('brain', tmp_path/'x', server=s.url)
+    assert s.log[2][0] - s.log[1][0] < 1 and pmids(tmp_path/'x') == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize('wish', ['601', '9' * 400, formatdate(time.time() + 10**6, usegmt=True)])
+def test_nobody_waits_longer_than_the_patience(server, tmp_path, wish):
+    s = server(5)
+    s.trouble = {1: dict(code=429, Retry_After=wish)}
+    with pytest.raises(OSError, match=f'Retry-After is {wish[:30]}.*call again to go on'):
+        fetch_pubmed('brain', tmp_path/'x', server=s.url)
+    assert len(s.log) == 2
+
+
+@pytest.mark.parametrize('code', [301, 302, 303, 307, 308])
+def test_a_form_with_a_key_goes_to_no_other_address(server, tmp_path, code):
+    s, elsewhere = server(5), server(5)
+    s.trouble = {0: dict(code=code, Location=f'{elsewhere.url}esearch.fcgi')}
+    with pytest.raises(OSError, match=f'{code} .*{elsewhere.url}'):
+        fetch_pubmed('brain', tmp_path/'x', api_key='key', server=s.url)
+    assert len(s.log) == 1 and not elsewhere.log
+
+
+@pytest.mark.parametrize('before', ['', 'x' * 250, 'x' * 1000])
+@pytest.mark.parametrize('code', [200, 400, 503])
+def test_no_message_holds_the_key_or_a_control_character(server, tmp_path, before, code):
+    s, key = server(5), 'a0b1c2d3e4f5a6b7c8d9'
+    body = f'<no>{before}{key}<b/>{key[:9]}\xad{key[9:]} \u202e\u200b\x9b \n {key}</no>'
+    if code != 200: body += f'{key[:9]}\x07{key[9:]} \x1b[31m \r\n'
+    answer = dict(code=code, body=body.encode(), Location=key, Retry_After=key)
+    s.trouble = dict.fromkeys(range(3), answer)
+    with pytest.raises(OSError, match=('found <no>' if code == 200 else str(code))) as caught:
+        fetch_pubmed('brain', tmp_path/'x', api_key=key, server=s.url)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 500
+    assert key[:9] not in ''.join(traceback.format_exception(caught.value))
+    s.trouble = {}
+    fetch_pubmed('brain', tmp_path/'x', api_key=key, server=s.url)
+    assert not any(key.encode() in content for content in contents(tmp_path/'x').values())
+
+
+@pytest.mark.parametrize('bad', [
+    '', '<Count/>', '<Count>²</Count>', '<Count>-1</Count>', f'<Count>{"9" * 5000}</Count>',
+    '<Count>2</Count><IdList><Id>1</Id><Id/></IdList>',
+    '<Count>1</Count><IdList><Id>one</Id></IdList>',
+    '<Count>0</Count><IdList/><ERROR>Search Backend failed</ERROR>'], ids=range(8))
+@pytest.mark.parametrize('always', [False, True])
+def test_an_answer_to_a_search_holds_numbers(server, tmp_path, bad, always):
+    s = server(5)
+    answer = dict(code=200, body=f'<eSearchResult>{bad}</eSearchResult>'.encode())
+    s.trouble = dict.fromkeys(range(3 if always else 1), answer)
+    if always:
+        with pytest.raises(OSError, match='expected <eSearchResult>.*call again to go on'):
+            fetch_pubmed('brain', tmp_path/'x', server=s.url)
+    else: assert pmids(fetch_pubmed('brain', tmp_path/'x', server=s.url)) == [1, 2, 3, 4, 5]
+    assert len(s.log) == 3
+
+
+def test_an_answer_in_an_encoding_nobody_knows_is_asked_for_again(server, tmp_path):
+    s = server(5)
+    s.trouble = {0: dict(code=200, body=b'<?xml version="1.0" encoding="klingon"?><eSearchResult/>')}
+    assert pmids(fetch_pubmed('brain', tmp_path/'x', server=s.url)) == [1, 2, 3, 4, 5]
+
+
+def test_an_answer_may_be_zipped_and_no_larger_than_memory(server, tmp_path, monkeypatch):
+    s = server(1100)
+    s.trouble = dict.fromkeys(range(100), 'zipped')
+    assert pmids(fetch_pubmed('brain', tmp_path/'x', server=s.url)) == list(range(1, 1101))
+    monkeypatch.setattr(corpus, '_LARGEST', 2**20)
+    s.search = lambda form: ' ' * 2**24
+    with pytest.raises(OSError, match='more than 1,048,576 bytes'):
+        fetch_pubmed('brain', tmp_path/'y', server=s.url)
 
 
 @pytest.mark.parametrize('what, tries', [(400, 1), ('long', 1), (500, 3), ('html', 3)])
@@ -228,6 +315,12 @@ def test_a_server_that_fails_halfway_gets_seven_tries_and_loses_nothing(server, 
     s.trouble, s.log[:] = {}, []
     fetch_pubmed('brain', tmp_path/'x', server=s.url)
     assert pmids(tmp_path/'x') == list(range(1, 1101)) and len(s.log) == 2
+
+
+def test_an_address_whose_encryption_fails_is_not_asked_again(server, clock):
+    client, start = corpus._Eutils(server(5).url.replace('http:', 'https:'), {}, 0), clock.now
+    with pytest.raises(OSError, match='SSL'): client.ask('esearch', 'eSearchResult')
+    assert clock.now == start
 
 
 def test_nobody_there(tmp_path, monkeypatch):
@@ -341,40 +434,44 @@ def test_content_is_on_the_disk_before_its_name_and_the_name_before_the_next_req
 
 
 class Clock:
-    "Time that passes only when somebody sleeps or a request takes it"
+    "Time that passes only when somebody sleeps"
     def __init__(self): self.now = 100.
     def monotonic(self): return self.now
     def time(self): return self.now
     def sleep(self, seconds): self.now += seconds
 
 
+@pytest.fixture
+def clock(server, monkeypatch):
+    "The real pauses, on a clock of their own for the client, for urllib3 and for the server"
+    clock = Clock()
+    for module in corpus, retry, sys.modules[__name__]: monkeypatch.setattr(module, 'time', clock)
+    for name, value in REAL.items(): monkeypatch.setattr(corpus, name, value)
+    return clock
+
+
 @pytest.mark.parametrize('pause, per_second', [(0, 3), (1, 10)])
 @pytest.mark.parametrize('takes', [0, .05, .5])
-def test_the_rate_is_kept(monkeypatch, pause, per_second, takes):
-    clock, starts = Clock(), []
-    def body(url, fields):
-        starts.append(clock.now); clock.now += takes
-        if len(starts) % 7 == 3: raise OSError('once in a while')
-        return b'<eSearchResult/>'
-    monkeypatch.setattr(corpus, 'time', clock)
-    monkeypatch.setattr(corpus, '_body', body)
-    monkeypatch.setattr(corpus, '_WAITS', (0,) * 6)
-    client = corpus._Eutils('', {}, corpus._PAUSES[pause])
-    for _ in range(60): client.ask('esearch', 'eSearchResult')
+@pytest.mark.parametrize('troubles', [(), (500, 'html', 'hang up', 429)])
+def test_the_rate_is_kept(server, clock, pause, per_second, takes, troubles):
+    s = server(5)
+    s.slow, s.trouble = takes, {3 + 7 * i: what for i, what in enumerate(troubles)}
+    client = corpus._Eutils(s.url, {}, corpus._PAUSES[pause])
+    for _ in range(60): client.ask('efetch', 'PubmedArticleSet', db='pubmed', id='1')
+    starts = [when for when, _, _ in s.log]
+    assert len(starts) == 60 + len(troubles)
     pairs = zip(starts, starts[per_second:])
     assert all(late - early > 1 for early, late in pairs), 'too many requests within a second'
-    if not takes: assert len(starts) / (starts[-1] - starts[0]) > .8 * per_second, 'no slower than needed'
+    if not takes and not troubles:
+        assert len(starts) / (starts[-1] - starts[0]) > .8 * per_second, 'no slower than needed'
 
 
-def test_the_waits_double(monkeypatch):
-    clock, starts = Clock(), []
-    def body(url, fields):
-        starts.append(clock.now)
-        raise OSError('never')
-    monkeypatch.setattr(corpus, 'time', clock)
-    monkeypatch.setattr(corpus, '_body', body)
-    client = corpus._Eutils('', {}, .34, answered=True)
-    with pytest.raises(OSError, match='never'): client.ask('esearch', 'eSearchResult')
+@pytest.mark.parametrize('what', [500, 'html', 'hang up'])
+def test_the_waits_double(server, clock, what):
+    s = server(5)
+    s.trouble = dict.fromkeys(range(100), what)
+    with pytest.raises(OSError): corpus._Eutils(s.url, {}, .34, answered=True).ask('efetch', 'PubmedArticleSet')
+    starts = [when for when, _, _ in s.log]
     assert [round(b - a) for a, b in zip(starts, starts[1:])] == [1, 2, 4, 8, 16, 32]
 
 
