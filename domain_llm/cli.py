@@ -671,11 +671,10 @@ def main(
 # %% ../nbs/82_cli.ipynb #abdb7e39
 def _reachable(url):
     "Say whether a server answers within three seconds."
-    from urllib.error import HTTPError
-    from urllib.request import urlopen
-    try: urlopen(url, timeout=3).close()
-    except HTTPError: return 'reachable'
-    except OSError as error: return f'not reachable ({getattr(error, "reason", error)})'
+    import requests
+    try: requests.head(url, timeout=3)
+    except requests.RequestException as error:
+        return f'not reachable ({getattr(error.args[0], "reason", error)})'
     return 'reachable'
 
 def health() -> dict:  # {what: finding}

@@ -7,17 +7,17 @@ __all__ = ['clean_text', 'read_jats', 'ReadReport', 'read_documents', 'deduplica
            'split_documents', 'fetch_pubmed', 'fetch_pmc', 'licences', 'keep_licences', 'CorpusCard', 'corpus_card']
 
 # %% ../nbs/13_corpus.ipynb #ee82c4b0
-import csv, gzip, hashlib, http.client, io, json, os, queue, re, shutil, subprocess, sys, tempfile, time
-import unicodedata, urllib.error, urllib.parse, urllib.request, zlib
+import csv, gzip, hashlib, io, json, os, queue, re, shutil, subprocess, sys, tempfile, time
+import unicodedata, zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
-from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from html.entities import html5
 from itertools import chain, islice
 from pathlib import Path
+import requests, urllib3
 from lxml import etree
 from .ground.files import read_json, whole_folder, write_whole
 from .ground.show import BLACK, BLUE, ORANGE, canvas, figure_png, fragment, page
@@ -795,22 +795,35 @@ def _halved(
 
 # %% ../nbs/13_corpus.ipynb #fbe37b05
 _WAITS = 1, 2, 4, 8, 16, 32  # seconds before the next try
-_STALL, _PATIENCE = 60, 600  # seconds without a byte, and for a whole answer
-_PAUSES = 0.34, 0.11         # seconds between the starts of two requests, without and with an API key
+_STALL, _PATIENCE = 60, 600  # seconds without a byte, and for a whole answer or a wished pause
+_PAUSES = 0.34, 0.11         # seconds before each request, without and with an API key
+_LARGEST = 2**28             # bytes of an answer: fifty full texts have ten million, memory ends
+
+class _Again(urllib3.Retry):
+    "Repeat a request by urllib3's rules, but neither at once nor at a wish that makes no sense"
+    def get_backoff_time(self): return _WAITS[len(self.history) - 1]
+
+    def get_retry_after(self, response):
+        try: wish = super().get_retry_after(response) or 0
+        except (ArithmeticError, ValueError, urllib3.exceptions.InvalidHeader): wish = 0
+        if wish > _PATIENCE: raise OSError(f'Retry-After is {response.headers["Retry-After"]}')
+        return max(wish, self.get_backoff_time())
+
+    def increment(self, *args, response=None, **kwargs):
+        again = super().increment(*args, response=response, **kwargs)
+        if response: response.close()  # or urllib3 reads an error page to its end, which may not come
+        return again
 
 def _body(
-    url:str,     # of the tool
-    fields:dict, # form fields
+    answer, # requests.Response of which nothing has been read
 )->bytes:
-    "Post a form and read the answer, which may neither stall nor stop early"
-    data, end, parts = urllib.parse.urlencode(fields).encode(), time.monotonic() + _PATIENCE, []
-    with urllib.request.urlopen(url, data, timeout=_STALL) as answer:
-        while part := answer.read1(2**16):
-            parts.append(part)
-            if time.monotonic() > end: raise TimeoutError(f'not finished after {_PATIENCE} s')
-    body, announced = b''.join(parts), answer.headers['Content-Length']
-    if announced and len(body) < int(announced): raise OSError(f'stopped after {len(body):,} of {announced} bytes')
-    return body
+    "Read an answer, which may neither stall, nor stop early, nor run for ever, nor fill the memory"
+    end, body = time.monotonic() + _PATIENCE, bytearray()
+    while part := answer.raw.read1(2**16, decode_content=True):
+        body += part
+        if time.monotonic() > end: raise TimeoutError(f'not finished after {_PATIENCE} s')
+        if len(body) > _LARGEST: raise ValueError(f'more than {_LARGEST:,} bytes')
+    return bytes(body)
 
 def _tree(
     body:bytes, # XML
@@ -818,38 +831,14 @@ def _tree(
     "Parse an answer with nothing left to expand, like `_articles`, but whole"
     return etree.parse(_PlainXML(io.BytesIO(body)), etree.XMLParser(**_SAFE)).getroot()
 
-def _hopeless(
-    error, # exception
-)->bool:
-    "Tell an error that waiting does not cure"
-    code = getattr(error, 'code', 500)
-    refused = isinstance(code, int) and 400 <= code < 500 and code not in (408, 429)
-    return refused or type(getattr(error, 'reason', None)).__name__ == 'SSLCertVerificationError'
-
-def _wished(
-    error, # exception
-)->float: # seconds, 0 without a wish
-    "Read how long the server wants us to wait"
-    value = (getattr(error, 'headers', None) or {}).get('Retry-After') or ''
-    if value.isdigit(): return int(value)
-    try: return parsedate_to_datetime(value).timestamp() - time.time()
-    except (TypeError, ValueError): return 0
-
-def _said(
-    error, # exception
-)->str: # one line
-    "Put an error into words, those of the server included"
-    body = error.read(200).decode('utf-8', 'replace') if isinstance(error, urllib.error.HTTPError) else ''
-    return ' '.join(f'{str(error) or type(error).__name__} {body}'.split())[:300]
-
 @dataclass
 class _Eutils:
     "Ask the E-utilities: one request at a time, at the permitted rate, again after a bad answer"
     server:str            # address of the tools
     fields:dict           # sent with every request
-    pause:float           # seconds between the starts of two requests
-    due:float = 0         # when the next may start
+    pause:float           # seconds before each request
     answered:bool = False # a server that never answered gets three tries, one that has gets seven
+    session:requests.Session = field(default_factory=requests.Session)
 
     def ask(self,
         tool:str, # esearch or efetch
@@ -857,22 +846,32 @@ class _Eutils:
         **fields, # of this request
     ): # lxml root element
         "Return a complete answer, or raise OSError"
-        for wait in (*(_WAITS if self.answered else _WAITS[:2]), None):
-            try: return self._once(tool, tag, fields)
-            except (OSError, ValueError, etree.XMLSyntaxError, http.client.HTTPException) as error:
-                pause = max(wait or 0, _wished(error))
-                if wait is None or _hopeless(error) or pause > _PATIENCE: raise OSError(
-                    f"no good answer from {self.server}{tool}.fcgi ({_said(error)}): "
-                    'check the network and the query; what was fetched is kept, so call again to go on') from None
-            time.sleep(pause)
+        url, waits = f'{self.server}{tool}.fcgi', _WAITS if self.answered else _WAITS[:2]
+        for wait in (*waits, None):
+            try: return self._once(url, tag, self.fields | fields, len(waits))
+            except requests.RequestException as error:
+                wait, why = None, getattr(error.args[0], 'reason', error)
+            except (*_BROKEN, urllib3.exceptions.HTTPError) as error: why = error
+            if wait is None: break
+            time.sleep(wait)
+        said = ' '.join(clean_text(str(why)).split()).replace(self.fields.get('api_key', '\0'), '…')
+        raise OSError(f'no good answer from {url} ({said[:300]}): check the network and the query; '
+                      'what was fetched is kept, so call again to go on')
 
-    def _once(self, tool, tag, fields):
+    def _once(self, url, tag, form, tries):
         "Ask once, in turn, and check the answer"
-        time.sleep(max(0, self.due - time.monotonic()))
-        self.due = time.monotonic() + self.pause
-        root = _tree(_body(f'{self.server}{tool}.fcgi', {**self.fields, **fields}))
-        said = root.findtext('ERROR')
-        if root.tag != tag or said: raise ValueError(f'expected <{tag}>, found <{root.tag}> {said or ""}'.strip())
+        time.sleep(self.pause)
+        self.session.get_adapter(url).max_retries = _Again(tries, other=0, allowed_methods=None,
+            status_forcelist=[408, 429, *range(500, 600)], raise_on_status=False)
+        how = dict(timeout=_STALL, stream=True, allow_redirects=False)
+        with self.session.post(url, form, **how) as answer: body = _body(answer)
+        if answer.status_code != 200: raise requests.HTTPError(' '.join((str(answer.status_code),
+            answer.reason, answer.headers.get('Location', ''), body.decode('utf-8', 'replace'))))
+        root = _tree(body)
+        numbers = [root.findtext('Count'), *(node.text for node in root.iterfind('IdList/Id'))]
+        sound = tag != 'eSearchResult' or all(re.fullmatch('[0-9]{1,18}', n or '') for n in numbers)
+        if root.tag != tag or root.findtext('ERROR') or not sound:
+            raise ValueError(f'expected <{tag}>, found ' + etree.tostring(root, encoding='unicode'))
         self.answered = True
         return root
 
@@ -961,7 +960,7 @@ def _write_batch(
     with whole_folder(folder, 'records') as part:
         (part/'records.xml').write_bytes(b'<%b>\n%b\n</%b>\n' % (tag.encode(), xml, tag.encode()))
         rows = [_licence_row(record) for record in records.values()]
-        write_whole(part/'.licences.json', json.dumps(rows))
+        (part/'.licences.json').write_text(json.dumps(rows), encoding='utf-8')
 
 def _fetch(
     db, query, folder, journal=None, since=1800, until=None, limit=None, email=None, api_key=None, server=_NCBI):

@@ -411,3 +411,11 @@ def test_fetched_papers_become_a_corpus_with_its_licences(source, network, tmp_p
 
 def test_an_unknown_source_is_a_sentence(tmp_path):
     refused('should be pubmed or pmc', args=['fetch', 'arxiv', 'cells', '--out', tmp_path / 'x'])
+
+
+def test_the_doctor_tells_a_server_that_refuses_from_none(network, monkeypatch):
+    from domain_llm.cli import _reachable
+    monkeypatch.setenv('no_proxy', '127.0.0.1')
+    assert _reachable(network.url) == 'reachable', 'it answers 501, but it answers'
+    said = _reachable('http://127.0.0.1:9')
+    assert said.startswith('not reachable (') and 'refused' in said and 'retries' not in said

@@ -1,18 +1,21 @@
 "Fetching from a server that behaves like NCBI's E-utilities on bad days: it fails, stalls, truncates and lies."
-import json, os, re, signal, subprocess, sys, threading, time
+import gzip, json, os, re, signal, subprocess, sys, threading, time, traceback
 from collections import Counter
 from datetime import date, timedelta
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
 from lxml import etree
+from urllib3.util import retry
 
 from domain_llm import corpus
 from domain_llm.corpus import ReadReport, fetch_pmc, fetch_pubmed, keep_licences, licences, read_documents
 
 DATA = os.environ.get('DOMAIN_LLM_DATA')
+REAL = {name: getattr(corpus, name) for name in ('_WAITS', '_PAUSES')}
 N = 25_000
 LICENCES = ['<license xlink:href="https://creativecommons.org/licenses/by/4.0/"><license-p>Free.</license-p></license>',
             '<license><license-p>See <ext-link xlink:href="http://creativecommons.org/licenses/by-nc-nd/4.0/">this'
@@ -103,6 +106,8 @@ class Handler(BaseHTTPRequestHandler):
         if what in (400, 500, 503): self.send(what, b'{"error":"API key invalid"}')
         elif what == 429: self.send(429, b'{"error":"API rate limit exceeded"}', Retry_After='1')
         elif what == 'long': self.send(429, b'{}', Retry_After='7200')
+        elif what == 'zipped': self.send(200, gzip.compress(body), Content_Encoding='gzip')
+        elif isinstance(what, dict): self.send(**dict(length=False, body=b'') | what)
         elif what == 'error':
             self.send(200, b'<eFetchResult><ERROR>Cannot retrieve history data</ERROR></eFetchResult>')
         elif what == 'error in kind':
@@ -113,6 +118,10 @@ class Handler(BaseHTTPRequestHandler):
         elif what == 'short': self.send(200, body[:len(body) // 2], length=len(body))
         elif what == 'cut': self.send(200, body[:len(body) // 2], length=False)
         elif what == 'hang up': pass
+        elif what == 'silent': time.sleep(30)
+        elif what in ('flood', 'endless'):  # without end, as a good and as a bad answer
+            self.send(200 if what == 'flood' else 503, b'', length=False)
+            while True: self.wfile.write(bytes(2**16)); time.sleep(.001)
         elif what == 'stall': self.send(200, body[:50], length=len(body)); time.sleep(30)
         elif what == 'drip':
             self.send(200, b'', length=len(body))
@@ -133,7 +142,9 @@ def server(monkeypatch):
 
 
 def contents(folder):
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(Path(folder).rglob('*')) if p.is_file()}
+    "What lies below a folder, but for the lists of what the library wrote, and what a kill left of a single file."
+    found = [p for p in sorted(Path(folder).rglob('*')) if p.is_file() and p.name != '.domain_llm.json']
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in found if p.suffix != '.part'}
 
 
 def pmids(folder):
@@ -169,14 +180,15 @@ def test_a_complete_folder_needs_no_server(uninterrupted, tmp_path):
 
 
 TROUBLES = [500, 503, 429, 'error', 'error in kind', 'html', 'json', 'empty', 'short', 'cut', 'hang up', 'stall',
-            'drip']
+            'drip', 'silent', 'endless', 'flood']
 
 def test_whatever_goes_wrong_the_result_is_the_same(server, tmp_path, monkeypatch):
     monkeypatch.setattr(corpus, '_STALL', .4)
     monkeypatch.setattr(corpus, '_PATIENCE', 1.5)
+    monkeypatch.setattr(corpus, '_LARGEST', 2**22)
     good, bad = server(1200), server(1200)
     fetch_pubmed('brain', tmp_path/'good', server=good.url)
-    plan = TROUBLES[:6] + [None] + TROUBLES[6:12] + [None] + ['drip', 'half']
+    plan = TROUBLES[:6] + [None] + TROUBLES[6:12] + [None] + TROUBLES[12:] + ['half']
     # the search is answered, then efetch meets each trouble
     bad.trouble = {i: what for i, what in enumerate(plan[1:], 1) if what}
     fetch_pubmed('brain', tmp_path/'bad', server=bad.url)
@@ -188,6 +200,7 @@ def test_whatever_goes_wrong_the_result_is_the_same(server, tmp_path, monkeypatc
 def test_a_search_survives(server, tmp_path, monkeypatch, what):
     monkeypatch.setattr(corpus, '_STALL', .3)
     monkeypatch.setattr(corpus, '_PATIENCE', 1.2)
+    monkeypatch.setattr(corpus, '_LARGEST', 2**22)
     s = server(20)
     s.trouble = {0: what, 2: what}
     start = time.monotonic()
@@ -196,15 +209,92 @@ def test_a_search_survives(server, tmp_path, monkeypatch, what):
     assert pmids(tmp_path/'x') == list(range(1, 21)) and len(s.log) == 4
 
 
-def test_retry_after_is_honoured(server, tmp_path):
+@pytest.mark.parametrize('wish', ['1', 'a date'])
+def test_retry_after_is_honoured(server, tmp_path, wish):
     s = server(5)
-    s.trouble = {1: 429}
+    if wish == 'a date': wish = formatdate(time.time() + 3, usegmt=True)
+    s.trouble = {1: dict(code=503, Retry_After=wish)}
     fetch_pubmed('brain', tmp_path/'x', server=s.url)
-    assert s.log[2][0] - s.log[1][0] >= 1
-    from email.utils import formatdate
-    error = type('E', (), {'headers': {'Retry-After': formatdate(time.time() + 30, usegmt=True)}})()
-    assert 25 < corpus._wished(error) < 31
-    assert corpus._wished(OSError('no headers')) == 0
+    assert 1 <= s.log[2][0] - s.log[1][0] < 4
+
+
+@pytest.mark.parametrize('wish', [
+    '²', '9' * 5000, '-3', '1e3', 'soon', '', '0', 'Fri, 99 Oct 99999999999 07:28:00 GMT',
+    formatdate(0, usegmt=True)], ids=range(9))
+def test_a_wish_that_makes_no_sense_is_none(server, tmp_path, wish):
+    s = server(5)
+    s.trouble = {1: dict(code=429, Retry_After=wish)}
+    fetch_pubmed('brain', tmp_path/'x', server=s.url)
+    assert s.log[2][0] - s.log[1][0] < 1 and pmids(tmp_path/'x') == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize('wish', ['601', '9' * 400, formatdate(time.time() + 10**6, usegmt=True)],
+                         ids=['seconds', 'digits', 'a day'])
+def test_nobody_waits_longer_than_the_patience(server, tmp_path, wish):
+    s = server(5)
+    s.trouble = {1: dict(code=429, Retry_After=wish)}
+    with pytest.raises(OSError, match=f'Retry-After is {wish[:30]}.*call again to go on'):
+        fetch_pubmed('brain', tmp_path/'x', server=s.url)
+    assert len(s.log) == 2
+
+
+@pytest.mark.parametrize('code', [301, 302, 303, 307, 308])
+def test_a_form_with_a_key_goes_to_no_other_address(server, tmp_path, code):
+    s, elsewhere = server(5), server(5)
+    s.trouble = {0: dict(code=code, Location=f'{elsewhere.url}esearch.fcgi')}
+    with pytest.raises(OSError, match=f'{code} .*{elsewhere.url}'):
+        fetch_pubmed('brain', tmp_path/'x', api_key='key', server=s.url)
+    assert len(s.log) == 1 and not elsewhere.log
+
+
+@pytest.mark.parametrize('before', ['', 'x' * 250, 'x' * 1000])
+@pytest.mark.parametrize('code', [200, 400, 503])
+def test_no_message_holds_the_key_or_a_control_character(server, tmp_path, before, code):
+    s, key = server(5), 'a0b1c2d3e4f5a6b7c8d9'
+    body = f'<no>{before}{key}<b/>{key[:9]}\xad{key[9:]} \u202e\u200b\x9b \n {key}</no>'
+    if code != 200: body += f'{key[:9]}\x07{key[9:]} \x1b[31m \r\n'
+    answer = dict(code=code, body=body.encode(), Location=key, Retry_After=key)
+    s.trouble = dict.fromkeys(range(3), answer)
+    with pytest.raises(OSError, match=('found <no>' if code == 200 else str(code))) as caught:
+        fetch_pubmed('brain', tmp_path/'x', api_key=key, server=s.url)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 500
+    assert key[:9] not in ''.join(traceback.format_exception(caught.value))
+    s.trouble = {}
+    fetch_pubmed('brain', tmp_path/'x', api_key=key, server=s.url)
+    assert not any(key.encode() in content for content in contents(tmp_path/'x').values())
+
+
+@pytest.mark.parametrize('bad', [
+    '', '<Count/>', '<Count>²</Count>', '<Count>-1</Count>', f'<Count>{"9" * 5000}</Count>',
+    '<Count>2</Count><IdList><Id>1</Id><Id/></IdList>',
+    '<Count>1</Count><IdList><Id>one</Id></IdList>',
+    '<Count>0</Count><IdList/><ERROR>Search Backend failed</ERROR>'], ids=range(8))
+@pytest.mark.parametrize('always', [False, True])
+def test_an_answer_to_a_search_holds_numbers(server, tmp_path, bad, always):
+    s = server(5)
+    answer = dict(code=200, body=f'<eSearchResult>{bad}</eSearchResult>'.encode())
+    s.trouble = dict.fromkeys(range(3 if always else 1), answer)
+    if always:
+        with pytest.raises(OSError, match='expected <eSearchResult>.*call again to go on'):
+            fetch_pubmed('brain', tmp_path/'x', server=s.url)
+    else: assert pmids(fetch_pubmed('brain', tmp_path/'x', server=s.url)) == [1, 2, 3, 4, 5]
+    assert len(s.log) == 3
+
+
+def test_an_answer_in_an_encoding_nobody_knows_is_asked_for_again(server, tmp_path):
+    s = server(5)
+    s.trouble = {0: dict(code=200, body=b'<?xml version="1.0" encoding="klingon"?><eSearchResult/>')}
+    assert pmids(fetch_pubmed('brain', tmp_path/'x', server=s.url)) == [1, 2, 3, 4, 5]
+
+
+def test_an_answer_may_be_zipped_and_no_larger_than_memory(server, tmp_path, monkeypatch):
+    s = server(1100)
+    s.trouble = dict.fromkeys(range(100), 'zipped')
+    assert pmids(fetch_pubmed('brain', tmp_path/'x', server=s.url)) == list(range(1, 1101))
+    monkeypatch.setattr(corpus, '_LARGEST', 2**20)
+    s.search = lambda form: ' ' * 2**24
+    with pytest.raises(OSError, match='more than 1,048,576 bytes'):
+        fetch_pubmed('brain', tmp_path/'y', server=s.url)
 
 
 @pytest.mark.parametrize('what, tries', [(400, 1), ('long', 1), (500, 3), ('html', 3)])
@@ -228,6 +318,12 @@ def test_a_server_that_fails_halfway_gets_seven_tries_and_loses_nothing(server, 
     s.trouble, s.log[:] = {}, []
     fetch_pubmed('brain', tmp_path/'x', server=s.url)
     assert pmids(tmp_path/'x') == list(range(1, 1101)) and len(s.log) == 2
+
+
+def test_an_address_whose_encryption_fails_is_not_asked_again(server, clock):
+    client, start = corpus._Eutils(server(5).url.replace('http:', 'https:'), {}, 0), clock.now
+    with pytest.raises(OSError, match='SSL'): client.ask('esearch', 'eSearchResult')
+    assert clock.now == start
 
 
 def test_nobody_there(tmp_path, monkeypatch):
@@ -281,26 +377,25 @@ def test_killed_while_searching(server, tmp_path, uninterrupted):
 
 
 HALF = '''
-import os, signal, sys
-from pathlib import Path
-left, whole = int(sys.argv[3]), (Path.write_bytes, Path.write_text)
-def half(write):
-    def writes(self, content, **kw):
-        global left
-        left -= 1
-        write(self, content if left >= 0 else content[:len(content) // 2], **kw)
-        if left < 0: os.kill(os.getpid(), signal.SIGKILL)
-    return writes
-Path.write_bytes, Path.write_text = map(half, whole)
+import os, signal, stat, sys
+left, fsync = int(sys.argv[3]), os.fsync
+def half(handle):
+    global left
+    left -= stat.S_ISREG(os.fstat(handle).st_mode)
+    if left < 0:
+        os.truncate(f'/proc/self/fd/{handle}', os.fstat(handle).st_size // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+    fsync(handle)
+os.fsync = half
 '''
 
-@pytest.mark.skipif(os.name == 'nt', reason='there is no SIGKILL')
-@pytest.mark.parametrize('files', range(4))
+@pytest.mark.skipif(not os.path.exists('/proc/self/fd'), reason='needs /proc and SIGKILL')
+@pytest.mark.parametrize('files', range(0, 14, 2))
 def test_killed_in_the_middle_of_a_file(server, tmp_path, files):
     s, folder = server(700), tmp_path/'x'
     done = subprocess.run([sys.executable, '-c', HALF + SCRIPT, str(folder), s.url, str(files)], capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert len(list(folder.glob('[0-9]*'))) == (files > 2), 'the plan, then two files for each batch'
+    assert len(list(folder.glob('[0-9]*'))) < 2, 'killed at the plan or in one of the two batches'
     fetch_pubmed('brain', folder, server=s.url)
     fetch_pubmed('brain', tmp_path/'whole', server=s.url)
     assert contents(folder) == contents(tmp_path/'whole')
@@ -310,8 +405,8 @@ def test_what_was_half_written_never_counts(server, tmp_path, uninterrupted):
     s, folder = server(1200), tmp_path/'x'
     fetch_pubmed('brain', folder, server=s.url)
     whole = contents(folder)
-    (folder/'00002').rename(folder/'.part')                      # killed before the rename ...
-    (folder/'.part'/'records.xml').write_text('<PubmedArticleSet>')  # ... and in the middle of a file
+    half = (folder/'00002').rename(folder/'.00002.0123abcd.part')    # killed before the rename ...
+    (half/'records.xml').write_text('<PubmedArticleSet>')            # ... and in the middle of a file
     assert len(pmids(folder)) == 700 and len(licences(folder)) == 700
     s.log.clear()
     fetch_pubmed('brain', folder, server=s.url)
@@ -329,52 +424,56 @@ def test_content_is_on_the_disk_before_its_name_and_the_name_before_the_next_req
         assert content <= set(log), f'{path.name} is renamed before all of it is on the disk'
         replace(part, path)
         log.clear()
-        renames.append((path.name, len(content)))
+        if path.name != '.domain_llm.json': renames.append((path.name, len(content)))
     monkeypatch.setattr(os, 'fsync', synced)
     monkeypatch.setattr(os, 'replace', replaced)
     s, folder, said = server(700), tmp_path/'x', []
     ask, place = corpus._Eutils.ask, lambda: folder.stat().st_ino
     monkeypatch.setattr(corpus._Eutils, 'ask', lambda *a, **kw: said.append(place() in log) or ask(*a, **kw))
     fetch_pubmed('brain', folder, server=s.url)
-    assert renames == [('.request.json', 1), ('00001', 3), ('00002', 3)]
+    assert renames == [('.request.json', 1), ('00001', 4), ('00002', 4)]
     assert said == [False, True, True] and place() in log, 'the folder is brought to the disk after each rename'
 
 
 class Clock:
-    "Time that passes only when somebody sleeps or a request takes it"
+    "Time that passes only when somebody sleeps"
     def __init__(self): self.now = 100.
     def monotonic(self): return self.now
     def time(self): return self.now
     def sleep(self, seconds): self.now += seconds
 
 
+@pytest.fixture
+def clock(server, monkeypatch):
+    "The real pauses, on a clock of their own for the client, for urllib3 and for the server"
+    clock = Clock()
+    for module in corpus, retry, sys.modules[__name__]: monkeypatch.setattr(module, 'time', clock)
+    for name, value in REAL.items(): monkeypatch.setattr(corpus, name, value)
+    return clock
+
+
 @pytest.mark.parametrize('pause, per_second', [(0, 3), (1, 10)])
 @pytest.mark.parametrize('takes', [0, .05, .5])
-def test_the_rate_is_kept(monkeypatch, pause, per_second, takes):
-    clock, starts = Clock(), []
-    def body(url, fields):
-        starts.append(clock.now); clock.now += takes
-        if len(starts) % 7 == 3: raise OSError('once in a while')
-        return b'<eSearchResult/>'
-    monkeypatch.setattr(corpus, 'time', clock)
-    monkeypatch.setattr(corpus, '_body', body)
-    monkeypatch.setattr(corpus, '_WAITS', (0,) * 6)
-    client = corpus._Eutils('', {}, corpus._PAUSES[pause])
-    for _ in range(60): client.ask('esearch', 'eSearchResult')
+@pytest.mark.parametrize('troubles', [(), (500, 'html', 'hang up', 429)])
+def test_the_rate_is_kept(server, clock, pause, per_second, takes, troubles):
+    s = server(5)
+    s.slow, s.trouble = takes, {3 + 7 * i: what for i, what in enumerate(troubles)}
+    client = corpus._Eutils(s.url, {}, corpus._PAUSES[pause])
+    for _ in range(60): client.ask('efetch', 'PubmedArticleSet', db='pubmed', id='1')
+    starts = [when for when, _, _ in s.log]
+    assert len(starts) == 60 + len(troubles)
     pairs = zip(starts, starts[per_second:])
     assert all(late - early > 1 for early, late in pairs), 'too many requests within a second'
-    if not takes: assert len(starts) / (starts[-1] - starts[0]) > .8 * per_second, 'no slower than needed'
+    if not takes and not troubles:
+        assert len(starts) / (starts[-1] - starts[0]) > .8 * per_second, 'no slower than needed'
 
 
-def test_the_waits_double(monkeypatch):
-    clock, starts = Clock(), []
-    def body(url, fields):
-        starts.append(clock.now)
-        raise OSError('never')
-    monkeypatch.setattr(corpus, 'time', clock)
-    monkeypatch.setattr(corpus, '_body', body)
-    client = corpus._Eutils('', {}, .34, answered=True)
-    with pytest.raises(OSError, match='never'): client.ask('esearch', 'eSearchResult')
+@pytest.mark.parametrize('what', [500, 'html', 'hang up'])
+def test_the_waits_double(server, clock, what):
+    s = server(5)
+    s.trouble = dict.fromkeys(range(100), what)
+    with pytest.raises(OSError): corpus._Eutils(s.url, {}, .34, answered=True).ask('efetch', 'PubmedArticleSet')
+    starts = [when for when, _, _ in s.log]
     assert [round(b - a) for a, b in zip(starts, starts[1:])] == [1, 2, 4, 8, 16, 32]
 
 
