@@ -8,17 +8,16 @@ __all__ = ['write_tokens', 'TokenFile', 'paper_rows', 'Batches', 'Prefetch', 'pr
 # %% ../nbs/21_tokens.ipynb #0fc8c3bd
 import hashlib, json, math, mmap, os, re
 from bisect import bisect_right
-from collections import deque
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import lru_cache
-from itertools import accumulate, chain
-from multiprocessing import get_context
+from functools import lru_cache, partial
+from itertools import accumulate, chain, islice
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
 
+from .corpus import in_processes
 from .ground.files import file_sha256, read_json, whole_folder, write_whole
 from .tokenizer import EOS, plain_copy, tokenizer_sha256
 
@@ -69,16 +68,17 @@ class _Encoder(dict):
         return b''.join(map(self.__getitem__, _PIECES.findall(text)))
 
 # %% ../nbs/21_tokens.ipynb #760dc844
-def _start(tokenizer, *others):
-    "Make the encoder of a worker process."
-    global _worker
-    _worker = _Encoder(Tokenizer.from_str(tokenizer), *others)
+_kept = {}  # a worker process keeps its encoder from one batch to the next
 
-def _work(texts):
+def _encode(made_from, texts):
     "Encode some texts in a worker process."
-    return list(map(_worker, texts))
+    if made_from not in _kept:
+        tokenizer, *others = made_from
+        _kept.clear()
+        _kept[made_from] = _Encoder(Tokenizer.from_buffer(tokenizer), *others)
+    return list(map(_kept[made_from], texts))
 
-def _batched(texts, most=2**20):
+def _batched(texts, most=2**19):
     "Gather texts into lists of about `most` characters."
     batch, size = [], 0
     for text in texts:
@@ -89,24 +89,28 @@ def _batched(texts, most=2**20):
             batch, size = [], 0
     if batch: yield batch
 
-def _in_order(pool, texts, ahead):
-    "Encode in other processes, a few batches ahead of the one that is wanted."
-    waiting = deque()
-    for batch in _batched(texts):
-        waiting.append(pool.submit(_work, batch))
-        if len(waiting) > ahead: yield from waiting.popleft().result()
-    while waiting: yield from waiting.popleft().result()
+def _encode_in_rounds(made_from, workers, texts):
+    "Encode some batches in other processes and meanwhile take the next ones, until there are none."
+    batches, n = _batched(texts), 8 * workers
+    taken = list(islice(batches, n))
+    try:
+        while taken:
+            with in_processes(_encode, [(made_from, batch) for batch in taken], workers) as encoded:
+                try: taken = list(islice(batches, n))
+                except Exception:
+                    for _ in encoded: pass                      # let the workers finish, and stay
+                    raise
+                for ids in encoded: yield from ids
+    except BrokenExecutor:
+        raise RuntimeError(
+            'a process that encoded documents died, perhaps for want of memory: use fewer workers, '
+            'or workers=0 to encode in this process; what was written is kept') from None
 
-@contextmanager
 def _encoding(tokenizer, dtype, eos_id, workers):
     "Give a function that encodes texts one after the other, here or in other processes."
-    if workers:
-        made_from = tokenizer.to_str(), dtype, eos_id
-        with ProcessPoolExecutor(workers, get_context('spawn'), _start, made_from) as pool:
-            yield lambda texts: _in_order(pool, texts, 2 * workers)
-    else:
-        encoder = _Encoder(tokenizer, dtype, eos_id)
-        yield lambda texts: map(encoder, texts)
+    if workers < 2: return partial(map, _Encoder(tokenizer, dtype, eos_id))
+    made_from = tokenizer.to_str().encode(), dtype, eos_id
+    return partial(_encode_in_rounds, made_from, workers)
 
 # %% ../nbs/21_tokens.ipynb #7b3a98c5
 def _take(documents, most, group):
@@ -214,7 +218,7 @@ def write_tokens(
     folder,                      # where to write; the files appear all at once, and others there stay
     eos: str = EOS,              # the token put after each document
     layout: str = 'separated',   # or 'paper', 'paper-spt': as the paper's code lays documents out
-    workers: int = 0,            # further processes that encode
+    workers: int = 0,            # processes that encode; 0 or 1 is this one
     shard_chars: int = 2**27,    # characters of text in one file
 ) -> dict:                       # what was written to meta.json
     "Write each split's documents as files of token ids; called again after a kill, go on."
@@ -224,7 +228,8 @@ def write_tokens(
     settings = dict(dtype=dtype.name, vocab_size=V, eos_token_id=eos_id, layout=layout, shard_chars=shard_chars,
                     tokenizer_sha256=tokenizer_sha256(tokenizer))
     never = eos_id if layout == 'separated' else -1                   # the paper's mark may occur in a text
-    with whole_folder(folder, 'tokens', resume=True) as part, _encoding(tokenizer, dtype, never, workers) as encode:
+    encode = _encoding(tokenizer, dtype, never, workers)
+    with whole_folder(folder, 'tokens', resume=True) as part:
         meta = _begin(part, settings)
         meta['splits'] = {name: meta['splits'].get(name, dict(shards=[])) for name in splits}
         for name, texts in splits.items(): _write_split(name, texts, part, meta, encode)

@@ -1,5 +1,6 @@
 """Functions that kill their process at a chosen call, for tests of what a kill leaves behind."""
-import os, signal
+import os, signal, time
+from pathlib import Path
 
 
 def dying_after(calls):
@@ -13,3 +14,25 @@ def dying_after(calls):
             return real(*args, **kwargs)
         return call
     return wrap
+
+
+def read_or_die(files, out, keep):
+    "Read some files as a worker does, but die in the middle where one is called 11.xml."
+    from domain_llm import corpus
+    if any(name == '11.xml' for name, _ in files):
+        open(f'{out}.part', 'w').write('half')
+        os.kill(os.getpid(), signal.SIGKILL)
+    return corpus._read_whole(files, out, keep)
+
+
+def encode_or_die(made_from, texts):
+    "Encode some texts as a worker does, but die at rat 40."
+    from domain_llm import tokens
+    if any(text.startswith('rat 40 ') for text in texts): os.kill(os.getpid(), signal.SIGKILL)
+    return tokens._encode(made_from, texts)
+
+
+def wait_here(folder):
+    "Say that a worker has begun, and wait for its end."
+    Path(folder, str(os.getpid())).touch()
+    time.sleep(600)

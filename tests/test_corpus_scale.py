@@ -1,11 +1,12 @@
 "Several processes, workers that die, memory, edits that must be seen, the Hub, and a field that is foreign."
 
-import json, multiprocessing, os, signal, subprocess, sys, time
+import json, multiprocessing, os, re, signal, subprocess, sys, threading, time, warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import dying
 from domain_llm import corpus
 from domain_llm.corpus import ReadReport, deduplicate, read_documents, split_documents
 
@@ -105,47 +106,125 @@ def test_a_table_without_text_is_the_same_error_in_a_worker(tmp_path, small_grou
             read(tmp_path, workers=workers)
 
 
-def test_a_worker_that_dies_is_named_and_leaves_nothing_behind(many, small_groups, monkeypatch):
-    started, original = [], corpus._start_worker
-
-    def start():
-        worker = original()
-        started.append(worker)
-        if len(started) == 1:
-            os.kill(worker.pid, signal.SIGKILL)
-        return worker
-
-    monkeypatch.setattr(corpus, '_start_worker', start)
-    begin = time.monotonic()
-    with pytest.raises(
-        RuntimeError, match=r'a process that read .*\.(jsonl|xml|txt|csv).* died with code -9.*workers=0'
-    ) as caught:
-        read(many, workers=2)
-    assert '\n' not in str(caught.value) and time.monotonic() - begin < 60
-    assert all(worker.poll() is not None for worker in started)
+def alive(pids):
+    "Those of some processes that have not ended."
+    stats = {pid: Path(f'/proc/{pid}/stat') for pid in pids}
+    return [pid for pid, stat in stats.items() if stat.exists() and ' Z ' not in stat.read_text()]
 
 
-def test_workers_end_with_their_parent(many, tmp_path):
-    code = f'''if True:
-        import os, signal, threading, time
-        from domain_llm import corpus
-        workers = [corpus._start_worker() for _ in range(2)]
-        print(*(w.pid for w in workers), flush=True)
-        os.kill(os.getpid(), signal.SIGKILL)'''
-    pids = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True).stdout.split()
-    deadline = time.monotonic() + 30
-    alive = lambda pid: Path(f'/proc/{pid}').exists() and ' Z ' not in Path(f'/proc/{pid}/stat').read_text()
-    if not Path('/proc').exists():
-        pytest.skip('needs /proc')
-    while any(map(alive, pids)) and time.monotonic() < deadline:
+def all_end(pids, seconds=30):
+    "Say whether processes end in time."
+    deadline = time.monotonic() + seconds
+    while alive(pids) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert len(pids) == 2 and not any(map(alive, pids))
+    return not alive(pids)
+
+
+def test_a_worker_that_dies_is_named_and_a_later_call_works(many, small_groups, monkeypatch):
+    wanted, report = read(many, workers=0)
+    with monkeypatch.context() as patched:
+        patched.setattr(corpus, '_read_whole', dying.read_or_die)
+        with pytest.raises(
+            RuntimeError, match=r'a process that read .* died, perhaps for want of .*workers=0'
+        ) as caught:
+            read(many, workers=2)
+    named = str(caught.value).split(' died')[0]
+    assert '\n' not in str(caught.value)
+    assert re.search(r' 11\.xml to \d\d\.\w+', named) and named.count(' or ') <= 1
+    again, other = read(many, workers=2)
+    assert again.to_dict() == wanted.to_dict() and other == report
+
+
+def workers_of(pid):
+    "The processes of joblib below a process."
+    children = ' '.join(p.read_text() for p in Path(f'/proc/{pid}/task').glob('*/children')).split()
+    return [c for c in children if b'popen_loky' in Path(f'/proc/{c}/cmdline').read_bytes()]
+
+
+def test_a_worker_killed_from_outside_is_named(tmp_path, small_groups):
+    if not Path('/proc/self/task').exists():
+        pytest.skip('needs /proc')
+    for i in range(40):
+        (tmp_path / f'{i:02}.txt').write_text(f'text {i} ' * 2**18)
+
+    def kill_one():
+        home = Path(corpus._scratch().name)
+        while not set(home.glob('*/*.part')) - before:
+            time.sleep(0.001)
+        os.kill(int(workers_of(os.getpid())[0]), signal.SIGKILL)
+
+    before = set(Path(corpus._scratch().name).glob('*/*.part'))
+    threading.Thread(target=kill_one).start()
+    with pytest.raises(RuntimeError, match=r'that read \d\d.txt( or \d\d.txt)? died, perhaps'):
+        read(tmp_path, workers=2)
+    assert len(read(tmp_path, workers=2)[0]) == 40
+
+
+WAITING = """
+import os, signal, sys, threading, time
+import dying
+from domain_llm.corpus import in_processes
+from test_corpus_scale import all_end
+def kill():
+    while len(os.listdir(sys.argv[1])) < 2: time.sleep(0.01)
+    {kill}
+threading.Thread(target=kill).start()
+try:
+    with in_processes(dying.wait_here, [[sys.argv[1]]] * 9, 2) as results:
+        for _ in results: pass
+except KeyboardInterrupt: sys.exit(3 if all_end(os.listdir(sys.argv[1])) else 4)
+"""
+
+
+@pytest.mark.parametrize('kill, code', [
+    ('os.kill(os.getpid(), signal.SIGKILL)', -signal.SIGKILL),
+    ('os.kill(os.getpid(), signal.SIGINT)', 3),  # the stop button of Jupyter
+    ('os.killpg(0, signal.SIGINT)', 3),          # Ctrl-C in a terminal
+])
+def test_workers_end_with_their_parent(tmp_path, kill, code):
+    if not Path('/proc/self/task').exists():
+        pytest.skip('needs /proc')
+    done = subprocess.run(
+        [sys.executable, '-c', WAITING.format(kill=kill), tmp_path], stderr=subprocess.DEVNULL,
+        start_new_session=True, timeout=120,
+    )
+    pids = [p.name for p in tmp_path.iterdir()]
+    assert done.returncode == code and len(pids) == 2 and all_end(pids)
+
+
+def test_workers_need_no_temporary_folder_that_joblib_can_name(many, tmp_path):
+    home = tmp_path / 'Küche: und Meer' / ('x' * 200) / ('y' * 200)
+    home.mkdir(parents=True)
+    code = f"""
+from domain_llm import corpus
+original = corpus._groups
+corpus._groups = lambda files: original(files, 1000)
+print(len(corpus.read_documents({str(many)!r}, workers=2)))"""
+    # joblib takes TMPDIR where /dev/shm is small, and what the second variable names everywhere
+    env = os.environ | dict(TMPDIR=str(home), JOBLIB_TEMP_FOLDER=str(home))
+    command = [sys.executable, '-c', code]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0 and int(done.stdout) == len(read(many, workers=0)[0]), done.stderr
+
+
+def test_a_block_that_ends_early_stops_the_jobs_without_a_word():
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        start = time.monotonic()
+        jobs = [[0], [600], [600]]
+        with pytest.raises(KeyError), corpus.in_processes(time.sleep, jobs, 2) as results:
+            assert next(results) is None
+            raise KeyError
+        assert time.monotonic() - start < 60
+        with corpus.in_processes(pow, [[2, 10], [3, 4]], 2) as results:
+            assert list(results) == [1024, 81]
 
 
 def test_limit_and_few_files_need_no_worker(many, small_groups, monkeypatch):
-    monkeypatch.setattr(corpus, '_start_worker', lambda: pytest.fail('started a process'))
+    monkeypatch.setattr(corpus, 'in_processes', lambda *args: pytest.fail('started a process'))
     assert len(read(many, workers=4, limit=45)[0]) == 45
     assert len(read(many / '00.jsonl', workers=4)[0]) == 40
+    assert len(read(many, workers=1)[0]) > 400
     assert len(read(many)[0]) > 400, 'a small corpus is read in this process'
     with pytest.raises(ValueError, match='0 or more workers'):
         read(many, workers=-1)

@@ -1,6 +1,7 @@
 """Token files that survive a kill at any moment, ids that no shortcut changes, batches that only the step decides."""
-import json, os, random, subprocess, sys, threading
+import json, os, random, re, subprocess, sys, threading, warnings
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ from hypothesis import given, settings, strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 import domain_llm.tokens as tk
+import dying
+from domain_llm.corpus import clean_text
 from domain_llm.tokenizer import train_tokenizer
 from domain_llm.tokens import Batches, Prefetch, TokenFile, paper_rows, prefetch, write_tokens
 
@@ -41,6 +44,7 @@ KILLED = '''
 import builtins, json, os, shutil, sys
 from pathlib import Path
 import domain_llm.tokens as tk
+import dying
 from dying import dying_after
 from tests_data import TEXTS, TOKENIZER
 home, replacing = Path(sys.argv[1]), sys.argv[2] == 'replacing'
@@ -191,13 +195,82 @@ def test_text_that_spells_the_end_and_a_tokenizer_that_truncates(tmp_path):
     assert tokenizer.truncation and not tokenizer.encode_special_tokens       # what was given is left as it was
 
 
+# --- in several processes
+
 @pytest.mark.parametrize('workers', [1, 2])
 def test_further_processes_give_the_same_bytes(tmp_path, workers):
     write_tokens({'train': iter(TEXTS * 30)}, TOKENIZER, tmp_path / 'here', shard_chars=50_000)
     write_tokens({'train': iter(TEXTS * 30)}, TOKENIZER, tmp_path / 'there', shard_chars=50_000, workers=workers)
     assert contents(tmp_path / 'here') == contents(tmp_path / 'there') and len(contents(tmp_path / 'here')) > 3
-    with pytest.raises(OSError, match='gone'):
-        write_tokens({'train': interrupted(TEXTS * 30, 900)}, TOKENIZER, tmp_path / 'broken', workers=workers)
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_what_goes_wrong_with_a_document_is_raised_as_it_is(tmp_path, monkeypatch, workers):
+    monkeypatch.setattr(tk, '_batched', partial(tk._batched, most=200))           # many rounds
+    spelled = Tokenizer.from_str(TOKENIZER.to_str().replace('"special":true', '"special":false'))
+    for n in (0, 3, 900):
+        good = (TEXTS * 30)[:n]
+        for texts, tokenizer, error, words in (
+                (interrupted(TEXTS * 30, n), TOKENIZER, OSError, '^gone$'),
+                ([*good, None], TOKENIZER, ValueError, '^each document should be a text, but one is N'),
+                ([*good, 'a <|endoftext|>'], spelled, ValueError, '^a document spells the end-of-')):
+            with warnings.catch_warnings():
+                warnings.simplefilter('error')
+                with pytest.raises(error, match=words):
+                    write_tokens({'train': texts}, tokenizer, tmp_path / 'box', workers=workers)
+
+
+def test_documents_are_fetched_where_the_caller_is_and_only_some_ahead(tmp_path, monkeypatch):
+    monkeypatch.setattr(tk, '_batched', partial(tk._batched, most=200))
+    written, ahead = [], []
+    def texts():
+        for i, text in enumerate(TEXTS * 30):
+            assert threading.current_thread() is threading.main_thread()
+            ahead.append(i - len(written))
+            yield text
+    def lay_out(ids, *more, real=tk._lay_out):
+        written.append(ids)
+        return real(ids, *more)
+    monkeypatch.setattr(tk, '_lay_out', lay_out)
+    write_tokens({'train': texts()}, TOKENIZER, tmp_path / 'box', workers=2)
+    assert len(written) == 1800 and max(ahead) < 200          # two rounds of 16 batches
+
+
+def test_a_worker_that_dies_is_told_and_what_was_written_is_kept(tmp_path, monkeypatch):
+    write = partial(write_tokens, {'train': TEXTS}, TOKENIZER, shard_chars=700)
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError) as caught:
+        patched.setattr(tk, '_encode', dying.encode_or_die)
+        write(tmp_path / 'box', workers=2)
+    assert re.fullmatch('a process that encoded documents died.*=0 .*is kept', str(caught.value))
+    part, = tmp_path.glob('.box.*.part')
+    shards = json.loads((part / 'meta.json').read_text())['splits']['train']['shards']
+    kept = {shard['file']: (part / shard['file']).stat().st_mtime_ns for shard in shards}
+    assert len(kept) > 2
+    write(tmp_path / 'box', workers=2)
+    assert {name: (tmp_path / 'box' / name).stat().st_mtime_ns for name in kept} == kept
+    write(tmp_path / 'here')
+    assert contents(tmp_path / 'box') == contents(tmp_path / 'here')
+
+
+def test_a_script_needs_no_main_guard(tmp_path):
+    for i in range(4):
+        rows = ''.join(json.dumps(dict(text=text)) + '\n' for text in TEXTS[i::4])
+        (tmp_path / f'{i}.jsonl').write_text(rows)
+    TOKENIZER.save(str(tmp_path / 'tokenizer.json'))
+    (tmp_path / 'script.py').write_text("""
+print('started')
+from tokenizers import Tokenizer
+from domain_llm import corpus, tokens
+groups = corpus._groups
+corpus._groups = lambda files: groups(files, 1000)      # or one process would read all
+texts = corpus.read_documents([f'{i}.jsonl' for i in range(4)], workers=2)['text']
+tokens.write_tokens({'train': texts}, Tokenizer.from_file('tokenizer.json'), 'box', workers=2)
+""")
+    done = subprocess.run([sys.executable, 'script.py'], cwd=tmp_path, capture_output=True,
+                          text=True, timeout=240)
+    assert (done.returncode, done.stdout) == (0, 'started\n'), done.stderr
+    cleaned = [clean_text(text) for i in range(4) for text in TEXTS[i::4]]
+    assert TokenFile(tmp_path / 'box').ids.tolist() == judge(cleaned)
 
 
 @settings(max_examples=30, deadline=None)
@@ -228,15 +301,16 @@ words = [''.join(rng.choices('abcdefghij', k=6)) for _ in range(20_000)]
 def texts(n):
     for _ in range(n): yield ' '.join(rng.choices(words, k=2000))
 given = texts(3000) if sys.argv[1] == 'many' else [' '.join(texts(1000))] if sys.argv[1] == 'long' else texts(10)
-write_tokens({'train': given}, TOKENIZER, tempfile.mkdtemp() + '/box')
+write_tokens({'train': given}, TOKENIZER, tempfile.mkdtemp() + '/box', workers=int(sys.argv[2]))
 print(peak_memory() // 10**6)
 '''
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='elsewhere the peak of a child begins with its parent\'s')
 def test_memory_does_not_grow_with_the_corpus():
-    few, many, long = (int(script(MEMORY, how)) for how in ('few', 'many', 'long'))
+    few, many, long = (int(script(MEMORY, how, 0)) for how in ('few', 'many', 'long'))
     assert many < few + 25                         # MB; the text is 42
+    assert int(script(MEMORY, 'many', 2)) < few + 40                  # two rounds of texts are held
     # one document of 14 MB, as text and bytes, and its ids, of 27, in three places
     assert long < few + 2 * 14 + 3 * 27 + 30
 
