@@ -3,17 +3,25 @@
 python benchmarks/corpus.py                5 GB in one process: some minutes, 11 GB of disk, deleted at the end
 python benchmarks/corpus.py --gb 0.2       a quick try
 python benchmarks/corpus.py --workers 0 2  also with two workers, some minutes more
+python benchmarks/corpus.py --near         near copies instead: our bands and datasketch's own index, some minutes
 
 RssAnon is what the process holds; RssFile are pages of mapped files, which the system takes back when it needs them.
 Both are sampled twenty times a second and summed over the process and its workers. VmHWM is the kernel's own peak of
 the reading process, anonymous and mapped together. Needs Linux (/proc).
 """
 
-import argparse, gzip, json, re, shutil, subprocess, sys, tempfile, time
+import argparse, gzip, inspect, json, os, random, re, shutil, subprocess, sys, tempfile, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 
 import numpy as np
+from datasets import Dataset
+from datasketch import MinHash, MinHashLSH
 
+from domain_llm import corpus
+from domain_llm.course import data_dir, peak_memory
 from machine import machine
 
 CHILD = """if True:
@@ -164,6 +172,113 @@ def measure(folder, workers):
         return json.loads(Path(out.name).read_text().splitlines()[-1]) | dict(reading=reading or peaks, all=peaks)
 
 
+def library(dataset, near, **chosen):
+    "Find near copies with datasketch's index of the same bands, and the same exact comparison of what it suspects."
+    rows = corpus._band_rows(near)
+    index = MinHashLSH(num_perm=128, **(chosen or dict(params=(128 // rows, rows))))
+    blank, copies = MinHash(128, hashfunc=int), {}
+    for i, text in enumerate(corpus._column(dataset, "text")):
+        shingles, sketch = corpus._shingles(text), blank.copy()
+        sketch.update_batch(shingles.tolist())
+        for j in sorted(index.query(sketch)):
+            if corpus._jaccard(shingles, corpus._shingles(dataset[j]["text"])) >= near:
+                copies[i] = j
+                break
+        else:
+            index.insert(i, sketch)
+    return copies
+
+
+def library_by_threshold(dataset, near):
+    "Find them with the bands that datasketch chooses for a threshold."
+    return library(dataset, near, threshold=near)
+
+
+OURS, THEIRS = "numpy sorts the bands", "`MinHashLSH`, the same bands"
+WAYS = {  # a function, and the code that it stands for
+    OURS: (corpus._near_copies, (corpus._signatures, corpus._band_rows, corpus._suspects, corpus._near_copies)),
+    THEIRS: (library, (corpus._band_rows, library)),
+    "`MinHashLSH`, its own bands": (library_by_threshold, (library,)),
+}
+
+
+def planted(shares=(0.02, 0.05, 0.1, 0.2, 0.3), n=300):
+    "Give the shared abstracts, altered copies of n of them behind, and {place of a copy: its similarity}."
+    draw, alike = random.Random(0), {}
+    texts = corpus.read_documents(data_dir() / "corpus", report=corpus.ReadReport())["text"][:]
+    long = [text for text in texts if len(text.split()) > 80][:n]
+    for share in shares:
+        for text in long:
+            words = [f"word{draw.randrange(10**6)}" if draw.random() < share else w for w in text.split()]
+            alike[len(texts)] = corpus._jaccard(corpus._shingles(text), corpus._shingles(" ".join(words)))
+            texts.append(" ".join(words))
+    return Dataset.from_dict(dict(text=texts)), alike
+
+
+def measured(call, *args):
+    "Call a function; give what it returns, seconds of the processor, and MB above what was held before."
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before, start = peak_memory(), time.process_time()
+    result = call(*args)
+    return result, time.process_time() - start, (peak_memory() - before) / 1e6
+
+
+def find(way, near):
+    "Find the planted copies; give seconds, MB, copies found and due, and what was found and not planted."
+    dataset, alike = planted()
+    found, seconds, mb = measured(WAYS[way][0], dataset, near)
+    due = {i for i, share in alike.items() if share >= near}
+    return seconds, mb, len(due & set(found)), len(due), len(set(found) - set(alike))
+
+
+def fill(way, near, n):
+    "Index n documents of made-up ranks, which are all different; give seconds and MB."
+    ranks = np.random.default_rng(0).integers(0, 2**32, (n, 128), dtype=np.uint32)
+    if way == OURS:
+        _, seconds, mb = measured(corpus._suspects, ranks, near)
+        return seconds, mb + ranks.nbytes / 1e6  # they stay until the end
+    rows, sketch = corpus._band_rows(near), MinHash(128, hashfunc=int)
+    index = MinHashLSH(num_perm=128, params=(128 // rows, rows))
+
+    def insert():
+        for i, sketch.hashvalues in enumerate(ranks):
+            index.insert(i, sketch)
+
+    return measured(insert)[1:]
+
+
+def alone(function, *args):
+    "Call a function in a process of its own."
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *args).result()
+
+
+def compare(nears, rounds, n):
+    "Print what each way finds, its time, memory and length, the ways in turn, and the memory of n documents."
+    if data_dir() is None:
+        sys.exit("expected DOMAIN_LLM_DATA to name the folder of the shared data, found none: set it")
+    os.environ["TQDM_DISABLE"] = "1"
+    print("\n" + machine("datasketch", "numpy", "datasets") + "\n")
+    columns = "near", "way", "processor seconds", "in the rounds", "copies found", "others found", "memory", "lines"
+    print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|")
+    for near in nears:
+        runs = {way: [] for way in WAYS}
+        for _ in range(rounds):
+            for way in WAYS:
+                runs[way].append(alone(find, way, near))
+        for way, (_, code) in WAYS.items():
+            seconds, mb, found, due, others = zip(*runs[way])
+            lines = sum(bool(line.strip()) for f in code for line in inspect.getsource(f).splitlines())
+            print(f"| {near} | {way} | {median(seconds):.1f} | {min(seconds):.1f} to {max(seconds):.1f} "
+                  f"| {found[0]} of {due[0]} | {others[0]} | {median(mb):,.0f} MB | {lines} |", flush=True)
+    print(f"\n{n:,} documents of made-up ranks, which are all different\n")
+    print("| near | way | processor seconds | memory | a million documents, calculated |\n|---|---|---|---|---|")
+    for near in nears:
+        for way in OURS, THEIRS:
+            seconds, mb = alone(fill, way, near, n)
+            print(f"| {near} | {way} | {seconds:.1f} | {mb:,.0f} MB | {mb * 1000 / n:.1f} GB |", flush=True)
+
+
 COLUMNS = ("workers", "documents", "characters", "skipped", "seconds", "million characters/s", "RssAnon while reading",
            "VmHWM after reading", "RssAnon, then all texts seen", "RssFile, then all texts seen", "VmHWM at the end")
 
@@ -172,7 +287,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gb", type=float, default=5, help="size of the corpus")
     parser.add_argument("--workers", type=int, nargs="*", default=[0], help="numbers of workers to try")
+    parser.add_argument("--near", type=float, nargs="*", help="compare ways to find near copies (0.6 and 0.8)")
     args = parser.parse_args()
+    if args.near is not None:
+        return compare(args.near or [0.6, 0.8], rounds=3, n=200_000)
     free = shutil.disk_usage(tempfile.gettempdir()).free / 1e9
     if free < 2.2 * args.gb:
         sys.exit(
@@ -196,4 +314,5 @@ def main():
             print("| " + " | ".join(cells + [f"{mb:,.0f} MB" for mb in memory]) + " |", flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

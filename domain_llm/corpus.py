@@ -829,7 +829,7 @@ def _body(
 )->bytes:
     "Read an answer, which may neither stall, nor stop early, nor run for ever, nor fill the memory"
     end, body = time.monotonic() + _PATIENCE, bytearray()
-    while part := answer.raw.read1(2**16, decode_content=True):
+    while part := answer.raw.read1(2**16, decode_content=True):  # fails when less comes than announced
         body += part
         if time.monotonic() > end: raise TimeoutError(f'not finished after {_PATIENCE} s')
         if len(body) > _LARGEST: raise ValueError(f'more than {_LARGEST:,} bytes')
