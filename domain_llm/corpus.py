@@ -864,7 +864,8 @@ class _Eutils:
             except (*_BROKEN, urllib3.exceptions.HTTPError) as error: why = error
             if wait is None: break
             time.sleep(wait)
-        said = ' '.join(clean_text(str(why)).split()).replace(self.fields.get('api_key', '\0'), '…')
+        said = ' '.join(clean_text(str(why)[:10_000]).split())
+        said = said.replace(self.fields.get('api_key', '\0'), '…')
         raise OSError(f'no good answer from {url} ({said[:300]}): check the network and the query; '
                       'what was fetched is kept, so call again to go on')
 

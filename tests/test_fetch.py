@@ -247,12 +247,12 @@ def test_a_form_with_a_key_goes_to_no_other_address(server, tmp_path, code):
     assert len(s.log) == 1 and not elsewhere.log
 
 
-@pytest.mark.parametrize('before', ['', 'x' * 250, 'x' * 1000])
+@pytest.mark.parametrize('more', ['', 'x' * 250, 'x' * 1000, '. © 2020' * 50_000], ids=range(4))
 @pytest.mark.parametrize('code', [200, 400, 503])
-def test_no_message_holds_the_key_or_a_control_character(server, tmp_path, before, code):
+def test_no_message_holds_the_key_or_a_control_character(server, tmp_path, more, code):
     s, key = server(5), 'a0b1c2d3e4f5a6b7c8d9'
-    body = f'<no>{before}{key}<b/>{key[:9]}\xad{key[9:]} \u202e\u200b\x9b \n {key}</no>'
-    if code != 200: body += f'{key[:9]}\x07{key[9:]} \x1b[31m \r\n'
+    body = f'<no>{more}{key}<b/>{key[:9]}\xad{key[9:]} \u202e\u200b\x9b \n {key}{more}</no>'
+    if code != 200: body += f'{key[:9]}\x07{key[9:]} \x1b[31m \r\n{more}'
     answer = dict(code=code, body=body.encode(), Location=key, Retry_After=key)
     s.trouble = dict.fromkeys(range(3), answer)
     with pytest.raises(OSError, match=('found <no>' if code == 200 else str(code))) as caught:
