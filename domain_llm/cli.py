@@ -666,6 +666,7 @@ def main(
     argv: list = None,  # words of the command line; the process's own by default
 ):
     "Run the command line: 0 done, 1 failed, 2 wrong usage."
+    if not {'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT'} & set(os.environ): os.environ['GOMP_SPINCOUNT'] = '1000'
     app(_spread(sys.argv[1:] if argv is None else argv), prog_name='domain-llm')
 
 # %% ../nbs/82_cli.ipynb #abdb7e39

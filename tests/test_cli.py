@@ -302,6 +302,17 @@ def test_an_out_that_is_a_file_is_refused(tmp_path):
     refused('file', args=['demo', '--out', tmp_path / 'file'])
 
 
+@pytest.mark.parametrize('given, wanted', [({}, '1000 None'), (dict(GOMP_SPINCOUNT='7'), '7 None'),
+                                          (dict(OMP_WAIT_POLICY='ACTIVE'), 'None ACTIVE')])
+def test_threads_wait_as_is_best_beside_others_unless_the_user_has_set_it(given, wanted):
+    code = ('import os, sys\nfrom domain_llm.cli import main\ntry: main(["--help"])\nexcept SystemExit: pass\n'
+            'assert "torch" not in sys.modules\n'
+            'print(os.environ.get("GOMP_SPINCOUNT"), os.environ.get("OMP_WAIT_POLICY"))')
+    env = {k: v for k, v in ENV.items() if k not in ('GOMP_SPINCOUNT', 'OMP_WAIT_POLICY')} | given
+    done = subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == wanted, done.stderr
+
+
 DEMO = [sys.executable, '-m', 'domain_llm', 'demo', '--steps', '20', '--out']
 weights = lambda folder: (folder / 'pretrain/model/model.safetensors').read_bytes()
 
