@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from .corpus import in_processes
 from .ground.files import file_sha256, read_json, whole_folder, write_whole
 from .tokenizer import EOS, plain_copy, tokenizer_sha256
 
@@ -91,6 +90,7 @@ def _batched(texts, most=2**19):
 
 def _encode_in_rounds(made_from, workers, texts):
     "Encode some batches in other processes and meanwhile take the next ones, until there are none."
+    from domain_llm.corpus import in_processes          # here, so that training does without lxml
     batches, n = _batched(texts), 8 * workers
     taken = list(islice(batches, n))
     try:
