@@ -162,6 +162,7 @@ def test_a_worker_killed_from_outside_is_named(tmp_path, small_groups):
 
 WAITING = """
 import os, signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)    # a shell that starts us in the background ignores it
 import dying
 from domain_llm.corpus import in_processes
 from test_corpus_scale import all_end
