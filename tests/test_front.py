@@ -60,7 +60,8 @@ def test_the_five_cells_of_the_readme_learn_a_foreign_field(tmp_path):
     assert len(cells) == 5 and all(len(c.splitlines()) <= 8 and 'import' in c for c in cells)
     pairs = write_field(tmp_path)
     env = {**os.environ, 'HF_HUB_OFFLINE': '1', 'MPLBACKEND': 'Agg', 'OMP_NUM_THREADS': '1'}
-    command = [sys.executable, '-c', '\n'.join(cells) + ASK]
+    seeded = 'import torch\ntorch.manual_seed(0)\n'           # a model's first weights are drawn anew each time
+    command = [sys.executable, '-c', seeded + '\n'.join(cells) + ASK]
     run = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-2000:]
     found = json.loads((tmp_path / 'found.json').read_text())
