@@ -148,6 +148,7 @@ def test_a_lesson_runs_from_top_to_bottom_and_shows_its_pictures(ran, lesson):
             if out['output_type'] == 'error':
                 raise AssertionError('\n'.join(['', ''.join(cell['source']), *out['traceback']]))
             computed += 'image/png' in out.get('data', {})
+            computed += ''.join(out.get('data', {}).get('text/html', '')).count('<img ')
         if re.match(r'#\| (data|gpu|network|slow)\b', ''.join(cell['source'])):
             said = ''.join(''.join(out.get('text', '')) for out in cell['outputs'])
             assert 'needs' in said, f'should say what it needs: {"".join(cell["source"])}, but said {said}'
