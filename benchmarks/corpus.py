@@ -20,14 +20,15 @@ import numpy as np
 from datasets import Dataset
 from datasketch import MinHash, MinHashLSH
 
-from domain_llm import corpus
-from domain_llm.course import data_dir, peak_memory
+from domain_llm.text import overlap
+from domain_llm.text.documents import ReadReport, column_values, read_documents
+from domain_llm.ground.course import data_dir, peak_memory
 from machine import machine
 
 CHILD = """if True:
     import json, sys, time
     from domain_llm.ground.files import peak_memory
-    from domain_llm.corpus import ReadReport, read_documents
+    from domain_llm.text.documents import ReadReport, read_documents
     start, report = time.monotonic(), ReadReport()
     data = read_documents(sys.argv[1], workers=int(sys.argv[2]), report=report)
     answer = dict(seconds=time.monotonic() - start, hwm=peak_memory() / 1e6, skipped=len(report.skipped))
@@ -174,14 +175,14 @@ def measure(folder, workers):
 
 def library(dataset, near, **chosen):
     "Find near copies with datasketch's index of the same bands, and the same exact comparison of what it suspects."
-    rows = corpus._band_rows(near)
+    rows = overlap._band_rows(near)
     index = MinHashLSH(num_perm=128, **(chosen or dict(params=(128 // rows, rows))))
     blank, copies = MinHash(128, hashfunc=int), {}
-    for i, text in enumerate(corpus._column(dataset, "text")):
-        shingles, sketch = corpus._shingles(text), blank.copy()
+    for i, text in enumerate(column_values(dataset, "text")):
+        shingles, sketch = overlap._shingles(text), blank.copy()
         sketch.update_batch(shingles.tolist())
         for j in sorted(index.query(sketch)):
-            if corpus._jaccard(shingles, corpus._shingles(dataset[j]["text"])) >= near:
+            if overlap._jaccard(shingles, overlap._shingles(dataset[j]["text"])) >= near:
                 copies[i] = j
                 break
         else:
@@ -196,8 +197,8 @@ def library_by_threshold(dataset, near):
 
 OURS, THEIRS = "numpy sorts the bands", "`MinHashLSH`, the same bands"
 WAYS = {  # a function, and the code that it stands for
-    OURS: (corpus._near_copies, (corpus._signatures, corpus._band_rows, corpus._suspects, corpus._near_copies)),
-    THEIRS: (library, (corpus._band_rows, library)),
+    OURS: (overlap._near_copies, (overlap._signatures, overlap._band_rows, overlap._suspects, overlap._near_copies)),
+    THEIRS: (library, (overlap._band_rows, library)),
     "`MinHashLSH`, its own bands": (library_by_threshold, (library,)),
 }
 
@@ -205,12 +206,12 @@ WAYS = {  # a function, and the code that it stands for
 def planted(shares=(0.02, 0.05, 0.1, 0.2, 0.3), n=300):
     "Give the shared abstracts, altered copies of n of them behind, and {place of a copy: its similarity}."
     draw, alike = random.Random(0), {}
-    texts = corpus.read_documents(data_dir() / "corpus", report=corpus.ReadReport())["text"][:]
+    texts = read_documents(data_dir() / "corpus", report=ReadReport())["text"][:]
     long = [text for text in texts if len(text.split()) > 80][:n]
     for share in shares:
         for text in long:
             words = [f"word{draw.randrange(10**6)}" if draw.random() < share else w for w in text.split()]
-            alike[len(texts)] = corpus._jaccard(corpus._shingles(text), corpus._shingles(" ".join(words)))
+            alike[len(texts)] = overlap._jaccard(overlap._shingles(text), overlap._shingles(" ".join(words)))
             texts.append(" ".join(words))
     return Dataset.from_dict(dict(text=texts)), alike
 
@@ -235,9 +236,9 @@ def fill(way, near, n):
     "Index n documents of made-up ranks, which are all different; give seconds and MB."
     ranks = np.random.default_rng(0).integers(0, 2**32, (n, 128), dtype=np.uint32)
     if way == OURS:
-        _, seconds, mb = measured(corpus._suspects, ranks, near)
+        _, seconds, mb = measured(overlap._suspects, ranks, near)
         return seconds, mb + ranks.nbytes / 1e6  # they stay until the end
-    rows, sketch = corpus._band_rows(near), MinHash(128, hashfunc=int)
+    rows, sketch = overlap._band_rows(near), MinHash(128, hashfunc=int)
     index = MinHashLSH(num_perm=128, params=(128 // rows, rows))
 
     def insert():

@@ -8,9 +8,10 @@ import itertools, json, os, shutil, sys, tempfile, time
 from collections import Counter
 from pathlib import Path
 
-from domain_llm.brainbench import Scores, wilson_interval
-from domain_llm.pretrain import read_log
-from domain_llm.synthetic import SyntheticScience, read_findings
+from domain_llm.bench.scores import Scores
+from domain_llm.bench.stats import wilson_interval
+from domain_llm.train.runs import read_log
+from domain_llm.text.synthetic import SyntheticScience, read_findings
 from machine import machine
 
 ROOT, SEEDS = Path(__file__).parent.parent, (0, 1, 2)

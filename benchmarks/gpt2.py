@@ -1,4 +1,4 @@
-"""Measure `domain_llm.gpt2` against nanoGPT's model and `transformers`, in one run, and print the tables of RESULTS.md.
+"""Measure `domain_llm.model` against nanoGPT's model and `transformers` in one run; print the tables of RESULTS.md.
 
 python benchmarks/gpt2.py --nanogpt PATH   PATH is a checkout of karpathy/nanoGPT, else transformers is the only peer
 Options: --only speed|memory|generate to run a part, --rounds N (default 3) for the medians.
@@ -12,7 +12,8 @@ from contextlib import nullcontext
 import torch
 
 from domain_llm.ground.files import peak_memory
-from domain_llm.gpt2 import GPT2, GPT2Config
+from domain_llm.model.fast import GPT2
+from domain_llm.model.gpt2 import GPT2Config
 from machine import machine
 
 SIZES = {"124M": ("gpt2", 50257), "toy": ("toy", 4096)}

@@ -18,9 +18,12 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from domain_llm.gpt2 import GPT2, GPT2Config, chunked_cross_entropy, flops_per_token, num_params
-from domain_llm.pretrain import FAST_RECIPE, PAPER_RECIPE, TrainConfig, Trainer, device_info, validation_loss
-from domain_llm.tokens import Batches
+from domain_llm.model.fast import GPT2, chunked_cross_entropy
+from domain_llm.model.gpt2 import GPT2Config, flops_per_token, num_params
+from domain_llm.train.distributed import Trainer
+from domain_llm.train.recipe import FAST_RECIPE, PAPER_RECIPE, TrainConfig, device_info
+from domain_llm.train.runs import validation_loss
+from domain_llm.tokens.dataset import Batches
 
 PAPER_SPEED = 36_000                                # tokens/s of one of the paper's GPUs with 124M
 BARS = dict(mfu=0.55, nanogpt=1.25, paper=10)       # what we aim at with 124M

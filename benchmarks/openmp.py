@@ -11,9 +11,11 @@ WAYS = {"as PyTorch is": {}, "GOMP_SPINCOUNT=1000": {"GOMP_SPINCOUNT": "1000"},
 STEPS = """
 import time
 import numpy as np, torch
-from domain_llm.gpt2 import GPT2, GPT2Config
-from domain_llm.pretrain import FAST_RECIPE, TrainConfig, Trainer
-from domain_llm.tokens import Batches
+from domain_llm.model.fast import GPT2
+from domain_llm.model.gpt2 import GPT2Config
+from domain_llm.train.distributed import Trainer
+from domain_llm.train.recipe import FAST_RECIPE, TrainConfig
+from domain_llm.tokens.dataset import Batches
 torch.manual_seed(0)
 trainer = Trainer(GPT2(GPT2Config.preset('toy', 800)), TrainConfig(steps=30, tokens_per_step=4096, **FAST_RECIPE))
 batches = Batches(np.random.default_rng(0).integers(0, 800, 200_000), 64, 4096)

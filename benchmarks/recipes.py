@@ -19,11 +19,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from domain_llm.corpus import read_documents, split_documents
-from domain_llm.gpt2 import GPT2, GPT2Config, num_params
-from domain_llm.pretrain import FAST_RECIPE, PAPER_RECIPE, TrainConfig, Trainer, device_info, validation_loss
-from domain_llm.tokenizer import train_tokenizer
-from domain_llm.tokens import Batches, NGram
+from domain_llm.text.documents import read_documents
+from domain_llm.text.overlap import split_documents
+from domain_llm.model.fast import GPT2
+from domain_llm.model.gpt2 import GPT2Config, num_params
+from domain_llm.train.distributed import Trainer
+from domain_llm.train.recipe import FAST_RECIPE, PAPER_RECIPE, TrainConfig, device_info
+from domain_llm.train.runs import validation_loss
+from domain_llm.tokens.tokenizer import train_tokenizer
+from domain_llm.tokens.dataset import Batches
+from domain_llm.tokens.ngram import NGram
 from machine import machine
 
 TUNING_SEED, SEEDS = 9, (0, 1, 2)

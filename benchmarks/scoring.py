@@ -14,9 +14,13 @@ import numpy as np
 import torch
 import transformers
 
-from domain_llm.tokenizer import load_tokenizer
-from domain_llm.brainbench import PROMPT, load_cases, score_cases
-from domain_llm.gpt2 import GPT2, GPT2Config
+from domain_llm.tokens.tokenizer import load_tokenizer
+from domain_llm.bench.cases import load_cases
+from domain_llm.bench.losses import PROMPT
+from domain_llm.bench.scores import score_cases
+from domain_llm.model.fast import GPT2
+from domain_llm.model.gpt2 import GPT2Config
+from domain_llm.model.weights import save_model
 from machine import machine
 
 
@@ -94,7 +98,7 @@ def main():
     torch.manual_seed(0)
     model = GPT2(GPT2Config()).eval()
     with tempfile.TemporaryDirectory() as home:
-        model.save_pretrained(f"{home}/model")
+        save_model(model, f"{home}/model")
         judge = transformers.AutoModelForCausalLM.from_pretrained(f"{home}/model", dtype=torch.float32).eval()
     print(f"\n{machine('torch', 'transformers')}, {torch.get_num_threads()} threads; {len(cases)} cases, "
           f"{sum(p.numel() for p in model.parameters()):,} random parameters, the paper's tokenizer and protocol\n")

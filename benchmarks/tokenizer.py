@@ -64,13 +64,13 @@ def alone(texts):
 
 def ours(texts):
     "Train as the course does."
-    from domain_llm.tokenizer import train_tokenizer
+    from domain_llm.tokens.tokenizer import train_tokenizer
     return train_tokenizer(texts, VOCAB_SIZE)
 
 
 def train_once(way, mb):
     "Train in this process; print the seconds and what came out."
-    import domain_llm.tokenizer                                            # imports are not part of the time
+    import domain_llm.tokens.tokenizer                                            # imports are not part of the time
     texts, _ = corpus(mb)
     start = time.perf_counter()
     tokenizer = {WAYS[0]: alone, WAYS[1]: ours}[way](text for text in texts)

@@ -91,7 +91,7 @@ def limit(home, tokenizer):
 
 def ours(home, tokenizer, **how):
     "Our write_tokens."
-    from domain_llm.tokens import write_tokens
+    from domain_llm.tokens.dataset import write_tokens
     return lambda: write_tokens({"train": documents(home)}, tokenizer, home / "ours", **how)
 
 
@@ -121,7 +121,7 @@ def identical(home):
     "Compare what write_tokens wrote with encode_batch, and its rows with those of the pipeline."
     import datasets
     from tokenizers import Tokenizer
-    from domain_llm.tokens import TokenFile, paper_rows
+    from domain_llm.tokens.dataset import TokenFile, paper_rows
     tokenizer, made = Tokenizer.from_file(str(home / "tokenizer.json")), TokenFile(home / "plain")
     digest = hashlib.sha256()
     for text in documents(home):
@@ -137,7 +137,7 @@ def identical(home):
 
 def tokenize(home, megabytes, rounds):
     "Make the text, let the ways take turns, print the table."
-    from domain_llm.tokenizer import train_tokenizer
+    from domain_llm.tokens.tokenizer import train_tokenizer
     train_tokenizer(made_up(min(10, megabytes), 1), 50_257).save(str(home / "tokenizer.json"))
     with open(home / "texts.jsonl", "w", encoding="utf-8") as f:
         for text in made_up(megabytes, 0): f.write(json.dumps({"text": text}) + "\n")
@@ -199,7 +199,7 @@ def batches(home, path, rounds, n=200_000_000, T=1024):
     "Read tokens in turn with both loaders, and a full pass with ours."
     import torch
     from domain_llm.ground.files import file_sha256
-    from domain_llm.tokens import Batches, TokenFile
+    from domain_llm.tokens.dataset import Batches, TokenFile
     torch.set_num_threads(1)
     folder = home / "line"
     folder.mkdir()

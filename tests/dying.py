@@ -16,20 +16,20 @@ def dying_after(calls):
     return wrap
 
 
-def read_or_die(files, out, keep):
+def read_or_die(files, out, options):
     "Read some files as a worker does, but die in the middle where one is called 11.xml."
-    from domain_llm import corpus
+    from domain_llm.text import documents
     if any(name == '11.xml' for name, _ in files):
         open(f'{out}.part', 'w').write('half')
         os.kill(os.getpid(), signal.SIGKILL)
-    return corpus._read_whole(files, out, keep)
+    return documents._read_whole(files, out, options)
 
 
 def encode_or_die(made_from, texts):
     "Encode some texts as a worker does, but die at rat 40."
-    from domain_llm import tokens
+    from domain_llm.tokens import dataset
     if any(text.startswith('rat 40 ') for text in texts): os.kill(os.getpid(), signal.SIGKILL)
-    return tokens._encode(made_from, texts)
+    return dataset._encode(made_from, texts)
 
 
 def wait_here(folder):

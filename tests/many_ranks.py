@@ -5,7 +5,9 @@ from pathlib import Path
 import torch
 
 import many_ranks_data as d
-from domain_llm.pretrain import TrainConfig, Trainer, join, validation_loss
+from domain_llm.train.distributed import Trainer, join
+from domain_llm.train.recipe import TrainConfig
+from domain_llm.train.runs import validation_loss
 
 home, team = Path(sys.argv[1]), join()
 

@@ -2,9 +2,12 @@
 import numpy as np
 import torch
 
-from domain_llm.gpt2 import GPT2, GPT2Config
-from domain_llm.pretrain import FAST_RECIPE, TrainConfig, join, pretrain
-from domain_llm.tokens import Batches
+from domain_llm.model.fast import GPT2
+from domain_llm.model.gpt2 import GPT2Config
+from domain_llm.tokens.dataset import Batches
+from domain_llm.train.distributed import join
+from domain_llm.train.pretraining import pretrain
+from domain_llm.train.recipe import FAST_RECIPE, TrainConfig
 
 torch.set_num_threads(1)
 CFG = GPT2Config(53, 2, 2, 32, 16)                        # 53: a table that two processes cannot share evenly

@@ -8,8 +8,10 @@ from datasets import Dataset
 from hypothesis import given, settings, strategies as st
 from lxml import html
 
-from domain_llm import corpus
-from domain_llm.corpus import ReadReport, corpus_card, deduplicate, read_documents, split_documents
+from domain_llm.text import card as card_room, overlap
+from domain_llm.text.card import corpus_card
+from domain_llm.text.documents import ReadReport, read_documents
+from domain_llm.text.overlap import deduplicate, split_documents
 
 DATA = os.environ.get('DOMAIN_LLM_DATA')
 needs_data = pytest.mark.skipif(not DATA, reason='needs DOMAIN_LLM_DATA')
@@ -45,7 +47,7 @@ def made(n, words, draw):
 @settings(deadline=None, max_examples=150)
 @given(st.text(alphabet='ab \n.é', max_size=40), st.text(alphabet='ab \n.é', max_size=40))
 def test_the_similarity_is_that_of_the_sets(a, b):
-    assert corpus._jaccard(corpus._shingles(a), corpus._shingles(b)) == pytest.approx(alike(a, b))
+    assert overlap._jaccard(overlap._shingles(a), overlap._shingles(b)) == pytest.approx(alike(a, b))
 
 
 @settings(deadline=None, max_examples=60)
@@ -70,9 +72,9 @@ def test_recall_and_precision_against_brute_force(near):
     copies = [edited(t, n, draw) for t in texts for n in (1, 3, 8, 16, 30)]
     pairs = {(i, 150 + 5 * i + k) for i in range(150) for k in range(5) if alike(texts[i], copies[5 * i + k]) >= near}
     assert pairs
-    assert corpus._near_copies(dataset(texts), near) == {}, 'unrelated texts stay'
+    assert overlap._near_copies(dataset(texts), near) == {}, 'unrelated texts stay'
     everything = texts + copies
-    found = corpus._near_copies(dataset(everything), near)
+    found = overlap._near_copies(dataset(everything), near)
     by_first = {(j, i) for i, j in found.items() if j < 150}
     assert by_first <= pairs
     assert len(by_first & pairs) >= .99 * len(pairs)
@@ -81,16 +83,16 @@ def test_recall_and_precision_against_brute_force(near):
 
 def test_a_pair_at_the_threshold_is_missed_less_than_once_in_a_thousand():
     for near in np.linspace(.3, 1, 50):
-        rows = corpus._band_rows(near)
-        assert (1 - near**rows) ** (corpus._RANKS // rows) < .001
-    assert corpus._band_rows(.8) == 5 and corpus._band_rows(1.) == 16
+        rows = overlap._band_rows(near)
+        assert (1 - near**rows) ** (overlap._RANKS // rows) < .001
+    assert overlap._band_rows(.8) == 5 and overlap._band_rows(1.) == 16
 
 
 def test_the_sketch_estimates_the_similarity():
     draw = random.Random(2)
     texts = made(60, 150, draw)
     copies = [edited(t, 8, draw) for t in texts]
-    a, b = (corpus._signatures(dataset(t)) for t in (texts, copies))
+    a, b = (overlap._signatures(dataset(t)) for t in (texts, copies))
     error = [(x == y).mean() - alike(s, t) for x, y, s, t in zip(a, b, texts, copies)]
     assert abs(np.mean(error)) < .02 and np.std(error) < .06
 
@@ -98,11 +100,11 @@ def test_the_sketch_estimates_the_similarity():
 def test_a_thousand_copies_of_one_text_are_not_compared_with_each_other(monkeypatch):
     draw = random.Random(3)
     text, = made(1, 200, draw)
-    asked, real = [], corpus._jaccard
-    monkeypatch.setattr(corpus, '_jaccard', lambda a, b: asked.append(1) or real(a, b))
-    found = corpus._near_copies(dataset([text] + [edited(text, 2, draw) for _ in range(1000)]), .6)
+    asked, real = [], overlap._jaccard
+    monkeypatch.setattr(overlap, '_jaccard', lambda a, b: asked.append(1) or real(a, b))
+    found = overlap._near_copies(dataset([text] + [edited(text, 2, draw) for _ in range(1000)]), .6)
     assert len(found) == 1000 and set(found.values()) == {0} and len(asked) < 2500
-    links = corpus._suspects(np.zeros((3000, corpus._RANKS), np.uint32), .6)
+    links = overlap._suspects(np.zeros((3000, overlap._RANKS), np.uint32), .6)
     assert sum(map(len, links.values())) <= 4 * 3000, 'a few links for each document, however many are alike'
 
 
@@ -112,7 +114,7 @@ def test_memory_and_time_grow_with_the_documents_and_not_with_their_pairs():
         signatures = np.random.default_rng(n).integers(0, 2**32, (n, 128), dtype=np.uint32)
         tracemalloc.start()
         start = time.process_time()
-        assert len(corpus._suspects(signatures, .6)) < 10
+        assert len(overlap._suspects(signatures, .6)) < 10
         spent, peak = time.process_time() - start, tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return spent, peak / n
@@ -126,7 +128,7 @@ def test_the_result_does_not_depend_on_the_hash_seed():
     code = '''if True:
         import random
         from datasets import Dataset
-        from domain_llm.corpus import _near_copies, _signatures
+        from domain_llm.text.overlap import _near_copies, _signatures
         d = random.Random(0)
         t = [' '.join(f'w{d.randrange(300)}' for _ in range(50)) for _ in range(30)]
         t += [x.replace('w1', 'w2') for x in t]
@@ -162,7 +164,7 @@ def test_brainbench_and_the_reviews():
         reviews = [json.loads(line)['text'] for line in f]
     n = len(reviews)
     texts = reviews + [c[k] for c in cases for k in ('original_abstract', 'incorrect_abstract')]
-    found = corpus._near_copies(dataset(texts), .6)
+    found = overlap._near_copies(dataset(texts), .6)
     altered = {n + 2 * k + 1: n + 2 * k for k in range(len(cases))}
     assert {i: j for i, j in found.items() if i >= n} == altered, 'each altered abstract, and no original'
     for i, j in found.items(): assert alike(texts[i], texts[j]) >= .6
@@ -239,8 +241,8 @@ def test_names_with_dollars_are_no_formulas(tmp_path):
 
 
 def test_many_sources_become_their_folder():
-    assert corpus._origins(f'/a/pmc/{i:05}/records.xml' for i in range(40)) == {'pmc': 40}
-    assert corpus._origins(['C:\\data\\a\\x.txt', 'C:\\data\\b\\y.txt']) == {'a': 1, 'b': 1}
+    assert card_room._origins(f'/a/pmc/{i:05}/records.xml' for i in range(40)) == {'pmc': 40}
+    assert card_room._origins(['C:\\data\\a\\x.txt', 'C:\\data\\b\\y.txt']) == {'a': 1, 'b': 1}
     paths = [f'/a/{db}/{i:05}/records.xml' for db in ('pmc', 'pubmed') for i in range(9)]
-    assert corpus._origins(paths) == {'pmc': 9, 'pubmed': 9}
-    assert corpus._origins([]) == {}
+    assert card_room._origins(paths) == {'pmc': 9, 'pubmed': 9}
+    assert card_room._origins([]) == {}

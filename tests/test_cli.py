@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from domain_llm.cli import main
-from domain_llm.synthetic import SyntheticScience
+from domain_llm.app.cli import main
+from domain_llm.text.synthetic import SyntheticScience
 
 ENV = {**os.environ, 'HF_HUB_OFFLINE': '1', 'OMP_NUM_THREADS': '1'}
 DATA = ENV.pop('DOMAIN_LLM_DATA', '')
@@ -115,7 +115,7 @@ def test_a_control_that_fails_is_said(run):
 
 @pytest.mark.skipif(not DATA, reason='needs DOMAIN_LLM_DATA')
 def test_the_report_puts_the_experts_beside_the_model(run, monkeypatch):
-    from domain_llm.experts import published_scores
+    from domain_llm.experts.verdict import published_scores
     monkeypatch.setenv('DOMAIN_LLM_DATA', DATA)
     folder = run / 'out/evaluate/brainbench-human'
     folder.mkdir()
@@ -136,9 +136,9 @@ def test_the_report_puts_the_experts_beside_the_model(run, monkeypatch):
 def test_the_model_is_what_transformers_loads(run):
     import torch
     import transformers
-    from domain_llm.gpt2 import GPT2
+    from domain_llm.model.weights import load_model
     folder = run / 'out/pretrain/model'
-    model, judge = GPT2.from_pretrained(folder), transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+    model, judge = load_model(folder), transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
     ids = torch.tensor([transformers.AutoTokenizer.from_pretrained(folder)('Muscimol in the amygdala')['input_ids']])
     with torch.no_grad(): assert (model(ids) - judge(ids).logits).abs().max() < 1e-4
 
@@ -224,6 +224,52 @@ def test_the_folder_of_another_run_is_refused_and_kept(run):
     assert before == {p: p.read_bytes() for p in (run / 'out').rglob('*') if p.is_file()}
 
 
+FIRST_FILES = {
+    'corpus/train/data.arrow': 'papers', 'corpus/card.json': '{}', 'tokenizer/tokenizer.json': '{"model": 1}',
+    'tokens/train.bin': 'ids', 'tokens/meta.json': '{"vocab_size": 668}',
+    'pretrain/config.json': '{}', 'pretrain/log.jsonl': '{"step": 0, "loss": 6.5}'}
+FIRST_STEPS = {  # with the fingerprints that the first edition (commit e931d86) computed for these files
+    'corpus': {'inputs': {'science': 0}, 'done': True},
+    'tokenizer': {'inputs': {'corpus': '40c57978ceb78ccc', 'vocab_size': 800}, 'done': True},
+    'tokens': {'inputs': {'corpus': '40c57978ceb78ccc', 'tokenizer': 'b80331f26de2b605'}, 'done': True},
+    'pretrain': {'inputs': {'tokens': 'f0043d77283f694f', 'size': 'demo', 'seed': 0, 'steps': 5}, 'done': False}}
+
+
+@pytest.fixture
+def first_edition(tmp_path):
+    "A small demo of the first edition, made by hand, that was stopped in its training."
+    for name, content in FIRST_FILES.items():
+        (tmp_path / 'old' / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / 'old' / name).write_text(content)
+    (tmp_path / 'old/steps.json').write_text(json.dumps(FIRST_STEPS, indent=1))
+    return tmp_path / 'old'
+
+
+def test_a_run_that_the_first_edition_left_half_done_is_refused_in_a_sentence_and_kept(first_edition):
+    before = everything(first_edition)
+    said = 'pretrain has no list of what domain-llm wrote, as in a run of its first edition'
+    done = refused(said, 'choose another --out', args=['demo', '--steps', 5, '--out', first_edition])
+    for step in 'corpus', 'tokenizer', 'tokens': assert f'{step}: already done with the same inputs' in done.stdout
+    for args in ['demo', '--steps', 5], ['tokenizer', '--vocab-size', 800], ['tokens'], ['pretrain', '--size', 'demo']:
+        refused('as in a run of its first edition', args=[*args, '--out', first_edition, '--force'])
+    assert everything(first_edition) == before
+
+
+def test_a_finished_run_of_the_first_edition_is_read_and_scored_with_other_cases(run):
+    for path in (run / 'out').rglob('.domain_llm.json'): path.unlink()              # it kept no lists
+    before = everything(run / 'out')
+    for step in 'tokens', 'report': assert 'already done' in cli(step, '--out', run / 'out').stdout
+    assert 'trained GPT-2' in cli('report', '--out', run / 'out').stdout
+    refused('as in a run of its first edition',
+            args=['evaluate', '--cases', run / 'c.csv', '--out', run / 'out', '--force'])
+    refused('figures holds', 'move it away', args=['report', '--out', run / 'out', '--force'])
+    now, steps = everything(run / 'out'), run / 'out/steps.json'
+    assert now.pop(steps) and before.pop(steps) and now == before
+    shutil.rmtree(run / 'out/figures')
+    assert cli('evaluate', '--cases', cases(run / 'other.csv'), '--out', run / 'out').returncode == 0
+    assert 'other' in cli('report', '--out', run / 'out', '--force').stdout
+
+
 def everything(folder): return {p: p.read_bytes() for p in Path(folder).rglob('*') if p.is_file()}
 
 
@@ -281,7 +327,7 @@ def test_cases_whose_name_is_no_folders_name_delete_nothing(run, monkeypatch, na
 
 
 def test_a_step_stays_inside_the_run(tmp_path):
-    from domain_llm.cli import once
+    from domain_llm.app.steps import once
     for step in '..', 'evaluate/..', 'evaluate/../..', '/tmp':
         with pytest.raises(ValueError, match='should write below'): once(tmp_path / 'out', step, {}, print, force=True)
 
@@ -305,7 +351,7 @@ def test_an_out_that_is_a_file_is_refused(tmp_path):
 @pytest.mark.parametrize('given, wanted', [({}, '1000 None'), (dict(GOMP_SPINCOUNT='7'), '7 None'),
                                           (dict(OMP_WAIT_POLICY='ACTIVE'), 'None ACTIVE')])
 def test_threads_wait_as_is_best_beside_others_unless_the_user_has_set_it(given, wanted):
-    code = ('import os, sys\nfrom domain_llm.cli import main\ntry: main(["--help"])\nexcept SystemExit: pass\n'
+    code = ('import os, sys\nfrom domain_llm.app.cli import main\ntry: main(["--help"])\nexcept SystemExit: pass\n'
             'assert "torch" not in sys.modules\n'
             'print(os.environ.get("GOMP_SPINCOUNT"), os.environ.get("OMP_WAIT_POLICY"))')
     env = {k: v for k, v in ENV.items() if k not in ('GOMP_SPINCOUNT', 'OMP_WAIT_POLICY')} | given
@@ -331,6 +377,7 @@ def test_a_demo_that_is_stopped_three_times_is_resumed_by_the_same_command(tmp_p
     done = subprocess.run([*DEMO, out], env=ENV, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert 'corpus: already done' in done.stdout and 'resuming at step' in done.stdout
+    end = time.time() + 300
     alone = subprocess.Popen([*DEMO, tmp_path / 'alone'], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     while time.time() < end and not (tmp_path / 'alone/pretrain/model').exists(): time.sleep(0.1)
     alone.kill(), alone.communicate()                                              # its evaluation is not asked for
@@ -382,11 +429,12 @@ def test_near_copies_are_dropped_where_asked_and_make_another_corpus(tmp_path):
 
 
 def test_workers_reach_the_reader(tmp_path, monkeypatch):
-    from domain_llm import cli as module, corpus
+    from domain_llm.app import steps
+    from domain_llm.text import documents
     seen = []
-    monkeypatch.setattr(corpus, 'read_documents', lambda *args, workers, **more: seen.append(workers) or 1 / 0)
+    monkeypatch.setattr(documents, 'read_documents', lambda *args, workers, **more: seen.append(workers) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        module.read_papers(tmp_path / 'out', [papers(tmp_path / 'p.jsonl', 5)], [], workers=3)
+        steps.read_papers(tmp_path / 'out', [papers(tmp_path / 'p.jsonl', 5)], [], workers=3)
     assert seen == [3]
 
 
@@ -402,11 +450,12 @@ def network():
 @pytest.mark.parametrize('source', ['pubmed', 'pmc'])
 def test_fetched_papers_become_a_corpus_with_its_licences(source, network, tmp_path, monkeypatch):
     from functools import partial
-    from domain_llm import corpus
+    from domain_llm.text import fetching
+    from domain_llm.text.card import licences
     monkeypatch.setenv('no_proxy', '127.0.0.1')
     monkeypatch.setenv('NCBI_API_KEY', 'secret')
     name = f'fetch_{source}'
-    monkeypatch.setattr(corpus, name, partial(getattr(corpus, name), server=network.url))
+    monkeypatch.setattr(fetching, name, partial(getattr(fetching, name), server=network.url))
     words = ('fetch', source, 'cells', '--journal', 'Cell', 'Neuron', '--since', '1990', '--until', '2030',
              '--out', tmp_path / 'papers')
     done = cli(*words)
@@ -415,7 +464,7 @@ def test_fetched_papers_become_a_corpus_with_its_licences(source, network, tmp_p
     assert cli(*words).returncode == 0 and len(network.log) == asked               # complete: nothing is asked again
     done = cli('corpus', tmp_path / 'papers', '--out', tmp_path / 'run')
     assert done.returncode == 0 and card(tmp_path / 'run')['documents'] == 30
-    found = corpus.licences(tmp_path / 'papers').licence.value_counts().to_dict()
+    found = licences(tmp_path / 'papers').licence.value_counts().to_dict()
     assert card(tmp_path / 'run')['licences'] == found and 'not recorded' not in found
     refused('expected a query or a journal', args=['fetch', source, '--out', tmp_path / 'other'])
 
@@ -425,7 +474,7 @@ def test_an_unknown_source_is_a_sentence(tmp_path):
 
 
 def test_the_doctor_tells_a_server_that_refuses_from_none(network, monkeypatch):
-    from domain_llm.cli import _reachable
+    from domain_llm.app.cli import _reachable
     monkeypatch.setenv('no_proxy', '127.0.0.1')
     assert _reachable(network.url) == 'reachable', 'it answers 501, but it answers'
     said = _reachable('http://127.0.0.1:9')

@@ -39,7 +39,7 @@ def test_badge_and_cell_follow_settings_ini_and_replace_what_they_wrote_before(t
     path = Path(shutil.copy(LESSONS[5], tmp_path / 'nbs'))
     text = (ROOT / 'settings.ini').read_text(encoding='utf-8')
     (tmp_path / 'settings.ini').write_text(text.replace('user = domain-llm', 'user = somebody').replace(
-        'branch = main', 'branch = next'), encoding='utf-8')
+        f"tag = {SETTINGS['tag']}", 'tag = next'), encoding='utf-8')
     for _ in range(2): subprocess.run([sys.executable, tmp_path / 'tools/lesson_tops.py'], check=True)
     before, after = cells(LESSONS[5]), cells(path)
     new = [c['source'] for c, old in zip(after, before, strict=True) if c != old]
@@ -51,7 +51,7 @@ def test_a_lesson_that_uses_a_gpu_asks_colab_for_one():
     asking = {p.stem for p in LESSONS if json.loads(p.read_text(encoding='utf-8'))['metadata'].get('accelerator')
               == 'GPU'}
     flagged = {p.stem for p in LESSONS for c in cells(p) if c['source'].startswith('#| gpu')}
-    assert asking == {'45_pretrain'} | flagged
+    assert asking == {'45_pretraining'} | flagged
     for stem in asking: assert json.loads((ROOT / f'nbs/{stem}.ipynb').read_text(encoding='utf-8'))['metadata'][
         'colab']['gpuType'] == 'T4'
 
@@ -75,7 +75,7 @@ def test_only_on_colab_and_only_once_is_anything_installed(tmp_path, colab, foun
     done = run_first_cell(tmp_path, colab, found, PATH=f'{tmp_path}:/usr/bin:/bin')
     assert done.returncode == 0, done.stderr
     asked = (tmp_path / 'asked').read_text().splitlines() if (tmp_path / 'asked').exists() else []
-    address = f"git+https://github.com/{SETTINGS['user']}/{SETTINGS['repo']}@{SETTINGS['branch']}"
+    address = f"git+https://github.com/{SETTINGS['user']}/{SETTINGS['repo']}@{SETTINGS['tag']}"
     assert asked == (['list --format=freeze', f'install -q -c /tmp/have.txt {address}'] if colab and not found else [])
 
 
@@ -109,7 +109,7 @@ def colab(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def repository(tmp_path_factory):
-    "This working tree as a repository with one commit on the branch that the cell names."
+    "This working tree as a repository with one commit, which has the tag that the cell names."
     home = tmp_path_factory.mktemp('repository')
     files = subprocess.run(['git', 'ls-files', '-z'], cwd=ROOT, capture_output=True, text=True,
                            check=True).stdout.split('\0')[:-1]
@@ -118,7 +118,7 @@ def repository(tmp_path_factory):
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, home / name)
     git = ['git', '-c', 'user.name=x', '-c', 'user.email=x@x']
-    for words in (['init', '-q', '-b', SETTINGS['branch']], ['add', '.'], ['commit', '-q', '-m', 'x']):
+    for words in (['init', '-q'], ['add', '.'], ['commit', '-q', '-m', 'x'], ['tag', SETTINGS['tag']]):
         subprocess.run([*git, *words], cwd=home, check=True)
     return home
 

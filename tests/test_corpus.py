@@ -1,4 +1,4 @@
-"What a cell of lesson 13 cannot show well: fuzzing, other processes, attacks, real articles."
+"What a cell of lessons 11 to 14 cannot show well: fuzzing, other processes, attacks, real articles."
 import gzip, json, os, random, re, subprocess, sys, unicodedata
 from collections import Counter
 from pathlib import Path
@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from hypothesis import assume, given, settings, strategies as st
 
-from domain_llm.corpus import (_INVISIBLE, ReadReport, _repaired, clean_text, deduplicate, decontaminate,
-                               read_documents, read_jats, split_documents)
+from domain_llm.text.clean import _INVISIBLE, _repaired, clean_text
+from domain_llm.text.documents import ReadReport, read_documents
+from domain_llm.text.jats import read_jats
+from domain_llm.text.overlap import decontaminate, deduplicate, split_documents
 
 DATA = os.environ.get('DOMAIN_LLM_DATA')
 needs_data = pytest.mark.skipif(not DATA, reason='needs DOMAIN_LLM_DATA')
@@ -77,6 +79,11 @@ def test_clean_text_repairs_twice_and_leaves_legal_letters():
     assert clean_text('AmyloidÃ¢â‚¬â„¢s') == 'Amyloid’s', 'broken twice'
     for legal in '20 Å² × 3 °C', 'CAFÉ»', 'São', 'Ελληνικά', 'Â\x80':
         assert clean_text(legal).rstrip('\x80') == legal.rstrip('\x80')
+
+def test_clean_text_goes_down_no_level_for_each_notice_or_repair():
+    assert clean_text('A.\n' + '©\n' * 1000) == 'A.'
+    assert clean_text('It fell' + '. © 2020' * 50_000) == 'It fell.'
+    assert clean_text('Ã' + '\x83' * 2000) == 'Ã', 'broken two thousand times'
 
 def test_clean_text_drops_notices_at_the_end_and_no_prose():
     for notice in ('© 2013 Nobody.', 'Copyright (c) 2001 A. B. All rights reserved.',
@@ -278,7 +285,7 @@ def test_limit_stops_early(tmp_path):
 # ---- processes
 
 def test_import_is_light():
-    heavy = run('import domain_llm.corpus, sys; '
+    heavy = run('import domain_llm.text.overlap, domain_llm.text.fetching, sys; '
                 'print([m for m in "torch datasets pandas pyarrow matplotlib tqdm".split() if m in sys.modules])')
     assert heavy.stdout.strip() == '[]'
 
@@ -287,7 +294,8 @@ def test_reading_imports_no_torch_and_leaves_nothing_behind(tmp_path):
     for i in range(3): (tmp_path/'in'/f'{i}.txt').write_text(f'document {i}')
     code = f'''if True:
         import sys
-        from domain_llm.corpus import *
+        from domain_llm.text.documents import *
+        from domain_llm.text.overlap import *
         d = deduplicate(read_documents({str(tmp_path/"in")!r}))
         d = d.map(lambda row: dict(n=len(row["text"])))
         split_documents(d)
@@ -299,7 +307,7 @@ def test_reading_imports_no_torch_and_leaves_nothing_behind(tmp_path):
 
 def test_a_hub_name_without_network_is_one_sentence():
     code = '''if True:
-        from domain_llm.corpus import read_documents
+        from domain_llm.text.documents import read_documents
         try: read_documents("nobody-here/no-such-set", limit=1)
         except OSError as error: print(error)'''
     said = run(code, HF_HUB_OFFLINE='1').stdout.strip()
@@ -321,10 +329,10 @@ def test_progress_goes_to_stderr(tmp_path):
     (tmp_path/'a.jsonl').write_text('{"text": "x y"}\n' * 1000)
     code = f'''if True:
         import time
-        from domain_llm import corpus
-        clean = corpus.clean_text
-        corpus.clean_text = lambda t: (time.sleep(.0005), clean(t))[1]
-        corpus.read_documents({str(tmp_path)!r})'''
+        from domain_llm.text import documents
+        clean = documents.clean_text
+        documents.clean_text = lambda t: (time.sleep(.0005), clean(t))[1]
+        documents.read_documents({str(tmp_path)!r})'''
     done = run(code, TQDM_MININTERVAL='0.05')
     assert done.stdout == '' and 'reading' in done.stderr and '%' in done.stderr and 'B/s' in done.stderr
     assert re.search(r'\b[1-9]\d?%.*<\d\d:\d\d', done.stderr), 'the bar must move, and tell the time left'

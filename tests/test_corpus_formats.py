@@ -8,16 +8,10 @@ from statistics import median
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from domain_llm.corpus import (
-    ReadReport,
-    _articles,
-    _medline_records,
-    _repaired,
-    clean_text,
-    decontaminate,
-    read_documents,
-    read_jats,
-)
+from domain_llm.text.clean import _repaired, clean_text
+from domain_llm.text.documents import ReadReport, read_documents
+from domain_llm.text.jats import _tagged_records, iter_articles, read_jats
+from domain_llm.text.overlap import decontaminate
 
 DATA = os.environ.get('DOMAIN_LLM_DATA')
 needs_data = pytest.mark.skipif(not DATA, reason='needs DOMAIN_LLM_DATA')
@@ -131,7 +125,7 @@ def test_a_long_pubmed_file_is_read_in_little_memory(tmp_path):
         f.write('</PubmedArticleSet>')
     tracemalloc.start()
     with open(big, 'rb') as raw:
-        n = sum(1 for _ in _articles(raw))
+        n = sum(1 for _ in iter_articles(raw))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert n == 15_000 and big.stat().st_size > 30e6 and peak < 4e6
@@ -141,7 +135,7 @@ def test_lxml_holds_one_article_at_a_time(tmp_path):
     with open(tmp_path / 'a.xml', 'w') as f:
         f.write(pubmed_set(*(pubmed(i, f'<AbstractText>{"Word " * 2000}</AbstractText>') for i in range(60))))
     with open(tmp_path / 'a.xml', 'rb') as raw:
-        assert max(len(node.getparent()) for node in _articles(raw)) <= 8  # the parser reads some 32 KB ahead
+        assert max(len(node.getparent()) for node in iter_articles(raw)) <= 8  # the parser reads some 32 KB ahead
 
 
 def test_several_jats_articles_in_one_file_and_a_namespace(tmp_path):
@@ -246,7 +240,7 @@ def test_tagged_export(tmp_path, name):
 
 def test_tagged_export_agrees_with_biopython(tmp_path):
     Medline = pytest.importorskip('Bio.Medline')
-    for theirs, ours in zip(Medline.parse(TAGGED.splitlines(keepends=True)), _medline_records(TAGGED.splitlines())):
+    for theirs, ours in zip(Medline.parse(TAGGED.splitlines(keepends=True)), _tagged_records(TAGGED.splitlines())):
         for tag in 'PMID', 'TI', 'AB', 'DP':
             assert ' '.join(ours.get(tag, [])).split() == theirs.get(tag, '').split()
 
@@ -291,9 +285,9 @@ def test_every_text_format_is_read_from_gzip(tmp_path):
 
 
 def test_a_long_text_is_cut_at_blank_lines_and_loses_nothing(tmp_path, monkeypatch):
-    from domain_llm import corpus
+    from domain_llm.text import documents
 
-    monkeypatch.setattr(corpus, '_PIECE', 1000)
+    monkeypatch.setattr(documents, '_PIECE', 1000)
     text = '\n\n'.join(f'Paragraph {i} is here,\nand goes on.' for i in range(300))
     (tmp_path / 'a.txt').write_text(text)
     data, _ = read(tmp_path / 'a.txt')

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 import dying
-from domain_llm import corpus
-from domain_llm.corpus import ReadReport, deduplicate, read_documents, split_documents
+from domain_llm.text import documents
+from domain_llm.text.clean import clean_text
+from domain_llm.text.documents import ReadReport, read_documents
+from domain_llm.text.overlap import deduplicate, split_documents
 
 PAPER = 'BrainGPT/train_valid_split_pmc_neuroscience_2002-2022_filtered_subset'
 
@@ -49,8 +51,8 @@ def many(tmp_path):
 @pytest.fixture
 def small_groups(monkeypatch):
     "Groups of files that are small enough to be many here"
-    original = corpus._groups
-    monkeypatch.setattr(corpus, '_groups', lambda files: original(files, 1000))
+    original = documents._groups
+    monkeypatch.setattr(documents, '_groups', lambda files: original(files, 1000))
 
 
 # ---- processes
@@ -85,11 +87,11 @@ def test_workers_run_under_every_start_method_and_need_no_main_guard(many, tmp_p
     script.write_text(f'''
 import multiprocessing
 if multiprocessing.get_start_method(allow_none=True) is None: multiprocessing.set_start_method({method!r})
-from domain_llm import corpus
-original = corpus._groups
-corpus._groups = lambda files: original(files, 1000)
+from domain_llm.text import documents
+original = documents._groups
+documents._groups = lambda files: original(files, 1000)
 print("started")
-data = corpus.read_documents({str(many)!r}, workers=2)
+data = documents.read_documents({str(many)!r}, workers=2)
 print(len(data), data[-1]["id"])
 ''')
     said = run(str(script)).split('\n')
@@ -123,7 +125,7 @@ def all_end(pids, seconds=30):
 def test_a_worker_that_dies_is_named_and_a_later_call_works(many, small_groups, monkeypatch):
     wanted, report = read(many, workers=0)
     with monkeypatch.context() as patched:
-        patched.setattr(corpus, '_read_whole', dying.read_or_die)
+        patched.setattr(documents, '_read_whole', dying.read_or_die)
         with pytest.raises(
             RuntimeError, match=r'a process that read .* died, perhaps for want of .*workers=0'
         ) as caught:
@@ -148,12 +150,12 @@ def test_a_worker_killed_from_outside_is_named(tmp_path, small_groups):
         (tmp_path / f'{i:02}.txt').write_text(f'text {i} ' * 2**18)
 
     def kill_one():
-        home = Path(corpus._scratch().name)
+        home = Path(documents._scratch().name)
         while not set(home.glob('*/*.part')) - before:
             time.sleep(0.001)
         os.kill(int(workers_of(os.getpid())[0]), signal.SIGKILL)
 
-    before = set(Path(corpus._scratch().name).glob('*/*.part'))
+    before = set(Path(documents._scratch().name).glob('*/*.part'))
     threading.Thread(target=kill_one).start()
     with pytest.raises(RuntimeError, match=r'that read \d\d.txt( or \d\d.txt)? died, perhaps'):
         read(tmp_path, workers=2)
@@ -164,7 +166,7 @@ WAITING = """
 import os, signal, sys, threading, time
 signal.signal(signal.SIGINT, signal.default_int_handler)    # a shell that starts us in the background ignores it
 import dying
-from domain_llm.corpus import in_processes
+from domain_llm.ground.processes import in_processes
 from test_corpus_scale import all_end
 def kill():
     while len(os.listdir(sys.argv[1])) < 2: time.sleep(0.01)
@@ -197,10 +199,10 @@ def test_workers_need_no_temporary_folder_that_joblib_can_name(many, tmp_path):
     home = tmp_path / 'Küche: und Meer' / ('x' * 200) / ('y' * 200)
     home.mkdir(parents=True)
     code = f"""
-from domain_llm import corpus
-original = corpus._groups
-corpus._groups = lambda files: original(files, 1000)
-print(len(corpus.read_documents({str(many)!r}, workers=2)))"""
+from domain_llm.text import documents
+original = documents._groups
+documents._groups = lambda files: original(files, 1000)
+print(len(documents.read_documents({str(many)!r}, workers=2)))"""
     # joblib takes TMPDIR where /dev/shm is small, and what the second variable names everywhere
     env = os.environ | dict(TMPDIR=str(home), JOBLIB_TEMP_FOLDER=str(home))
     command = [sys.executable, '-c', code]
@@ -213,16 +215,16 @@ def test_a_block_that_ends_early_stops_the_jobs_without_a_word():
         warnings.simplefilter('error')
         start = time.monotonic()
         jobs = [[0], [600], [600]]
-        with pytest.raises(KeyError), corpus.in_processes(time.sleep, jobs, 2) as results:
+        with pytest.raises(KeyError), documents.in_processes(time.sleep, jobs, 2) as results:
             assert next(results) is None
             raise KeyError
         assert time.monotonic() - start < 60
-        with corpus.in_processes(pow, [[2, 10], [3, 4]], 2) as results:
+        with documents.in_processes(pow, [[2, 10], [3, 4]], 2) as results:
             assert list(results) == [1024, 81]
 
 
 def test_limit_and_few_files_need_no_worker(many, small_groups, monkeypatch):
-    monkeypatch.setattr(corpus, 'in_processes', lambda *args: pytest.fail('started a process'))
+    monkeypatch.setattr(documents, 'in_processes', lambda *args: pytest.fail('started a process'))
     assert len(read(many, workers=4, limit=45)[0]) == 45
     assert len(read(many / '00.jsonl', workers=4)[0]) == 40
     assert len(read(many, workers=1)[0]) > 400
@@ -275,7 +277,7 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path):
     code = '''if True:
         import sys
         from domain_llm.ground.files import peak_memory
-        from domain_llm.corpus import ReadReport, read_documents
+        from domain_llm.text.documents import ReadReport, read_documents
         read_documents(sys.argv[1], report=ReadReport(), workers=0)
         print(peak_memory() // 10**6)'''
     (tmp_path / 'code.py').write_text('\n'.join(line[8:] for line in code.split('\n')[1:]))
@@ -343,8 +345,8 @@ def poems(n):
 
 def through_the_course(path, home):
     "Everything from a path to batches: the path is the one argument that changes"
-    from domain_llm.tokenizer import train_tokenizer
-    from domain_llm.tokens import Batches, TokenFile, write_tokens
+    from domain_llm.tokens.tokenizer import train_tokenizer
+    from domain_llm.tokens.dataset import Batches, TokenFile, write_tokens
 
     splits = split_documents(deduplicate(read_documents(path, report=ReadReport())), validation=0.1)
     tokenizer = train_tokenizer(splits['train']['text'], vocab_size=400)
@@ -377,4 +379,4 @@ def test_a_foreign_field_in_one_argument(texts, ending, tmp_path):
     assert [tokenizer.decode(part.tolist()).removesuffix('<|endoftext|>') for part in parts if len(part)] == splits[
         'train'
     ]['text'][:]
-    assert {t.replace('\r', '') for t in splits['train']['text'][:]} <= {corpus.clean_text(t) for t in texts(120)}
+    assert {t.replace('\r', '') for t in splits['train']['text'][:]} <= {clean_text(t) for t in texts(120)}

@@ -1,15 +1,16 @@
-"""Edge cases of `domain_llm.course` that a lesson cell cannot show well."""
+"""Edge cases of `domain_llm.ground.course` that a lesson cell cannot show well."""
 import subprocess
 import sys
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from domain_llm import course
-from domain_llm.course import (Claim, Exercise, Prediction, begin, budget, check_exercise, claim, claims, data_dir,
-                               predict, predictions, reveal, tally)
+from domain_llm.ground import course
+from domain_llm.ground.course import (Claim, Exercise, Prediction, answers_file, begin, budget, check_exercise, claim,
+                                      claims, data_dir, has_data, predict, predictions, reveal, tally)
 
 
 @pytest.fixture(autouse=True)
@@ -17,12 +18,13 @@ def fresh_session(monkeypatch):
     """Give each test a session without claims and predictions."""
     monkeypatch.setattr(course, "_claims", {})
     monkeypatch.setattr(course, "_predictions", {})
+    monkeypatch.setenv("DOMAIN_LLM_ANSWERS", "answers.jsonl")  # `begin` makes this absolute
 
 
 def test_importing_the_module_loads_nothing_heavy():
-    code = ("import sys; before = set(sys.modules); import domain_llm.course; "
+    code = ("import sys; before = set(sys.modules); import domain_llm.ground.course; "
             "new = {name.split('.')[0] for name in set(sys.modules) - before}; "
-            "print(sorted(new - set(sys.stdlib_module_names) - {'domain_llm'}))")
+            "print(sorted(new - set(sys.stdlib_module_names) - {'domain_llm', 'lazy_loader'}))")
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
 
@@ -81,7 +83,7 @@ def test_claims_are_kept_in_order_and_a_second_run_replaces_the_first():
 
 
 def test_claims_fail_even_when_python_drops_asserts():
-    code = "from domain_llm.course import claim; claim('t', 1, 2)"
+    code = "from domain_llm.ground.course import claim; claim('t', 1, 2)"
     run = subprocess.run([sys.executable, "-O", "-c", code], capture_output=True, text=True)
     assert run.returncode == 1 and "AssertionError" in run.stderr
 
@@ -152,8 +154,15 @@ def test_check_says_right_or_gives_the_hint(capsys):
     assert capsys.readouterr().out == "✓ double: right (apply).\n✗ double: That squares.\n"
 
 
+@pytest.mark.parametrize("answer", [None, ""])
+def test_an_empty_answer_gets_no_hint_and_gives_nothing_away(answer, capsys):
+    assert double().check(answer) is False
+    assert capsys.readouterr().out == "✗ double: No answer yet.\n"
+    assert double(check=lambda word: word == "").check("") is True
+
+
 @pytest.mark.parametrize("answer", [
-    lambda x: 1 / 0, lambda: 6, lambda x: sys.exit(), lambda x: answer_that_is_not_defined, None, ..., 6,
+    lambda x: 1 / 0, lambda: 6, lambda x: sys.exit(), lambda x: answer_that_is_not_defined, ..., 6,
     lambda x: np.array([6, 6]),
 ])
 def test_an_answer_that_raises_gets_its_error_as_the_hint(answer, capsys):
@@ -225,7 +234,7 @@ DUPLICATE = {"A hint.": lambda f: f(3) == 9, "A hint.": lambda f: f(3) == 3}  # 
     (double(), None, RIGHT, [SQUARE, RIGHT], "wrong answer 2 .* because it passes"),
     (double(), None, RIGHT, [SAME, SQUARE], "wrong answer 1 .* but got 'That does nothing.'"),
     (double(), None, RIGHT, [SQUARE, SQUARE], "wrong answer 2"),
-    (double(), None, RIGHT, [SQUARE, None], "wrong answer 2 .* stopped with TypeError"),
+    (double(), None, RIGHT, [SQUARE, 6], "wrong answer 2 .* stopped with TypeError"),
     (double(wrong=DUPLICATE), None, RIGHT, [SQUARE, SAME], "write no hint twice"),
     (double(check=lambda f: True), None, RIGHT, [SQUARE, SAME], "the stub already passes"),
 ])
@@ -270,6 +279,16 @@ def test_data_dir_is_the_folder_or_nothing(tmp_path, monkeypatch):
         assert data_dir() == expected
 
 
+def test_a_cell_without_the_data_says_where_to_read_about_them(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DOMAIN_LLM_DATA", str(tmp_path))
+    assert has_data() and capsys.readouterr().out == ""
+    monkeypatch.delenv("DOMAIN_LLM_DATA")
+    assert not has_data()
+    said = capsys.readouterr().out
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    assert "DOMAIN_LLM_DATA" in said and "README's section 'Real data'" in said and "\n## Real data\n" in readme
+
+
 def test_data_dir_understands_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
@@ -281,6 +300,15 @@ def test_data_dir_understands_the_home_folder(tmp_path, monkeypatch):
 
 CARDS = {"30": {"CPU": {"plain": 31.2, "data": 400, "date": "2026-11-23", "machine": "a processor, 2 cores"},
                 "large GPU": {"plain": 12.4, "date": "2026-11-24", "machine": "a GPU"}}}
+
+
+def test_answers_stay_where_the_lesson_began_though_it_changes_the_folder(tmp_path, monkeypatch):
+    (tmp_path / "lessons").mkdir()
+    monkeypatch.chdir(tmp_path / "lessons")
+    begin("05")
+    monkeypatch.chdir(tmp_path)
+    assert answers_file() == tmp_path / "lessons" / "answers.jsonl"
+
 
 
 def test_begin_says_what_it_found_and_prints_the_card(monkeypatch, capsys):
@@ -335,7 +363,7 @@ def test_times_are_said_as_one_says_them(seconds, said):
 
 # the reader's answers
 
-CELL = """from domain_llm.course import Exercise
+CELL = """from domain_llm.ground.course import Exercise
 ex = Exercise('double', 'apply', lambda n: n == 6, {'h': lambda n: n == 9})
 """
 ANSWER = ("#| exercise\nex.check(9)", "\n#| exercise\nex.check(6)")

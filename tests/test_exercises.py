@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from domain_llm.course import Diagnosis, Exercise, check_exercise
+from domain_llm.ground.course import Diagnosis, Exercise, check_exercise
 
 ROOT = Path(__file__).resolve().parents[1]
 LESSONS = sorted((ROOT / "nbs").glob("[0-9]*.ipynb"))
@@ -107,7 +107,7 @@ def test_lesson_00_has_three_exercises_at_three_levels():
     assert len(exercises) == len({exercise.level for exercise in exercises}) == 3
 
 
-@pytest.mark.parametrize("lesson", ["30_gpt2", "45_pretrain"])
+@pytest.mark.parametrize("lesson", ["30_gpt2", "41_loop"])
 def test_diagnose_answers_for_every_plot_and_every_bug(lesson, monkeypatch, capsys):
     monkeypatch.chdir(ROOT / "nbs")
     diagnose = prove(ROOT / "nbs" / f"{lesson}.ipynb")["diagnose"]
@@ -174,4 +174,4 @@ def test_the_key_of_the_flags_exercise_is_what_nbdev_does(tmp_path):
 def test_no_two_exercises_of_a_lesson_share_a_name(notebook):
     defined = "\n".join(cell["source"] for cell in code_cells(notebook) if kind_of(cell) == "definition")
     names = re.findall(r"^ex_(\w+) = ", defined, re.MULTILINE)
-    assert len(names) == len(set(names)) >= 3
+    assert len(names) == len(set(names))

@@ -1,4 +1,4 @@
-"""What lesson 61 cannot show in a cell: properties, oracles, known coverage, crashes while writing, a real browser.
+"""What the rooms of people cannot show: properties, oracles, known coverage, crashes, a real browser.
 
 The tables of the paper stand in test_paper_tables.py.
 """
@@ -13,8 +13,15 @@ from lxml import html as reader
 from scipy import stats
 from scipy.optimize import minimize
 
-from domain_llm import experts as ex
-from domain_llm.brainbench import Scores, wilson_interval
+from domain_llm.bench.stats import Line, two_proportions, wilson_interval
+from domain_llm.bench.scores import Scores
+from domain_llm.experts.people import (accuracy_by, calibration, crossed_error, human_accuracy,
+    load_participants, logistic, noise_ceiling, rank_bins, top_experts)
+from domain_llm.experts.report import (evaluation_sections, plot_accuracy, plot_beside,
+    plot_calibration, plot_correlation, plot_expertise, plot_groups, write_report)
+from domain_llm.experts.verdict import (against_experts, answers_by_case, compare, difficulty,
+    error_correlation, expert_correlation, finetuning_boost, Gap, published_scores, state_verdict,
+    summary_table, who_is_right, zlib_table)
 
 DATA = os.environ.get('DOMAIN_LLM_DATA')
 needs_data = pytest.mark.skipif(not DATA, reason='needs DOMAIN_LLM_DATA')
@@ -30,13 +37,13 @@ def made_up(name, correct, ids=None):
     return Scores(name, frame, {})
 
 
-published = ex.published_scores
+published = published_scores
 
 
 # against the raw file and the paper's tests
 
 @pytest.fixture(scope='module')
-def answers(): return ex.load_participants(Path(DATA) / 'brainbench')
+def answers(): return load_participants(Path(DATA) / 'brainbench')
 
 
 @needs_data
@@ -63,15 +70,15 @@ def test_participants_agree_with_the_raw_file(answers):
     ('gpt2-large_scratch_neuro_tokenizer', 144, 2.3264, .0200), ('gpt2-medium', 131, .5638, .5729),
     ('gpt2-large', 139, 1.6456, .0998)])
 def test_models_against_the_experts(answers, model, k, z, p):
-    scores, line = published(model), ex.human_accuracy(answers)
-    row = ex.summary_table([scores], line).iloc[0]
+    scores, line = published(model), human_accuracy(answers)
+    row = summary_table([scores], line).iloc[0]
     assert (row.who, row.correct, row.n) == (model, k, 200)
-    assert np.allclose(ex.two_proportions(ex.Line(model, k, 200), line), (z, p), atol=6e-5)
+    assert np.allclose(two_proportions(Line(model, k, 200), line), (z, p), atol=6e-5)
     side = 'above the experts' if z > 0 else 'below the experts'
     words = 'cannot tell it from the experts' if p >= .05 else side
-    assert words in ex.verdict(scores, line) and words in ex.verdict(scores, answers)
-    assert 'z test' in ex.verdict(scores, line) and 'cases and participants random' in ex.verdict(scores, answers)
-    assert ('cannot tell it from guessing' in ex.verdict(scores)) == (model == 'gpt2_init')
+    assert words in state_verdict(scores, line) and words in state_verdict(scores, answers)
+    assert 'z test' in state_verdict(scores, line) and 'cases and participants random' in state_verdict(scores, answers)
+    assert ('cannot tell it from guessing' in state_verdict(scores)) == (model == 'gpt2_init')
 
 
 @needs_data
@@ -82,7 +89,7 @@ def test_models_against_the_experts(answers, model, k, z, p):
     ('gpt2_scratch_neuro_tokenizer', 'gpt2-large_scratch_neuro_tokenizer', 15, 34, .0094),
     ('gpt2-medium_scratch_neuro_tokenizer', 'gpt2-large_scratch_neuro_tokenizer', 6, 23, .0023)])
 def test_published_contrasts(a, b, only_a, only_b, p):
-    result = ex.compare(published(a), published(b))
+    result = compare(published(a), published(b))
     assert (result.only_a, result.only_b) == (only_a, only_b) and abs(result.p - p) < 5e-5
     assert ('cannot decide' in str(result)) == (p >= .05) == ('better' not in str(result))
 
@@ -95,9 +102,9 @@ cases = st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_si
 @settings(deadline=None, max_examples=80)
 @given(cases, st.integers(1, 25), st.randoms(use_true_random=False))
 def test_calibration_ignores_the_order_of_rows(rows, bins, random):
-    first = ex.calibration(*zip(*rows), bins=bins)
+    first = calibration(*zip(*rows), bins=bins)
     random.shuffle(rows)
-    assert np.allclose(first, ex.calibration(*zip(*rows), bins=bins))
+    assert np.allclose(first, calibration(*zip(*rows), bins=bins))
     assert first.n.sum() == len(rows) and len(first) == min(bins, len(rows)) and first.n.max() - first.n.min() <= 1
     assert np.isclose((first.n * first.accuracy).sum(), sum(ok for _, ok in rows))
     assert (first.confidence.diff().dropna() >= 0).all() and first.low.ge(0).all() and first.high.le(1).all()
@@ -108,35 +115,35 @@ def test_calibration_ignores_the_order_of_rows(rows, bins, random):
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40))
 def test_compare_counts_coin_tosses(pairs):
     left, right = zip(*pairs)
-    result = ex.compare(made_up('left', left), made_up('right', right))
+    result = compare(made_up('left', left), made_up('right', right))
     a, b = (sum(x and not y for x, y in p) for p in (pairs, [(y, x) for x, y in pairs]))
     tosses = np.array([stats.binom.pmf(k, a + b, .5) for k in range(a + b + 1)])
     expected = min(1, tosses[:min(a, b) + 1].sum() * 2)
     assert (result.only_a, result.only_b) == (a, b) and np.isclose(result.p, expected)
-    assert result.p == ex.compare(made_up('right', right), made_up('left', left)).p
+    assert result.p == compare(made_up('right', right), made_up('left', left)).p
 
 
 def test_compare_matches_by_id_and_refuses_other_cases():
     a, b = made_up('a', [1, 1, 0, 0], list('wxyz')), made_up('b', [0, 0, 1, 1], list('zyxw'))
-    assert ex.compare(a, b).both == 2 and ex.compare(a, b).only_a == 0
+    assert compare(a, b).both == 2 and compare(a, b).only_a == 0
     for ids in list('wxyq'), list('wxyy'):
-        with pytest.raises(ValueError, match='same cases'): ex.compare(a, made_up('c', [1, 1, 0, 0], ids))
-    with pytest.raises(ValueError, match='same cases'): ex.compare(a, made_up('c', [1, 1, 0], list('wxy')))
+        with pytest.raises(ValueError, match='same cases'): compare(a, made_up('c', [1, 1, 0, 0], ids))
+    with pytest.raises(ValueError, match='same cases'): compare(a, made_up('c', [1, 1, 0], list('wxy')))
 
 
 def test_the_sentence_names_the_winner_and_its_lead():
     much, little = made_up('much', [1] * 90 + [0] * 10), made_up('little', [1] * 60 + [0] * 40)
     for a, b in (much, little), (little, much):
-        said = str(ex.compare(a, b))
+        said = str(compare(a, b))
         assert said.startswith('much (90 right) is better than little (60 right) on these 100 cases: ')
         assert 'a lead of 0.300' in said
-    assert str(ex.compare(much, much)).startswith('100 cases cannot decide between much (90 right) and much (90 right)')
+    assert str(compare(much, much)).startswith('100 cases cannot decide between much (90 right) and much (90 right)')
 
 
 def test_the_verdict_is_the_score_test():
     # Wilson's interval leaves out one half exactly when the score test rejects it
     for k in range(201):
-        undecided = 'cannot tell it from guessing' in ex.verdict(made_up('m', [1] * k + [0] * (200 - k)))
+        undecided = 'cannot tell it from guessing' in state_verdict(made_up('m', [1] * k + [0] * (200 - k)))
         assert undecided == (abs(k - 100) / np.sqrt(50) <= stats.norm.ppf(.975))
 
 
@@ -150,17 +157,17 @@ GOOD = COLUMNS + ('0,7.0,1,15,1,34.0,human_Neurobiology of Disease,Postdoc\n'
 @pytest.fixture
 def tiny(tmp_path):
     (tmp_path / 'participant_data.csv').write_text(GOOD)
-    return ex.load_participants(tmp_path)
+    return load_participants(tmp_path)
 
 
 def test_answers_under_plain_names(tiny, tmp_path):
-    assert tiny.equals(ex.load_participants(tmp_path / 'participant_data.csv'))
+    assert tiny.equals(load_participants(tmp_path / 'participant_data.csv'))
     assert tiny.iloc[1].to_dict() == dict(participant='7', case='151', maker='gpt4', section='Systems/Circuits',
                                           correct=False, confidence=58, expertise=55, position='Postdoc')
-    assert str(ex.human_accuracy(tiny)) == 'experts: 1 of 1 right, 1.000 (95 % interval 0.207 to 1.000)'
-    assert ex.human_accuracy(tiny, 'gpt4') == ex.Line('experts', 0, 1) and len(ex.top_experts(tiny)) == 1
-    with pytest.raises(ValueError, match='0 of 0'): ex.human_accuracy(tiny, 'robots')
-    with pytest.raises(ValueError, match='should have a column age'): ex.accuracy_by(tiny, 'age')
+    assert str(human_accuracy(tiny)) == 'experts: 1 of 1 right, 1.000 (95 % interval 0.207 to 1.000)'
+    assert human_accuracy(tiny, 'gpt4') == Line('experts', 0, 1) and len(top_experts(tiny)) == 1
+    with pytest.raises(ValueError, match='0 of 0'): human_accuracy(tiny, 'robots')
+    with pytest.raises(ValueError, match='should have a column age'): accuracy_by(tiny, 'age')
 
 
 @pytest.mark.parametrize('old,new,words', [
@@ -170,12 +177,12 @@ def test_answers_under_plain_names(tiny, tmp_path):
 def test_an_impossible_answer_is_named(tmp_path, old, new, words):
     file = tmp_path / 'participant_data.csv'
     file.write_text(GOOD.replace(old, new))
-    with pytest.raises(ValueError, match=re.escape(words)): ex.load_participants(file)
+    with pytest.raises(ValueError, match=re.escape(words)): load_participants(file)
 
 
 def test_published_scores_need_the_data(monkeypatch, tmp_path):
     monkeypatch.setenv('DOMAIN_LLM_DATA', str(tmp_path))
-    with pytest.raises(FileNotFoundError, match='published/gpt2/labels.npy'): ex.published_scores('gpt2')
+    with pytest.raises(FileNotFoundError, match='published/gpt2/labels.npy'): published_scores('gpt2')
 
 
 # paired comparisons
@@ -186,22 +193,22 @@ def test_clusters_of_equal_sentences_count_once():
     once, thrice = (made_up(n, c) for n, c in (('l', left), ('r', right))), (made_up(n, np.repeat(c, 3)) for n,
         c in (('l', left), ('r', right)))
     thrice = [Scores(s.name, s.frame.assign(abstract=np.repeat(np.arange(60), 3)), {}) for s in thrice]
-    one, three = ex.compare(*once), ex.compare(*thrice, clusters='abstract')
+    one, three = compare(*once), compare(*thrice, clusters='abstract')
     assert math.isclose(one.p, three.p) and (one.low, one.high) == (three.low, three.high)
-    back = ex.compare(made_up('r', right), made_up('l', left))
+    back = compare(made_up('r', right), made_up('l', left))
     assert str(one).split('a lead of ')[1][:5] == str(back).split('a lead of ')[1][:5]
     assert np.allclose([back.low, back.high], [-one.high, -one.low], atol=.02)
-    assert ex.compare(*thrice).p < one.p and 'exact sign flips by abstract' in str(three)
-    turned = ex.compare(thrice[0], Scores('r', thrice[1].frame.sample(frac=1, random_state=1), {}), clusters='abstract')
+    assert compare(*thrice).p < one.p and 'exact sign flips by abstract' in str(three)
+    turned = compare(thrice[0], Scores('r', thrice[1].frame.sample(frac=1, random_state=1), {}), clusters='abstract')
     # the order of the second model's cases does not matter
     assert (turned.p, turned.low, turned.high) == (three.p, three.low, three.high)
-    with pytest.raises(ValueError, match="'section_' came"): ex.compare(*thrice, clusters='section_')
+    with pytest.raises(ValueError, match="'section_' came"): compare(*thrice, clusters='section_')
 
 
 @needs_data
 def test_isolated_sentences_are_compared_by_abstract():
     small, large = (published(f'{size}_scratch_neuro_tokenizer', isolated=True) for size in ('gpt2', 'gpt2-large'))
-    result = ex.compare(small, large, clusters='abstract')
+    result = compare(small, large, clusters='abstract')
     gap = large.frame.correct.astype(int) - small.frame.correct.astype(int)
     gap = gap.groupby(small.frame.abstract).sum().to_numpy()
     signs = np.random.default_rng(0).choice([-1, 1], (20000, len(gap)))
@@ -210,13 +217,12 @@ def test_isolated_sentences_are_compared_by_abstract():
     by_id = [Scores(s.name, s.frame.drop(columns='abstract').sample(frac=1, random_state=0), {})
              for s in (small, large)]
     # the id alone, as lesson 54 makes it: 12.2
-    assert ex.compare(*by_id, clusters='abstract').p == result.p
+    assert compare(*by_id, clusters='abstract').p == result.p
 
 
 @needs_data
 def test_the_ids_of_isolated_sentences_are_those_of_lesson_07():
-    isolated_sentences = pytest.importorskip('domain_llm.brainbench').__dict__.get('isolated_sentences')
-    if isolated_sentences is None: pytest.skip('lesson 54 has no isolated sentences yet')
+    from domain_llm.bench.cases import isolated_sentences
     assert published('gpt2_scratch_neuro_tokenizer', isolated=True).frame.id.tolist() == [c.id
         for c in isolated_sentences('brainbench-human', 'published')]
 
@@ -240,9 +246,9 @@ def test_the_crossed_intervals_cover(people, each):
     while len(gaps) < 200:
         scores, rows = world(rng, people, each)
         if rows.case.nunique() < 200: continue
-        gap, line = ex.against_experts(scores, rows), ex.human_accuracy(rows)
+        gap, line = against_experts(scores, rows), human_accuracy(rows)
         gaps.append(abs(gap.difference - .07) < 1.96 * gap.error)
-        lines.append(abs(line.accuracy - .63) < 1.96 * ex.crossed_error(rows))
+        lines.append(abs(line.accuracy - .63) < 1.96 * crossed_error(rows))
         naive.append(abs(line.accuracy - .63) < 1.96 * line.se)
     assert .915 < np.mean(gaps) < .985, np.mean(gaps)
     # twelve people are few for a normal curve
@@ -253,44 +259,44 @@ def test_the_crossed_intervals_cover(people, each):
 def test_crossed_error_without_sharing_is_the_usual_one():
     four = pd.DataFrame(dict(participant=list('wxyz'), maker='human', case=list('abcd'),
                              correct=[True, True, False, False]))
-    assert math.isclose(ex.crossed_error(four), ex.Line('x', 2, 4).se)
+    assert math.isclose(crossed_error(four), Line('x', 2, 4).se)
     # the same numbers in two sets are other cases
     both = pd.concat([four, four.assign(maker='gpt4', participant=list('stuv'))])
-    assert math.isclose(ex.crossed_error(both), ex.Line('x', 4, 8).se)
+    assert math.isclose(crossed_error(both), Line('x', 4, 8).se)
 
 
 def test_against_experts_by_the_long_way():
     scores, rows = world(np.random.default_rng(3), 40, 50)
-    gap, n, cases = ex.against_experts(scores, rows), len(rows), len(scores.frame)
+    gap, n, cases = against_experts(scores, rows), len(rows), len(scores.frame)
     m, e = scores.frame.set_index('id').correct, rows.correct - rows.correct.mean()
     by_case = [(m[c] - m.mean()) / cases - e[rows.case == c].sum() / n for c in m.index]
     by_person = [e[rows.participant == p].sum() / n for p in rows.participant.unique()]
     variance = cases / (cases - 1) * np.square(by_case).sum() + max(0,
         40 / 39 * np.square(by_person).sum() - np.square(e / n).sum())
     assert math.isclose(gap.error**2, variance) and math.isclose(gap.difference, scores.accuracy - rows.correct.mean())
-    turned = ex.against_experts(Scores('model', scores.frame[::-1], {}), rows.sample(frac=1, random_state=0))
+    turned = against_experts(Scores('model', scores.frame[::-1], {}), rows.sample(frac=1, random_state=0))
     assert math.isclose(turned.error, gap.error)
 
 
 def test_a_gap_says_no_more_than_its_test():
-    assert 'is above the experts' in str(ex.Gap('m', .09, .03)) and 'is below' in str(ex.Gap('m', -.09, .03))
-    assert 'cannot be told' in str(ex.Gap('m', .05, .03))
-    assert ex.Gap('m', 0., 0.).p == 1 and ex.Gap('m', .1, 0.).p == 0
+    assert 'is above the experts' in str(Gap('m', .09, .03)) and 'is below' in str(Gap('m', -.09, .03))
+    assert 'cannot be told' in str(Gap('m', .05, .03))
+    assert Gap('m', 0., 0.).p == 1 and Gap('m', .1, 0.).p == 0
     for d in np.linspace(-.2, .2, 41):
-        gap = ex.Gap('m', d, .05)
+        gap = Gap('m', d, .05)
         assert (gap.p < .05) == (gap.interval[0] > 0 or gap.interval[1] < 0)
 
 
 def test_other_cases_than_the_scored_are_refused():
     scores, rows = world(np.random.default_rng(3), 40, 50)
     for bad, words in (rows[rows.case != '7'], '1 have no answer'), (rows.assign(maker='gpt4'), '200 have no answer'):
-        with pytest.raises(ValueError, match=words): ex.against_experts(scores, bad)
+        with pytest.raises(ValueError, match=words): against_experts(scores, bad)
     with pytest.raises(ValueError, match='2 cases of model came twice|1 cases of model came twice'):
-        ex.against_experts(Scores('model', pd.concat([scores.frame, scores.frame[:1]]), {}), rows)
+        against_experts(Scores('model', pd.concat([scores.frame, scores.frame[:1]]), {}), rows)
     # a part of the cases is fine
-    ex.against_experts(Scores('model', scores.frame[:50], {}), rows)
+    against_experts(Scores('model', scores.frame[:50], {}), rows)
     with pytest.raises(ValueError, match='another subfield'):
-        ex.against_experts(Scores('m', scores.frame.assign(section='here'), {}), rows)
+        against_experts(Scores('m', scores.frame.assign(section='here'), {}), rows)
 
 
 @needs_data
@@ -298,15 +304,15 @@ def test_the_other_set_cannot_be_taken_for_this_one(answers):
     cases = pd.read_csv(Path(DATA) / 'brainbench' / 'BrainBench_GPT-4_v0.1.csv')
     scores = made_up('m', np.arange(100) % 3 > 0, [str(i + 1) for i in range(100)])
     scores = Scores('m', scores.frame.assign(section=cases.journal_section), {})
-    table = ex.answers_by_case(scores, answers, 'gpt4')
+    table = answers_by_case(scores, answers, 'gpt4')
     assert len(table) == 100 and (table.answers.sum(), table.right.sum()) == (503, 351)
     human_number = {doi: str(i) for i,
                     doi in enumerate(pd.read_csv(Path(DATA) / 'brainbench' / 'BrainBench_Human_v0.1.csv').doi, 1)}
     for row, doi in zip(table.itertuples(), cases.doi):
         mine = answers[(answers.maker == 'gpt4') & (answers.case == human_number[doi])]
         assert (row.answers, row.right) == (len(mine), mine.correct.sum())
-    assert math.isclose(ex.against_experts(scores, answers, 'gpt4').difference, scores.accuracy - 351 / 503)
-    with pytest.raises(ValueError, match='another subfield'): ex.answers_by_case(scores, answers, 'human')
+    assert math.isclose(against_experts(scores, answers, 'gpt4').difference, scores.accuracy - 351 / 503)
+    with pytest.raises(ValueError, match='another subfield'): answers_by_case(scores, answers, 'human')
 
 
 # calibration without bins
@@ -318,18 +324,18 @@ def test_logistic_against_a_plain_minimiser(ridge):
     hit = rng.random(200) < 1 / (1 + np.exp(-.3 * sure))
     lost = lambda w: np.logaddexp(0, np.where(hit, -1, 1) * (w[0] + w[1] * sure)).sum() + ridge * w[1]**2 / 2
     best = minimize(lost, [0, 0], tol=1e-14).x
-    fit = ex.logistic(sure, hit, ridge=ridge)
+    fit = logistic(sure, hit, ridge=ridge)
     assert np.allclose([fit.intercept, fit.slope], best, atol=1e-5)
-    if not ridge: assert math.isclose(ex.logistic(sure * 7, hit).z,
-                                      fit.z) and np.allclose(ex.logistic(sure * 7, hit).odds_ratio, fit.odds_ratio)
+    if not ridge: assert math.isclose(logistic(sure * 7, hit).z,
+                                      fit.z) and np.allclose(logistic(sure * 7, hit).odds_ratio, fit.odds_ratio)
 
 
 def test_copies_of_an_answer_are_one_answer():
     rng = np.random.default_rng(0)
     sure, hit = rng.normal(3, 2, 200), rng.random(200) < .6
-    copies = ex.logistic(np.repeat(sure, 4), np.repeat(hit, 4), [np.repeat(np.arange(200), 4)])
-    assert math.isclose(copies.error, ex.logistic(sure, hit, [np.arange(200)]).error, rel_tol=1e-6)
-    assert ex.logistic(np.repeat(sure, 4), np.repeat(hit, 4)).error < .6 * copies.error
+    copies = logistic(np.repeat(sure, 4), np.repeat(hit, 4), [np.repeat(np.arange(200), 4)])
+    assert math.isclose(copies.error, logistic(sure, hit, [np.arange(200)]).error, rel_tol=1e-6)
+    assert logistic(np.repeat(sure, 4), np.repeat(hit, 4)).error < .6 * copies.error
 
 
 def test_the_clustered_logistic_covers_where_the_plain_one_does_not():
@@ -341,7 +347,7 @@ def test_the_clustered_logistic_covers_where_the_plain_one_does_not():
         trait = rng.normal(0, 1, 40)[person]
         hit = rng.random(1200) < 1 / (1 + np.exp(-(.5 + rng.normal(0, .6, 40)[person] + rng.normal(0, .4, 60)[case])))
         for store, clusters in (held, [person, case]), (plain, ()):
-            store.append(ex.logistic(trait, hit, clusters).p >= .05)                         # the true slope is 0
+            store.append(logistic(trait, hit, clusters).p >= .05)                         # the true slope is 0
     assert np.mean(held) > .88 and np.mean(plain) < .8, (np.mean(held), np.mean(plain))
 
 
@@ -349,15 +355,15 @@ def test_the_clustered_logistic_covers_where_the_plain_one_does_not():
                                                       ([1, 1], [0, 1], '1 and 2 kinds'), ([1, 2], [1, 1],
                                                           '2 and 1 kinds'), ([1, np.inf], [1, 0], 'one finite')])
 def test_a_slope_that_does_not_exist_is_refused(confidence, correct, words):
-    with pytest.raises(ValueError, match=words): ex.logistic(confidence, correct)
+    with pytest.raises(ValueError, match=words): logistic(confidence, correct)
 
 
 def test_calibration_refuses_what_it_cannot_count():
     for bad in ([], []), ([1, 2], [1]), ([1, np.nan], [1, 0]):
-        with pytest.raises(ValueError, match='one finite confidence'): ex.calibration(*bad)
-    with pytest.raises(ValueError, match='3 came for 4 bins'): ex.rank_bins([1, 2, 3], [1, 0, 1], 4)
-    assert ex.rank_bins([4, 3, 2, 1], [1, 1, 1, 0], 2)[1] == [.5, 1]
-    halves = ex.calibration([5] * 5, [1, 1, 1, 0, 0], bins=1).iloc[0]
+        with pytest.raises(ValueError, match='one finite confidence'): calibration(*bad)
+    with pytest.raises(ValueError, match='3 came for 4 bins'): rank_bins([1, 2, 3], [1, 0, 1], 4)
+    assert rank_bins([4, 3, 2, 1], [1, 1, 1, 0], 2)[1] == [.5, 1]
+    halves = calibration([5] * 5, [1, 1, 1, 0, 0], bins=1).iloc[0]
     assert np.allclose([halves.low, halves.high], wilson_interval(3, 5))
 
 
@@ -369,7 +375,7 @@ def test_the_ceiling_is_what_the_truth_would_reach():
         hard, case = rng.uniform(.2, .98, 200), np.tile(np.arange(200), 6)
         rows = pd.DataFrame(dict(maker='human', case=case.astype(str), correct=rng.random(1200) < hard[case]))
         shares = rows.groupby('case').correct.mean()
-        found.append((ex.noise_ceiling(rows), np.corrcoef(shares, hard[shares.index.astype(int)])[0, 1]))
+        found.append((noise_ceiling(rows), np.corrcoef(shares, hard[shares.index.astype(int)])[0, 1]))
     assert abs(np.subtract(*np.mean(found, axis=0))) < .015
 
 
@@ -380,7 +386,7 @@ def test_correlation_intervals_cover():
     for _ in range(400):
         x = rng.normal(size=200)
         experts = .3 * x + np.sqrt(1 - .09) * rng.normal(size=200)
-        row = ex.expert_correlation(pd.DataFrame(dict(m=x, experts=experts))).iloc[0]
+        row = expert_correlation(pd.DataFrame(dict(m=x, experts=experts))).iloc[0]
         held.append(row.low <= true <= row.high)
     assert .92 < np.mean(held) < .98
 
@@ -388,14 +394,14 @@ def test_correlation_intervals_cover():
 def test_correlation_needs_the_same_cases():
     one, other = made_up('m', [1, 0, 1]), made_up('o', [1, 0])
     for bad in [one, other], []:
-        with pytest.raises(ValueError, match='same cases'): ex.difficulty(bad)
-    with pytest.raises(ValueError, match="'loud' came"): ex.difficulty([one], how='loud')
+        with pytest.raises(ValueError, match='same cases'): difficulty(bad)
+    with pytest.raises(ValueError, match="'loud' came"): difficulty([one], how='loud')
 
 
 def test_who_is_right_counts_every_case():
     scores, rows = world(np.random.default_rng(7), 40, 60)
-    table = ex.answers_by_case(scores, rows)
-    counts = ex.who_is_right(table)
+    table = answers_by_case(scores, rows)
+    counts = who_is_right(table)
     assert counts.to_numpy().sum() == 200 and counts.loc['model right'].sum() == scores.correct.sum()
     assert counts['most experts wrong'].sum() == (table.share < .5).sum() and table.answers.sum() == len(rows)
     assert counts['as many right as wrong'].sum() == (table.share == .5).sum() > 0
@@ -403,8 +409,20 @@ def test_who_is_right_counts_every_case():
 
 def test_finetuning_boost_and_zlib_refuse_other_cases():
     a = made_up('a', [1, 0, 1])
-    with pytest.raises(ValueError, match='same cases'): ex.finetuning_boost(a, made_up('b', [1, 0]))
-    with pytest.raises(ValueError, match='2 came for 3'): ex.zlib_table(a, ['x', 'y'])
+    with pytest.raises(ValueError, match='same cases'): finetuning_boost(a, made_up('b', [1, 0]))
+    with pytest.raises(ValueError, match='2 came for 3'): zlib_table(a, ['x', 'y'])
+
+
+def test_the_choice_is_tested_on_logarithms_beside_the_raw_difference():
+    rng = np.random.default_rng(0)
+    original, learned = rng.uniform(20, 60, 50), rng.normal(.01, .02, 50)
+    altered = original * np.exp(rng.normal(.05, .01, 50))
+    def scored(o, a): return Scores('m', pd.DataFrame(dict(id=[str(i) for i in range(50)], original=o, altered=a)), {})
+    boost = finetuning_boost(scored(original, altered), scored(original / 2, altered / 2 * np.exp(learned)))
+    t, p = stats.ttest_1samp(learned, 0)
+    assert np.allclose([boost['t_log_choice'], boost['p_log_choice']], [t, p])
+    # half of every perplexity: the raw difference shrinks although the ratio grew
+    assert boost['t_log_choice'] > 2 and boost['t_choice'] < 0
 
 
 # figures
@@ -412,9 +430,9 @@ def test_finetuning_boost_and_zlib_refuse_other_cases():
 def test_figures_leave_nothing_open_and_settings_alone():
     import matplotlib.pyplot as plt
     before, size = plt.get_fignums(), plt.rcParams['font.size']
-    table = ex.summary_table([made_up('a', [1, 0, 1]), made_up('a', [1, 1, 1])], ex.Line('experts', 6, 9), .9)
-    fig = ex.plot_accuracy(table)
-    ex.plot_calibration({'a': ex.calibration([1, 2, 3], [1, 0, 1])})
+    table = summary_table([made_up('a', [1, 0, 1]), made_up('a', [1, 1, 1])], Line('experts', 6, 9), .9)
+    fig = plot_accuracy(table)
+    plot_calibration({'a': calibration([1, 2, 3], [1, 0, 1])})
     assert plt.get_fignums() == before and plt.rcParams['font.size'] == size
     bars = [p for p in fig.axes[0].patches if abs(p.get_height() - .42) < 1e-9]
     assert [round(b.get_width(), 4) for b in bars] == [.6667, 1] and bars[0].get_hatch() and len(bars) == 2
@@ -424,27 +442,27 @@ def test_figures_show_the_numbers_of_their_tables():
     import matplotlib.pyplot as plt
     before = plt.get_fignums()
     parts = [made_up(n, [1] * k + [0] * (200 - k)) for n, k in (('one', 120), ('two', 0))]
-    groups = {s.name: ex.accuracy_by(s.frame.assign(section=['a', 'b'] * 100), 'section') for s in parts}
-    assert [c.lines[0].get_xdata().tolist() for c in ex.plot_groups(groups).axes[0].containers] == [[.6, .6], [0, 0]]
+    groups = {s.name: accuracy_by(s.frame.assign(section=['a', 'b'] * 100), 'section') for s in parts}
+    assert [c.lines[0].get_xdata().tolist() for c in plot_groups(groups).axes[0].containers] == [[.6, .6], [0, 0]]
     square = pd.DataFrame([[1, .5, .1], [.5, 1, .9], [.1, .9, 1]], list('abc'), list('abc'))
-    assert sorted(t.get_text() for t in ex.plot_correlation(square).axes[0].texts) == ['0.10', '0.50', '0.90']
-    assert ex.plot_correlation(square).axes[0].images[0].get_array().tolist() == [[.5, None], [.1, .9]]
+    assert sorted(t.get_text() for t in plot_correlation(square).axes[0].texts) == ['0.10', '0.50', '0.90']
+    assert plot_correlation(square).axes[0].images[0].get_array().tolist() == [[.5, None], [.1, .9]]
     scores, rows = world(np.random.default_rng(8), 40, 60)
-    assert len(ex.plot_expertise(rows).axes) == 2
-    assert sum(len(c.get_offsets()) for c in ex.plot_beside(ex.answers_by_case(scores,
+    assert len(plot_expertise(rows).axes) == 2
+    assert sum(len(c.get_offsets()) for c in plot_beside(answers_by_case(scores,
         rows)).axes[0].collections) == 200
-    curve = ex.calibration([1, 2, 3], [1, 0, 1])
-    assert len(ex.plot_calibration({str(i): curve for i in range(9)}).axes[0].containers) == 9
-    words = ' '.join(t.get_text() for t in ex.plot_accuracy(ex.summary_table(parts, ex.Line('experts', 6, 9),
+    curve = calibration([1, 2, 3], [1, 0, 1])
+    assert len(plot_calibration({str(i): curve for i in range(9)}).axes[0].containers) == 9
+    words = ' '.join(t.get_text() for t in plot_accuracy(summary_table(parts, Line('experts', 6, 9),
         .96)).axes[0].texts)
     for part in 'one · 120 of 200', '0.600', 'chance 0.500', 'experts 0.667', 'oracle 0.960': assert part in words
-    assert len(ex.plot_accuracy(ex.summary_table([])).axes) == 1 and plt.get_fignums() == before
+    assert len(plot_accuracy(summary_table([])).axes) == 1 and plt.get_fignums() == before
 
 
 @pytest.mark.parametrize('k,n', [(0, 1), (1, 1), (200, 200), (0, 200)])
 def test_extreme_scores_draw_and_stay_inside(k, n):
-    fig = ex.plot_accuracy(ex.summary_table(made_up('a rather long name of a model in a paper',
-                                                    [1] * k + [0] * (n - k)), ex.Line('experts', n, n), 1.))
+    fig = plot_accuracy(summary_table(made_up('a rather long name of a model in a paper',
+                                                    [1] * k + [0] * (n - k)), Line('experts', n, n), 1.))
     fig.canvas.draw()
     width, height = fig.canvas.get_width_height()
     for text in fig.axes[0].texts:
@@ -456,14 +474,14 @@ def test_extreme_scores_draw_and_stay_inside(k, n):
 
 @pytest.fixture(scope='module')
 def report(tmp_path_factory):
-    table = ex.summary_table([made_up('gpt2-medium_scratch_neuro_tokenizer_spt', [1] * 132 + [0] * 68)],
-                             ex.Line('experts', 641, 1011), .96)
-    curve = ex.calibration(np.arange(200), np.arange(200) % 3 > 0)
+    table = summary_table([made_up('gpt2-medium_scratch_neuro_tokenizer_spt', [1] * 132 + [0] * 68)],
+                             Line('experts', 641, 1011), .96)
+    curve = calibration(np.arange(200), np.arange(200) % 3 > 0)
     wide = pd.DataFrame({f'column {i}': [i / 7] for i in range(14)})
-    return ex.write_report(tmp_path_factory.mktemp('report') / 'r.html', 'A & B <script>alert(1)</script>', [
+    return write_report(tmp_path_factory.mktemp('report') / 'r.html', 'A & B <script>alert(1)</script>', [
         ('Accuracy', 'One paragraph, <i>as text</i>.', table,
-         (ex.plot_accuracy(table), 'Bar at 0.660, "experts" at 0.634')),
-        ('Calibration', curve, (ex.plot_calibration({'model': curve}), 'A flat line')), ('Wide', wide)])
+         (plot_accuracy(table), 'Bar at 0.660, "experts" at 0.634')),
+        ('Calibration', curve, (plot_calibration({'model': curve}), 'A flat line')), ('Wide', wide)])
 
 
 def test_report_is_one_accessible_file(report):
@@ -487,7 +505,7 @@ def test_an_evaluation_holds_every_figure_as_a_table(tmp_path):
     rows['section'] = fields[rows.case.astype(int)]
     scores, other = (Scores(s.name, s.frame.assign(section=fields), {})
                      for s in (scores, made_up('other <model>', np.arange(200) % 2)))
-    page = ex.write_report(tmp_path / 'r.html', 'x', ex.evaluation_sections([scores, other], rows,
+    page = write_report(tmp_path / 'r.html', 'x', evaluation_sections([scores, other], rows,
         oracle=.96)).read_text(encoding='utf-8')
     tree = reader.fromstring(page.encode())
     assert [h.text for h in tree.iter('h2')] == ['What was found', 'Accuracy', 'By subfield',
@@ -499,7 +517,7 @@ def test_an_evaluation_holds_every_figure_as_a_table(tmp_path):
     assert 'cases and participants random' in page and 'exact McNemar' in page and '<model>' not in page
     every = tree.xpath('//table[starts-with(caption, "Every case")]/tbody/tr')
     assert len(every) == 200 and sum(row.xpath('td[2]/text()') == ['yes'] for row in every) == scores.correct.sum()
-    matrix = ex.error_correlation(ex.difficulty([scores, other], rows))
+    matrix = error_correlation(difficulty([scores, other], rows))
     cells = tree.xpath('//table[starts-with(caption, "Spearman correlation of")]/tbody/tr[1]/td/text()')
     assert cells == [f'{v:.3f}' for v in matrix.loc['model']]
 
@@ -507,14 +525,14 @@ def test_an_evaluation_holds_every_figure_as_a_table(tmp_path):
 def test_a_section_with_dollars_is_no_formula(tmp_path):
     flat = made_up('model $_$', [1, 0] * 10)
     scores = Scores(flat.name, flat.frame.assign(section=[r'cost $\frac$ x', 'a$_$b'] * 10), {})
-    page = ex.write_report(tmp_path / 'r.html', 'x', ex.evaluation_sections(scores)).read_text(encoding='utf-8')
+    page = write_report(tmp_path / 'r.html', 'x', evaluation_sections(scores)).read_text(encoding='utf-8')
     names = [h.strip() for h in reader.fromstring(page.encode()).xpath('//section[h2="By subfield"]//tbody//th/text()')]
     assert r'cost $\frac$ x' in page and len(names) >= 2
 
 
 def test_an_evaluation_without_experts_and_with_a_constant_confidence(tmp_path):
-    sections = ex.evaluation_sections(made_up('flat', [1, 0] * 10))
-    page = ex.write_report(tmp_path / 'r.html', 'x', sections).read_text(encoding='utf-8')
+    sections = evaluation_sections(made_up('flat', [1, 0] * 10))
+    page = write_report(tmp_path / 'r.html', 'x', sections).read_text(encoding='utf-8')
     assert len(sections) == 3 and 'calibration cannot be measured here' in page
 
 
@@ -539,31 +557,31 @@ def test_report_never_scrolls_sideways(report, tmp_path, width):
 
 def test_a_killed_writer_leaves_the_old_report(tmp_path):
     file = tmp_path / 'r.html'
-    ex.write_report(file, 'old', [])
+    write_report(file, 'old', [])
     kept = file.read_bytes()
     code = textwrap.dedent(f'''
         import os, signal
-        from domain_llm import experts
+        import domain_llm.experts.report as report
         os.fsync = lambda fd: os.kill(os.getpid(), signal.SIGKILL)
-        experts.write_report({str(file)!r}, 'new', [('h', 'x' * 100000)])''')
+        report.write_report({str(file)!r}, 'new', [('h', 'x' * 100000)])''')
     assert subprocess.run([sys.executable, '-c', code]).returncode == -signal.SIGKILL
     assert file.read_bytes() == kept
-    ex.write_report(file, 'new', [])
+    write_report(file, 'new', [])
     assert b'<h1>new</h1>' in file.read_bytes()
 
 
 @pytest.mark.parametrize('step', ['fsync', 'replace'])
 def test_a_full_disk_leaves_the_old_report_and_no_litter(tmp_path, monkeypatch, step):
-    file = ex.write_report(tmp_path / 'r.html', 'old', [])
+    file = write_report(tmp_path / 'r.html', 'old', [])
     kept = file.read_bytes()
     def full(*_): raise OSError(28, 'No space left on device')
     monkeypatch.setattr(os, step, full)
-    with pytest.raises(OSError): ex.write_report(file, 'new', [])
+    with pytest.raises(OSError): write_report(file, 'new', [])
     assert file.read_bytes() == kept and os.listdir(tmp_path) == ['r.html']
 
 
 def test_report_is_readable_by_others_as_the_umask_says(tmp_path):
     old = os.umask(0o022)
-    try: file = ex.write_report(tmp_path / 'r.html', 'title', [])
+    try: file = write_report(tmp_path / 'r.html', 'title', [])
     finally: os.umask(old)
     assert file.stat().st_mode & 0o777 == 0o644

@@ -1,5 +1,5 @@
 "Fetching from a server that behaves like NCBI's E-utilities on bad days: it fails, stalls, truncates and lies."
-import gzip, json, os, re, signal, subprocess, sys, threading, time, traceback
+import gzip, io, json, os, re, signal, subprocess, sys, threading, time, traceback
 from collections import Counter
 from datetime import date, timedelta
 from email.utils import formatdate
@@ -11,11 +11,14 @@ import pytest
 from lxml import etree
 from urllib3.util import retry
 
-from domain_llm import corpus
-from domain_llm.corpus import ReadReport, fetch_pmc, fetch_pubmed, keep_licences, licences, read_documents
+from domain_llm.text import fetching
+from domain_llm.text.card import _licence_of, keep_licences, licences
+from domain_llm.text.documents import ReadReport, read_documents
+from domain_llm.text.fetching import fetch_pmc, fetch_pubmed
+from domain_llm.text.jats import parse_xml
 
 DATA = os.environ.get('DOMAIN_LLM_DATA')
-REAL = {name: getattr(corpus, name) for name in ('_WAITS', '_PAUSES')}
+REAL = {name: getattr(fetching, name) for name in ('_WAITS', '_PAUSES')}
 N = 25_000
 LICENCES = ['<license xlink:href="https://creativecommons.org/licenses/by/4.0/"><license-p>Free.</license-p></license>',
             '<license><license-p>See <ext-link xlink:href="http://creativecommons.org/licenses/by-nc-nd/4.0/">this'
@@ -132,7 +135,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv('no_proxy', '127.0.0.1')
-    for name, value in dict(_WAITS=(.01,) * 6, _PAUSES=(0, 0)).items(): monkeypatch.setattr(corpus, name, value)
+    for name, value in dict(_WAITS=(.01,) * 6, _PAUSES=(0, 0)).items(): monkeypatch.setattr(fetching, name, value)
     made = []
     def make(n=N):
         made.append(Server(n))
@@ -157,7 +160,7 @@ def uninterrupted(tmp_path_factory):
     "The 25,000 records, fetched without any trouble"
     patch = pytest.MonkeyPatch()
     patch.setenv('no_proxy', '127.0.0.1')
-    patch.setattr(corpus, '_PAUSES', (0, 0))
+    patch.setattr(fetching, '_PAUSES', (0, 0))
     server, folder = Server(), tmp_path_factory.mktemp('clean')/'pubmed'
     fetch_pubmed('brain', folder, server=server.url, email='me@example.org')
     server.http.shutdown(); server.http.server_close(); patch.undo()
@@ -183,9 +186,9 @@ TROUBLES = [500, 503, 429, 'error', 'error in kind', 'html', 'json', 'empty', 's
             'drip', 'silent', 'endless', 'flood']
 
 def test_whatever_goes_wrong_the_result_is_the_same(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(corpus, '_STALL', .4)
-    monkeypatch.setattr(corpus, '_PATIENCE', 1.5)
-    monkeypatch.setattr(corpus, '_LARGEST', 2**22)
+    monkeypatch.setattr(fetching, '_STALL', .4)
+    monkeypatch.setattr(fetching, '_PATIENCE', 1.5)
+    monkeypatch.setattr(fetching, '_LARGEST', 2**22)
     good, bad = server(1200), server(1200)
     fetch_pubmed('brain', tmp_path/'good', server=good.url)
     plan = TROUBLES[:6] + [None] + TROUBLES[6:12] + [None] + TROUBLES[12:] + ['half']
@@ -198,9 +201,9 @@ def test_whatever_goes_wrong_the_result_is_the_same(server, tmp_path, monkeypatc
 
 @pytest.mark.parametrize('what', TROUBLES)
 def test_a_search_survives(server, tmp_path, monkeypatch, what):
-    monkeypatch.setattr(corpus, '_STALL', .3)
-    monkeypatch.setattr(corpus, '_PATIENCE', 1.2)
-    monkeypatch.setattr(corpus, '_LARGEST', 2**22)
+    monkeypatch.setattr(fetching, '_STALL', .3)
+    monkeypatch.setattr(fetching, '_PATIENCE', 1.2)
+    monkeypatch.setattr(fetching, '_LARGEST', 2**22)
     s = server(20)
     s.trouble = {0: what, 2: what}
     start = time.monotonic()
@@ -291,7 +294,7 @@ def test_an_answer_may_be_zipped_and_no_larger_than_memory(server, tmp_path, mon
     s = server(1100)
     s.trouble = dict.fromkeys(range(100), 'zipped')
     assert pmids(fetch_pubmed('brain', tmp_path/'x', server=s.url)) == list(range(1, 1101))
-    monkeypatch.setattr(corpus, '_LARGEST', 2**20)
+    monkeypatch.setattr(fetching, '_LARGEST', 2**20)
     s.search = lambda form: ' ' * 2**24
     with pytest.raises(OSError, match='more than 1,048,576 bytes'):
         fetch_pubmed('brain', tmp_path/'y', server=s.url)
@@ -321,22 +324,22 @@ def test_a_server_that_fails_halfway_gets_seven_tries_and_loses_nothing(server, 
 
 
 def test_an_address_whose_encryption_fails_is_not_asked_again(server, clock):
-    client, start = corpus._Eutils(server(5).url.replace('http:', 'https:'), {}, 0), clock.now
+    client, start = fetching._Eutils(server(5).url.replace('http:', 'https:'), {}, 0), clock.now
     with pytest.raises(OSError, match='SSL'): client.ask('esearch', 'eSearchResult')
     assert clock.now == start
 
 
 def test_nobody_there(tmp_path, monkeypatch):
-    monkeypatch.setattr(corpus, '_WAITS', (.01,) * 6)
+    monkeypatch.setattr(fetching, '_WAITS', (.01,) * 6)
     monkeypatch.setenv('no_proxy', '127.0.0.1')
     with pytest.raises(OSError, match='refused'): fetch_pubmed('brain', tmp_path/'x', server='http://127.0.0.1:9/')
 
 
 SCRIPT = '''
 import sys
-from domain_llm import corpus
-corpus._PAUSES, corpus._WAITS = (0, 0), (.01,) * 6
-corpus.fetch_pubmed('brain', sys.argv[1], server=sys.argv[2])
+from domain_llm.text import fetching
+fetching._PAUSES, fetching._WAITS = (0, 0), (.01,) * 6
+fetching.fetch_pubmed('brain', sys.argv[1], server=sys.argv[2])
 '''
 
 def killed(folder, url, when):
@@ -428,8 +431,8 @@ def test_content_is_on_the_disk_before_its_name_and_the_name_before_the_next_req
     monkeypatch.setattr(os, 'fsync', synced)
     monkeypatch.setattr(os, 'replace', replaced)
     s, folder, said = server(700), tmp_path/'x', []
-    ask, place = corpus._Eutils.ask, lambda: folder.stat().st_ino
-    monkeypatch.setattr(corpus._Eutils, 'ask', lambda *a, **kw: said.append(place() in log) or ask(*a, **kw))
+    ask, place = fetching._Eutils.ask, lambda: folder.stat().st_ino
+    monkeypatch.setattr(fetching._Eutils, 'ask', lambda *a, **kw: said.append(place() in log) or ask(*a, **kw))
     fetch_pubmed('brain', folder, server=s.url)
     assert renames == [('.request.json', 1), ('00001', 4), ('00002', 4)]
     assert said == [False, True, True] and place() in log, 'the folder is brought to the disk after each rename'
@@ -447,8 +450,8 @@ class Clock:
 def clock(server, monkeypatch):
     "The real pauses, on a clock of their own for the client, for urllib3 and for the server"
     clock = Clock()
-    for module in corpus, retry, sys.modules[__name__]: monkeypatch.setattr(module, 'time', clock)
-    for name, value in REAL.items(): monkeypatch.setattr(corpus, name, value)
+    for module in fetching, retry, sys.modules[__name__]: monkeypatch.setattr(module, 'time', clock)
+    for name, value in REAL.items(): monkeypatch.setattr(fetching, name, value)
     return clock
 
 
@@ -458,7 +461,7 @@ def clock(server, monkeypatch):
 def test_the_rate_is_kept(server, clock, pause, per_second, takes, troubles):
     s = server(5)
     s.slow, s.trouble = takes, {3 + 7 * i: what for i, what in enumerate(troubles)}
-    client = corpus._Eutils(s.url, {}, corpus._PAUSES[pause])
+    client = fetching._Eutils(s.url, {}, fetching._PAUSES[pause])
     for _ in range(60): client.ask('efetch', 'PubmedArticleSet', db='pubmed', id='1')
     starts = [when for when, _, _ in s.log]
     assert len(starts) == 60 + len(troubles)
@@ -472,7 +475,7 @@ def test_the_rate_is_kept(server, clock, pause, per_second, takes, troubles):
 def test_the_waits_double(server, clock, what):
     s = server(5)
     s.trouble = dict.fromkeys(range(100), what)
-    with pytest.raises(OSError): corpus._Eutils(s.url, {}, .34, answered=True).ask('efetch', 'PubmedArticleSet')
+    with pytest.raises(OSError): fetching._Eutils(s.url, {}, .34, answered=True).ask('efetch', 'PubmedArticleSet')
     starts = [when for when, _, _ in s.log]
     assert [round(b - a) for a, b in zip(starts, starts[1:])] == [1, 2, 4, 8, 16, 32]
 
@@ -503,8 +506,8 @@ def test_withdrawn_records_are_counted_and_not_asked_for_for_ever(server, tmp_pa
     assert '1 record could not be had' in capsys.readouterr().err
     s.known = {}
     with pytest.raises(OSError, match='none of 20 records'):
-        fetch_pubmed('x', tmp_path/'y', server=s.url) if s.known else corpus._fetch_batch(
-            corpus._Eutils(s.url, {}, 0), 'pubmed', [str(i) for i in range(20)])
+        fetch_pubmed('x', tmp_path/'y', server=s.url) if s.known else fetching._fetch_batch(
+            fetching._Eutils(s.url, {}, 0), 'pubmed', [str(i) for i in range(20)])
 
 
 def test_errors_say_what_to_do(server, tmp_path):
@@ -538,7 +541,7 @@ def test_pmc_gives_full_texts_and_a_licence_for_each(server, tmp_path):
     assert len(keep_licences(documents, table.head(0), keep=('not recorded',))) == 120
     name = lambda row, i: dict(id=f'pmc/{table.place[i]}')
     nameless = documents.map(name, with_indices=True, load_from_cache_file=False)
-    assert corpus._licence_of(nameless, table) == corpus._licence_of(documents, table)
+    assert _licence_of(nameless, table) == _licence_of(documents, table)
 
 
 def test_pubmed_rights_are_recorded(uninterrupted):
@@ -552,7 +555,7 @@ def test_the_reader_reads_what_pubmed_gave(uninterrupted):
     report = ReadReport()
     documents = read_documents(uninterrupted[1], report=report)
     assert len(documents) == N and not report.skipped
-    assert set(corpus._licence_of(documents, licences(uninterrupted[1]))) == {'other terms', 'none stated'}
+    assert set(_licence_of(documents, licences(uninterrupted[1]))) == {'other terms', 'none stated'}
 
 
 def test_nothing_in_an_answer_is_expanded_or_fetched(server, tmp_path):
@@ -569,7 +572,8 @@ def test_nothing_in_an_answer_is_expanded_or_fetched(server, tmp_path):
 
 @pytest.mark.skipif(not DATA, reason='needs DOMAIN_LLM_DATA')
 def test_licences_of_165_real_articles():
-    rows = {p.name: corpus._licence_row(corpus._tree(p.read_bytes())) for p in sorted((Path(DATA)/'jats').glob('*ml'))}
+    paths = sorted((Path(DATA)/'jats').glob('*ml'))
+    rows = {p.name: fetching._licence_row(parse_xml(io.BytesIO(p.read_bytes()))) for p in paths}
     names = Counter(row['licence'] for row in rows.values())
     assert names == {'CC BY': 82, 'CC BY 4.0': 29, 'CC BY 2.0': 23, 'other terms': 22, 'CC0': 7, 'CC BY-NC 2.0': 1,
                      'CC BY 3.0': 1}
@@ -589,17 +593,17 @@ def test_licences_of_165_real_articles():
     'Creative Commons Attribution NonCommercial License. The CC BY waiver of the data is elsewhere.': 'CC BY-NC',
     'Creative Commons Attribution-Non-Commercial-NoDerivs 3.0': 'CC BY-NC-ND',
     'Verbatim copying is permitted': 'other terms'}.items())
-def test_the_names_of_licences(terms, name): assert corpus._cc_name(terms) == name
+def test_the_names_of_licences(terms, name): assert fetching._cc_name(terms) == name
 
 
 def test_halving_stops_at_a_day_and_at_nothing():
     day = date(2000, 1, 1)
     with pytest.raises(ValueError, match='single day 2000-01-01'):
-        list(corpus._halved(lambda a, b: (11, list(range(10))), day, date(2000, 3, 1)))
-    assert list(corpus._halved(lambda a, b: (0, []), day, date(2000, 3, 1))) == []
+        list(fetching._halved(lambda a, b: (11, list(range(10))), day, date(2000, 3, 1)))
+    assert list(fetching._halved(lambda a, b: (0, []), day, date(2000, 3, 1))) == []
     asked = []
     def search(a, b):
         asked.append((a, b))
         return (b - a).days + 1, list(range((b - a).days + 1))[:1]
-    assert len(list(corpus._halved(search, day, date(2000, 1, 31)))) == 31
+    assert len(list(fetching._halved(search, day, date(2000, 1, 31)))) == 31
     assert sorted(a for a, b in asked if a == b) == [day + timedelta(i) for i in range(31)], 'each day once'

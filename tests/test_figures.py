@@ -101,15 +101,11 @@ def test_a_drawn_picture_is_safe_titled_readable_and_in_the_palette(path):
 
 
 @pytest.mark.parametrize('path', LESSONS, ids=lambda p: p.stem)
-def test_a_lesson_has_a_drawn_picture_and_a_computed_one(path):
+def test_every_picture_of_a_lesson_has_alt_text_and_exists(path):
     shown = shown_in('\n'.join(sources(path, 'markdown')))
-    drawn = [(alt, link) for alt, link in shown if link.startswith('images/') and link.endswith('.svg')]
-    assert drawn and all((ROOT / 'nbs' / link).exists() for _, link in drawn), f'{path.name} has no drawn picture'
-    short = [link for alt, link in shown if len(alt.strip()) < (40 if link.startswith('images/') else 1)]
-    assert not short, f'{path.name}: no alt text for {short}'
-    drawing = re.compile(r'\bplt\.subplots\(|\bdisplay\(fig|^(?:\w+\.)?plot\w*\(', re.M)
-    computed = any(pictures_of(c) or drawing.search(''.join(c['source'])) for c in cells(path, 'code'))
-    assert computed, f'{path.name} has no computed figure'
+    for alt, link in shown:
+        assert len(alt.strip()) >= (40 if link.startswith('images/') else 1), f'{path.name}: no alt text for {link}'
+        assert '://' in link or (ROOT / 'nbs' / link).exists(), f'{path.name}: {link}'
 
 
 @pytest.mark.parametrize('path', LESSONS, ids=lambda p: p.stem)

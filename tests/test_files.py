@@ -184,23 +184,25 @@ def test_a_mounted_drive_is_known_by_the_table_of_mounts(tmp_path):
 
 @pytest.fixture(scope='module')
 def tokenizer():
-    from domain_llm.tokenizer import train_tokenizer
+    from domain_llm.tokens.tokenizer import train_tokenizer
     return train_tokenizer(['rats freeze in the maze'] * 20, 300)
 
 
 def test_a_tokenizer_saved_into_the_folder_of_its_model_leaves_the_weights(tmp_path, tokenizer):
-    from domain_llm.gpt2 import GPT2, GPT2Config
-    from domain_llm.tokenizer import load_tokenizer, save_tokenizer
+    from domain_llm.model.fast import GPT2
+    from domain_llm.model.gpt2 import GPT2Config
+    from domain_llm.model.weights import load_model, save_model
+    from domain_llm.tokens.tokenizer import load_tokenizer, save_tokenizer
     model = GPT2(GPT2Config(tokenizer.get_vocab_size(), 1, 1, 16, 8))
     for order in ('model', 'tokenizer'), ('tokenizer', 'model'):
         folder = tmp_path / '-'.join(order)
         folder.mkdir()
         (folder / 'thesis.docx').write_text('mine')
         for _ in range(2):                                             # and again, over what is ours
-            for what in order: model.save_pretrained(folder) if what == 'model' else save_tokenizer(tokenizer, folder)
+            for what in order: save_model(model, folder) if what == 'model' else save_tokenizer(tokenizer, folder)
         assert (folder / 'thesis.docx').read_text() == 'mine'
         assert load_tokenizer(folder).get_vocab() == tokenizer.get_vocab()
-        assert GPT2.from_pretrained(folder).cfg == model.cfg
+        assert load_model(folder).cfg == model.cfg
     (tmp_path / 'theirs').mkdir()
     (tmp_path / 'theirs/tokenizer.json').write_text('of another program')
     with pytest.raises(FileExistsError, match='tokenizer.json'): save_tokenizer(tokenizer, tmp_path / 'theirs')
@@ -208,7 +210,7 @@ def test_a_tokenizer_saved_into_the_folder_of_its_model_leaves_the_weights(tmp_p
 
 
 def test_tokens_written_into_the_folder_of_the_papers_leave_the_papers(tmp_path, tokenizer):
-    from domain_llm.tokens import TokenFile, write_tokens
+    from domain_llm.tokens.dataset import TokenFile, write_tokens
     (tmp_path / 'data').mkdir()
     (tmp_path / 'data/papers.jsonl').write_text('mine')
     for text in 'rats freeze', 'the maze':
@@ -220,8 +222,8 @@ def test_tokens_written_into_the_folder_of_the_papers_leave_the_papers(tmp_path,
 
 
 def test_a_harness_task_leaves_its_neighbours(tmp_path):
-    from domain_llm.brainbench import write_harness_task
-    from domain_llm.synthetic import Case
+    from domain_llm.bench.controls import write_harness_task
+    from domain_llm.text.synthetic import Case
     (tmp_path / 'thesis.docx').write_text('mine')
     write_harness_task(tmp_path, [Case('1', 'rose', 'fell')])
     assert (tmp_path / 'thesis.docx').read_text() == 'mine'

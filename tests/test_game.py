@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from domain_llm import game as G
-from domain_llm.brainbench import Scores
-from domain_llm.experts import calibration
-from domain_llm.game import Answers, Match, Round, answered, case_key, game_widget, mark, play, rounds, show_result
-from domain_llm.synthetic import Case
+from domain_llm.app import game as G
+from domain_llm.bench.scores import Scores
+from domain_llm.experts.people import calibration
+from domain_llm.app.game import Answers, Match, Round, answered, case_key, game_widget, mark, play, rounds, show_result
+from domain_llm.text.synthetic import Case
 
 DATA = os.environ.get('DOMAIN_LLM_DATA')
 CASES = [Case(str(i), f'Rat {i}. Freezing rose.', f'Rat {i}. Freezing fell.', 'behaviour') for i in range(40)]
@@ -181,8 +181,8 @@ def test_answers_to_other_cases_stay_and_do_not_count(match, tmp_path):
 
 PLAYS = '''
 import os, signal, sys
-from domain_llm.game import *
-from domain_llm.synthetic import Case
+from domain_llm.app.game import *
+from domain_llm.text.synthetic import Case
 cases = [Case(str(i), f'Rat {i}. Freezing rose.', f'Rat {i}. Freezing fell.', 'behaviour') for i in range(40)]
 def answer(r):
     if len(mine.rows) == int(sys.argv[2]): os.kill(os.getpid(), signal.SIGKILL)
@@ -304,14 +304,14 @@ def test_an_answer_that_cannot_be_written_is_said(match, tmp_path, monkeypatch):
     assert 'was not written' in told.value and not mine.rows and 'Case 1 of 2' in text.value
 
 
-def test_texts_are_escaped(match, tmp_path):
+def test_texts_are_escaped():
     odd = Round(Case('1', '<script>x</script> p < 0.05 & rose', '<script>x</script> p < 0.05 & fell'), 1)
-    drawn = G._as_html(match, odd, 1, 1)
+    drawn = G._as_html(odd, 1, 1)
     assert '<script>' not in drawn and '&lt;script&gt;' in drawn and '&amp; <b><u>«rose»</u></b>' in drawn
 
 
 def test_the_module_imports_neither_buttons_nor_torch():
-    code = 'import sys, domain_llm.game\nprint(*{"ipywidgets", "torch", "matplotlib"} & set(sys.modules))'
+    code = 'import sys, domain_llm.app.game\nprint(*{"ipywidgets", "torch", "matplotlib"} & set(sys.modules))'
     out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
     assert out.split() == []
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import many_ranks_data as d
-from domain_llm.gpt2 import GPT2
-from domain_llm.pretrain import best_so_far, read_log, validation_loss
-from domain_llm.synthetic import SyntheticScience
+from domain_llm.model.weights import load_model
+from domain_llm.text.synthetic import SyntheticScience
+from domain_llm.train.runs import best_so_far, read_log, validation_loss
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available() or sys.platform == 'win32',
                                 reason='needs torch.distributed')
@@ -52,7 +52,7 @@ def test_two_processes_have_the_losses_of_one(home, recipe, bar, way):
 
 @pytest.mark.parametrize('way', ['2', '2-shard'])
 def test_what_two_processes_saved_is_one_plain_model(home, way):
-    one, two = (GPT2.from_pretrained(home / f'adamw-{k}/model') for k in ('1', way))
+    one, two = (load_model(home / f'adamw-{k}/model') for k in ('1', way))
     assert max((p - q).abs().max() for p, q in zip(one.parameters(), two.parameters())) < 1e-4
     loss = lambda run: best_so_far(home / run)['validation_loss']
     assert abs(loss(f'adamw-{way}') - loss('adamw-1')) < 1e-5
@@ -119,7 +119,7 @@ def test_the_examples_are_torchrun_underneath():
 
 def command(*args):
     "Run the command line in this process; give its exit code."
-    from domain_llm.cli import main
+    from domain_llm.app.cli import main
     with pytest.raises(SystemExit) as end: main([str(a) for a in args])
     return end.value.code
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from domain_llm.course import KINDS, data_dir, run_cards
+from domain_llm.ground.course import KINDS, data_dir, run_cards
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
@@ -152,7 +152,7 @@ def compared(path):
     return run.returncode, run.stdout + run.stderr
 
 
-SLOW = """from domain_llm import course
+SLOW = """from domain_llm.ground import course
 course.perf_counter = iter([0, 9]).__next__
 with course.budget(2): print('done')"""
 
@@ -220,7 +220,7 @@ def test_a_changed_output_changes_the_page(tmp_path):
     check = [sys.executable, tmp_path / "tools/claims.py", "--check"]
     subprocess.run(check[:2], check=True)
     assert subprocess.run(check, capture_output=True).returncode == 0
-    path = tmp_path / "nbs/61_experts.ipynb"
+    path = tmp_path / "nbs/60_people.ipynb"
     text = path.read_text(encoding="utf-8")
     assert "171 experts answered (measured 171)" in text
     path.write_text(text.replace("answered (measured 171)", "answered (measured 172)"), encoding="utf-8")
@@ -228,20 +228,29 @@ def test_a_changed_output_changes_the_page(tmp_path):
 
 
 def test_a_claim_is_read_back_from_its_line(capsys):
-    from domain_llm.course import claim
+    from domain_llm.ground.course import claim
     claim("x | y falls to (about) 2.3", 2.25, 2.3, tol=0.1)
     claim("171 experts", 171, 171)
     read = tool("claims").LINE.findall(capsys.readouterr().out)
     assert read == [("x | y falls to (about) 2.3", "2.25", "2.3", "0.1"), ("171 experts", "171", "", "")]
 
 
-def test_the_table_of_lessons_has_a_row_for_each():
-    rows = tool("lesson_table").table().splitlines()
-    assert len(rows) == 2 + len(LESSONS) and len({row.count(" | ") for row in rows if not row.startswith("|---")}) == 1
-    for path, row in zip(LESSONS, rows[2:]):
-        assert f"({path.name})" in row and f"{path.stem[3:]}`" in row and "?" in row and f"/nbs/{path.name})" in row
+def test_the_table_of_lessons_has_a_row_for_each_under_its_part():
+    text = tool("lesson_table").table()
+    rows = [row for row in text.splitlines() if row.startswith("| [")]
+    assert len(rows) == len(LESSONS) and len({row.count(" | ") for row in rows}) == 1
+    for path, row in zip(LESSONS, rows):
+        assert f"({path.name})" in row and f".{path.stem[3:]}`" in row.replace("fetching", "fetch") and "?" in row
+        assert f"/nbs/{path.name})" in row
+    assert len(re.findall(r"^\*\*.+\*\*\n\n\| lesson", text, re.M)) == len({path.stem[0] for path in LESSONS})
+
+
+def test_the_road_is_what_no_lesson_calls_a_side_room():
+    on_the_road = tool("lesson_table").on_the_road
+    road = [path.stem[:2] for path in LESSONS if on_the_road(path)]
+    assert road[:3] == ["00", "10", "13"] and road[-1] == "82" and not {"01", "02", "11", "42", "53"} & set(road)
 
 
 def test_the_table_gives_minutes_where_they_were_measured():
     minutes = tool("lesson_table").minutes
-    assert [minutes(card) for card in (None, {"plain": 12.0}, {"plain": 100})] == ["not yet", "under 1", "2"]
+    assert [minutes(card) for card in (None, {"plain": 12.0}, {"plain": 100})] == ["not measured", "under 1", "2"]

@@ -15,7 +15,9 @@ import pytest
 from scipy import stats
 
 from domain_llm import experts as ex
-from domain_llm.brainbench import PROMPT, named_file
+from domain_llm.bench.stats import Line, flip_test
+from domain_llm.bench.cases import named_file
+from domain_llm.bench.losses import PROMPT
 
 DATA = os.environ.get('DOMAIN_LLM_DATA')
 pytestmark = pytest.mark.skipif(not DATA, reason='needs DOMAIN_LLM_DATA')
@@ -219,7 +221,7 @@ FIELDS = ['Behavioral/Cognitive', 'Systems/Circuits', 'Neurobiology of Disease',
 def answers(): return ex.load_participants()
 
 
-def line_of(rows): return ex.Line('', int(rows.correct.sum()), len(rows))
+def line_of(rows): return Line('', int(rows.correct.sum()), len(rows))
 
 
 def test_the_check_notices_a_wrong_last_digit():
@@ -242,7 +244,7 @@ def test_accuracy_of_the_models(row):
                                      ('gpt2-large_scratch_neuro_tokenizer', '4.0e-10'), ('gpt2_init', '.289')])
 def test_exact_binomial_against_guessing(model, p):
     correct = published(model).correct
-    check([ex.flip_test(np.where(correct, 1, -1))], [p])                       # a coin per case: the same exact test
+    check([flip_test(np.where(correct, 1, -1))], [p])                       # a coin per case: the same exact test
 
 
 @pytest.mark.parametrize('model,counts', [('gpt2', (2, 4, 12, 50)), ('gpt2_scratch', (4, 10, 13, 57)),
@@ -258,7 +260,7 @@ def test_cases_that_hang_on_a_hair(model, counts):
 @pytest.fixture(scope='module')
 def sizes():
     "Count the scored tokens of both versions with both vocabularies, and the bytes of the originals."
-    from domain_llm.tokenizer import load_tokenizer
+    from domain_llm.tokens.tokenizer import load_tokenizer
     table = pd.read_csv(named_file('BrainBench_Human_v0.1.csv'))
     found = dict(bytes=np.array([len((PROMPT + t).strip().encode()) for t in table.original_abstract]))
     for name in 'gpt2', 'neuro':

@@ -7,10 +7,21 @@ import numpy as np
 import pytest
 import torch
 
-import domain_llm.pretrain as P
-from domain_llm.gpt2 import GPT2, GPT2Config
-from domain_llm.pretrain import FAST_RECIPE, PAPER_RECIPE, Device, TrainConfig, Trainer, pretrain, read_log
-from domain_llm.tokens import Batches, Prefetch, prefetch
+import domain_llm.train.distributed as distributed
+import domain_llm.train.pretraining as pretraining
+import domain_llm.train.runs as runs
+from domain_llm.model.fast import GPT2
+from domain_llm.model.gpt2 import GPT2Config, flops_per_token
+from domain_llm.model.weights import load_model
+from domain_llm.tokens.dataset import Batches, Prefetch, prefetch
+from domain_llm.train.distributed import Trainer
+from domain_llm.train.loop import rows_that_fit
+from domain_llm.train.muon import Muon, make_optimizers, orthogonalize
+from domain_llm.train.pretraining import pretrain
+from domain_llm.train.recipe import (FAST_RECIPE, PAPER_RECIPE, Device, TrainConfig, device_info, paper_length,
+                                     schedule)
+from domain_llm.train.runs import (Stop, best_so_far, load_checkpoint, peak_flops, plot_run, read_log,
+                                   save_checkpoint, throughput, validation_loss)
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 HERE = Path(__file__).parent
@@ -39,7 +50,7 @@ def outcome(folder):
     "What a run leaves, but for the clock."
     told = [{k: v for k, v in l.items() if k not in ('tokens_per_second', 'minutes_left', 'memory_gb')}
             for l in read_log(folder)]
-    return told, (Path(folder) / 'model/model.safetensors').read_bytes(), P.best_so_far(folder)
+    return told, (Path(folder) / 'model/model.safetensors').read_bytes(), best_so_far(folder)
 
 
 @pytest.fixture(scope='module')
@@ -61,16 +72,20 @@ import numpy as np
 import torch
 torch.set_num_threads(1)
 import domain_llm.ground.files as files
-import domain_llm.pretrain as P, domain_llm.tokenizer as K
-from domain_llm.gpt2 import GPT2, GPT2Config
-from domain_llm.tokens import Batches
+import domain_llm.train.pretraining as pretraining
+import domain_llm.train.runs as runs
+from domain_llm.model.fast import GPT2
+from domain_llm.model.gpt2 import GPT2Config
+from domain_llm.tokens.dataset import Batches
+from domain_llm.train.recipe import FAST_RECIPE, TrainConfig
 text = np.random.default_rng(0).integers(1, 5, 2000).cumsum() % 50
-config = P.TrainConfig(**{**P.FAST_RECIPE, 'steps': 24, 'tokens_per_step': 128, 'eval_every': 4, 'save_every': 3})
+config = TrainConfig(**{**FAST_RECIPE, 'steps': 24, 'tokens_per_step': 128, 'eval_every': 4, 'save_every': 3})
 
 def train(folder):
     torch.manual_seed(2)
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-        P.pretrain(GPT2(GPT2Config(50, 2, 2, 32, 16, dropout=0.1)), Batches(text, 16, 128), config, folder, text[:500])
+        model = GPT2(GPT2Config(50, 2, 2, 32, 16, dropout=0.1))
+        pretraining.pretrain(model, Batches(text, 16, 128), config, folder, text[:500])
 
 def life(work):
     "Do some work in a process of its own, which may be killed."
@@ -88,8 +103,8 @@ def end(pid):
 
 def outcome(folder):
     told = [{k: l[k] for k in l if k not in ('tokens_per_second', 'minutes_left', 'memory_gb')}
-            for l in P.read_log(folder)]
-    return told, (Path(folder) / 'model/model.safetensors').read_bytes(), P.best_so_far(folder)
+            for l in runs.read_log(folder)]
+    return told, (Path(folder) / 'model/model.safetensors').read_bytes(), runs.best_so_far(folder)
 
 def dying(nth, which, mounted):
     "Patch every write, sync, rename and deletion of one save, and die after the nth."
@@ -103,15 +118,15 @@ def dying(nth, which, mounted):
                 if seen['ops'] == nth: os.kill(os.getpid(), signal.SIGKILL)
             return found
         setattr(owner, name, op)
-    for owner, name in ((P, 'save_file'), (Path, 'write_bytes'), (os, 'fsync'), (os, 'replace'),
+    for owner, name in ((runs, 'save_file'), (Path, 'write_bytes'), (os, 'fsync'), (os, 'replace'),
                         (shutil, 'rmtree'), (shutil, 'copytree')): watched(owner, name)
-    save = P.save_checkpoint
+    save = pretraining.save_checkpoint
     def counted(*args):
         seen['save'] += 1
         save(*args)
         if seen['save'] == which: seen['all'] = seen['ops']
         seen['save'] += 0.5
-    P.save_checkpoint = lambda *args: (seen.update(save=int(seen['save'])), counted(*args))
+    pretraining.save_checkpoint = lambda *args: (seen.update(save=int(seen['save'])), counted(*args))
     if mounted: files.is_mounted = lambda *args: True
     return seen
 '''
@@ -226,16 +241,16 @@ def test_when_both_are_damaged_the_run_begins_again(tmp_path, reference):
 
 @pytest.mark.parametrize('error', [
     OSError(28, 'No space left on device'),
-    P.SafetensorError('Error while serializing: I/O error: No space left on device (os error 28)')])
+    runs.SafetensorError('Error while serializing: I/O error: No space left on device (os error 28)')])
 def test_a_full_disk_costs_a_checkpoint_and_not_the_run(tmp_path, capsys, reference, error):
-    real, calls = P.save_file, []
+    real, calls = runs.save_file, []
     def full(tensors, path, **more):
         calls.append(path)
         if len(calls) == 2:
             Path(path).write_bytes(b'half')
             raise error
         real(tensors, path, **more)
-    with patch.object(P, 'save_file', full): found = run(tmp_path / 'a')
+    with patch.object(runs, 'save_file', full): found = run(tmp_path / 'a')
     assert found == reference
     said = [l for l in capsys.readouterr().out.splitlines() if 'disk is full' in l]
     assert len(said) == 1 and 'checkpoint of step 6' in said[0]
@@ -247,16 +262,16 @@ def test_a_disk_full_at_the_last_checkpoint_leaves_one_to_resume_from(tmp_path, 
     def stop(model, step):
         if step == 8: raise RuntimeError
         return {}
-    real, calls = P.save_file, []
+    real, calls = runs.save_file, []
     def later(*args, **more): calls.append(1); return (real if len(calls) == 1 else full)(*args, **more)
-    with patch.object(P, 'save_file', later), pytest.raises(RuntimeError): run(tmp_path / 'a', evaluate=stop)
+    with patch.object(runs, 'save_file', later), pytest.raises(RuntimeError): run(tmp_path / 'a', evaluate=stop)
     assert folders(tmp_path / 'a') == ['step-00000003']
     assert run(tmp_path / 'a') == reference
 
 
 def test_another_error_of_the_disk_is_not_hidden(tmp_path):
     def broken(*_, **__): raise OSError(5, 'Input/output error')
-    with patch.object(P, 'save_file', broken), pytest.raises(OSError, match='Input/output'): run(tmp_path / 'a')
+    with patch.object(runs, 'save_file', broken), pytest.raises(OSError, match='Input/output'): run(tmp_path / 'a')
 
 
 def test_a_loss_that_is_not_finite_stops_before_it_is_written(tmp_path, reference):
@@ -282,12 +297,12 @@ def test_the_best_is_by_validation_loss_and_really_updated(tmp_path):
     # learns 400 tokens by heart
     pretrain(fresh(), Batches(TEXT[:400], 16, 64), config, tmp_path / 'a', TEXT[600:1000])
     seen = {l['step']: l['validation_loss'] for l in read_log(tmp_path / 'a') if 'validation_loss' in l}
-    best = P.best_so_far(tmp_path / 'a')
+    best = best_so_far(tmp_path / 'a')
     assert best == dict(step=min(seen, key=seen.get), validation_loss=min(seen.values())) and 0 < best['step'] < 160
-    kept = GPT2.from_pretrained(tmp_path / 'a/best')
-    assert abs(P.validation_loss(kept, TEXT[600:1000]) - best['validation_loss']) < 1e-5
-    last = GPT2.from_pretrained(tmp_path / 'a/model')
-    assert P.validation_loss(last, TEXT[600:1000]) > best['validation_loss'] + 0.01
+    kept = load_model(tmp_path / 'a/best')
+    assert abs(validation_loss(kept, TEXT[600:1000]) - best['validation_loss']) < 1e-5
+    last = load_model(tmp_path / 'a/model')
+    assert validation_loss(last, TEXT[600:1000]) > best['validation_loss'] + 0.01
 
 
 def test_no_pickle_is_written_and_what_another_run_left_is_refused(tmp_path):
@@ -391,10 +406,10 @@ def test_with_one_row_left_the_blocks_are_computed_twice_and_then_it_is_over(cap
 
 def test_the_estimate_grows_with_the_memory_and_shrinks_with_the_model():
     small, large = (GPT2Config.preset(name, 50257) for name in ('gpt2', 'gpt2-large'))
-    assert P.rows_that_fit(large, 2**34, 2) < P.rows_that_fit(small, 2**34, 2) < P.rows_that_fit(small, 2**36, 2)
-    assert P.rows_that_fit(large, 1) == 1
+    assert rows_that_fit(large, 2**34, 2) < rows_that_fit(small, 2**34, 2) < rows_that_fit(small, 2**36, 2)
+    assert rows_that_fit(large, 1) == 1
     with patch('torch.cuda.is_available', lambda: True), patch('torch.cuda.mem_get_info', lambda: (8 * 2**30, 0)):
-        assert 2**30 < P._free_bytes(fresh()) < 8 * 2**30
+        assert 2**30 < distributed._free_bytes(fresh()) < 8 * 2**30
 
 
 def pretended(major, minor):
@@ -405,10 +420,10 @@ def pretended(major, minor):
 @pytest.mark.parametrize('capability, dtype', [((7, 0), torch.float16), ((7, 5), torch.float16),
                                                ((8, 0), torch.bfloat16), ((12, 0), torch.bfloat16)])
 def test_the_precision_follows_the_capability_and_not_what_torch_says(capability, dtype):
-    with pretended(*capability), patch('torch.cuda.is_bf16_supported', lambda *_, **__: True): found = P.device_info()
+    with pretended(*capability), patch('torch.cuda.is_bf16_supported', lambda *_, **__: True): found = device_info()
     assert (found.dtype is dtype and '.'.join(map(str, capability)) in str(found)
             and ('scaled' in str(found)) == (dtype is torch.float16))
-    for path in (HERE.parent / 'domain_llm').glob('*.py'): assert 'is_bf16_supported' not in path.read_text()
+    for path in (HERE.parent / 'domain_llm').rglob('*.py'): assert 'is_bf16_supported' not in path.read_text()
 
 
 def test_half_precision_trains_with_a_scaler_and_orthogonalizes_in_float32(tmp_path):
@@ -418,9 +433,9 @@ def test_half_precision_trains_with_a_scaler_and_orthogonalizes_in_float32(tmp_p
     losses = [trainer.update(BATCHES[s], s)[0] for s in range(10)]
     full = Trainer(fresh(), recipe(steps=30), device=CPU)
     assert np.allclose(losses, [full.update(BATCHES[s], s)[0] for s in range(10)], atol=0.05)
-    P.save_checkpoint(tmp_path, trainer, 10)
+    save_checkpoint(tmp_path, trainer, 10)
     again = Trainer(fresh(), recipe(steps=30), device=half)
-    assert P.load_checkpoint(tmp_path, again) == 10 and again.scaler.state_dict() == trainer.scaler.state_dict()
+    assert load_checkpoint(tmp_path, again) == 10 and again.scaler.state_dict() == trainer.scaler.state_dict()
     assert again.update(BATCHES[10], 10) == trainer.update(BATCHES[10], 10)
     low = Trainer(fresh(), recipe(), device=Device('cpu', torch.bfloat16, 'as on an H200'))
     assert (not low.scaler.is_enabled() and low.optimizers[1].dtype is torch.bfloat16
@@ -435,7 +450,7 @@ def test_the_papers_law_gives_all_logged_rates():
     for path in sorted(Path(DATA, 'logs').glob('*.txt')):
         text, about = path.read_text(), json.loads(path.with_suffix('.json').read_text())
         rows, micro = int(re.search(r'Loading (\d+)', text)[1]), about['batch_size']
-        length, batch, epoch_updates = P.paper_length(rows, micro), 0, {}
+        length, batch, epoch_updates = paper_length(rows, micro), 0, {}
         config = TrainConfig(**{**PAPER_RECIPE, 'lr': about['learning_rate'], **length})
         for line in text.splitlines():
             if found := re.match(r'Epoch (\d+) \| Batch (\d+)/', line): batch = int(found[2]) + 1
@@ -443,7 +458,7 @@ def test_the_papers_law_gives_all_logged_rates():
             if not found: continue
             epoch = length['steps'] // 5
             updates = int(found[2]) * epoch + (epoch if found[1] != 'Epoch' else batch // 8)
-            errors.append(abs(config.lr * P.schedule(config, updates) - float(found[3])))
+            errors.append(abs(config.lr * schedule(config, updates) - float(found[3])))
     assert len(errors) == 205 and max(errors) < 1e-12
 
 
@@ -510,9 +525,11 @@ blocked = {'tqdm', 'datasets', 'pandas', 'matplotlib', 'scipy', 'huggingface_hub
            'typer', 'lxml', 'pooch', 'datasketch', 'ipywidgets', 'IPython', 'jinja2'}
 sys.modules.update(dict.fromkeys(blocked))   # importing them fails, as if they were not installed
 import numpy as np, torch
-from domain_llm.gpt2 import GPT2, GPT2Config
-from domain_llm.tokens import Batches
-from domain_llm.pretrain import FAST_RECIPE, TrainConfig, pretrain
+from domain_llm.model.fast import GPT2
+from domain_llm.model.gpt2 import GPT2Config
+from domain_llm.tokens.dataset import Batches
+from domain_llm.train.pretraining import pretrain
+from domain_llm.train.recipe import FAST_RECIPE, TrainConfig
 ids = np.arange(2000) % 50
 config = TrainConfig(steps=3, tokens_per_step=64, **FAST_RECIPE)
 pretrain(GPT2(GPT2Config(50, 1, 2, 16, 16)), Batches(ids, 16, 64), config, 'run', ids[:100])
@@ -528,11 +545,11 @@ def test_a_run_needs_only_torch_numpy_safetensors_and_tokenizers(tmp_path):
 def test_a_run_is_drawn_while_it_goes_across_resumes_and_with_one_before_it(tmp_path):
     stopped(tmp_path / 'a')
     with open(tmp_path / 'a/log.jsonl', 'a') as f: f.write('{"step": 9, "los')   # a line that is just being written
-    during = P.plot_run(tmp_path / 'a').axes[0]
+    during = plot_run(tmp_path / 'a').axes[0]
     assert {len(l.get_xdata()) for l in during.get_lines()} == {8, 2}
     run(tmp_path / 'a', evaluate=lambda m, s: dict(accuracy=0.5)), run(tmp_path / 'b')
     losses = {'uniform': math.log(50), 'unigram': 3.8, 'bigram': 2.0, r'my $\frac$ model': 1.5}
-    fig = P.plot_run(tmp_path / 'a', losses, before=tmp_path / 'b')
+    fig = plot_run(tmp_path / 'a', losses, before=tmp_path / 'b')
     fig.savefig(io.BytesIO())                                                      # a name in dollars is no formula
     loss, accuracy = fig.axes
     words = [t.get_text() for t in loss.get_legend().get_texts()]
@@ -576,9 +593,9 @@ def test_a_kernel_is_known_by_its_name(kernel, what):
 
 def test_mfu_is_said_for_a_known_card_alone():
     trainer = Trainer(fresh(), recipe(), device=Device('cpu', torch.float32, 'a test', 'NVIDIA H200'))
-    assert 0 < P._measures(trainer, 1.0, 0)['mfu'] < 1e-3
+    assert 0 < throughput(trainer, 1.0, 0)['mfu'] < 1e-3
     known = 'A100-SXM4-80GB', 'H100 80GB HBM3', 'L4', 'GeForce RTX 4090'
-    assert all(P.peak_flops(f'NVIDIA {name}') for name in known) and P.peak_flops('Radeon') is None
+    assert all(peak_flops(f'NVIDIA {name}') for name in known) and peak_flops('Radeon') is None
 
 
 def test_reading_ahead_for_a_gpu_changes_no_bit_and_ends(tmp_path, monkeypatch, reference):
@@ -588,7 +605,7 @@ def test_reading_ahead_for_a_gpu_changes_no_bit_and_ends(tmp_path, monkeypatch, 
         return prefetch(batches, torch.device('meta'))
     monkeypatch.setattr(Prefetch, '__init__', lambda self, batches, device,
                         real=Prefetch.__init__: real(self, batches, 'cpu'))
-    monkeypatch.setattr(P, 'prefetch', as_for_a_gpu)
+    monkeypatch.setattr(pretraining, 'prefetch', as_for_a_gpu)
     assert run(tmp_path / 'ahead') == reference
     assert asked == [torch.device('cpu')] and threading.active_count() == threads
 
@@ -607,17 +624,17 @@ def test_queries_keys_and_values_stored_as_one_move_as_three():
     grads, exact = torch.randn(96, 32), dict(lr=0.02, dtype=torch.float32)
     one.grad = grads.clone()
     for p, g in zip(three, grads.split(32)): p.grad = g.clone()
-    P.Muon([one], **exact).step(), P.Muon(three, **exact).step()
+    Muon([one], **exact).step(), Muon(three, **exact).step()
     assert (one - torch.cat(three)).abs().max() < 1e-5
     left, _, right = np.linalg.svd(grads.numpy()[:32])                           # and the directions against NumPy's
-    assert np.abs(P.orthogonalize(grads[None, :32], steps=5)[0].numpy() - left @ right).max() < 0.35
+    assert np.abs(orthogonalize(grads[None, :32], steps=5)[0].numpy() - left @ right).max() < 0.35
 
 
 def test_muon_decays_beside_its_move():
     plain, with_decay = torch.nn.Parameter(torch.ones(8, 8)), torch.nn.Parameter(torch.ones(8, 8))
     for p, decay in ((plain, 0.0), (with_decay, 0.5)):
         p.grad = torch.eye(8)
-        P.Muon([p], lr=0.1, weight_decay=decay, dtype=torch.float32).step()
+        Muon([p], lr=0.1, weight_decay=decay, dtype=torch.float32).step()
     assert (plain - with_decay - 0.05).abs().max() < 1e-6
 
 
@@ -626,7 +643,7 @@ def test_each_recipe_decays_what_it_says():
         small = fresh()
         names = {p: n for n, p in small.named_parameters()}
         config = TrainConfig(**{'steps': 1, 'tokens_per_step': 128, **name})
-        return {names[p] for o in P.make_optimizers(small, config) for g in o.param_groups for p in g['params']
+        return {names[p] for o in make_optimizers(small, config) for g in o.param_groups for p in g['params']
                 if g['weight_decay']}
     every = {n for n, _ in fresh().named_parameters()}
     assert decayed(PAPER_RECIPE) == {n for n in every if not n.endswith('bias')}
@@ -636,17 +653,17 @@ def test_each_recipe_decays_what_it_says():
 def test_the_peaks_and_the_share_of_them_are_arithmetic():
     peaks = {'NVIDIA H200': 989e12, 'Tesla T4': 65e12, 'NVIDIA L4': 121e12, 'NVIDIA L40S': 362e12, '': None,
              'a new GPU': None}
-    assert {name: P.peak_flops(name) for name in peaks} == peaks
+    assert {name: peak_flops(name) for name in peaks} == peaks
     trainer = Trainer(fresh(), recipe(), device=Device('cpu', torch.float32, 'a test', 'NVIDIA A100'))
-    found = P._measures(trainer, 0.5, 120)
+    found = throughput(trainer, 0.5, 120)
     assert found['tokens_per_second'] == 256 and found['minutes_left'] == 2
-    assert abs(found['mfu'] - 256 * P.flops_per_token(CFG) / 312e12) < 1e-18
-    assert 'mfu' not in P._measures(Trainer(fresh(), recipe(), device=CPU), 0.5, 120)
+    assert abs(found['mfu'] - 256 * flops_per_token(CFG) / 312e12) < 1e-18
+    assert 'mfu' not in throughput(Trainer(fresh(), recipe(), device=CPU), 0.5, 120)
 
 
 def test_who_asks_twice_to_stop_is_served_at_once():
     before = signal.getsignal(signal.SIGINT)
-    with P.Stop() as twice:
+    with Stop() as twice:
         signal.raise_signal(signal.SIGTERM)
         assert twice.asked
         with pytest.raises(KeyboardInterrupt): signal.raise_signal(signal.SIGINT)

@@ -35,8 +35,9 @@ def loaded(code):
     return set(out.stdout.split('\n')[-2].split())
 
 
-@pytest.mark.parametrize('code', ['import domain_llm', 'import domain_llm.cli',
-                                  'from domain_llm.cli import main\ntry: main(["--help"])\nexcept SystemExit: pass'])
+@pytest.mark.parametrize('code', [
+    'import domain_llm', 'import domain_llm.app.cli',
+    'from domain_llm.app.cli import main\ntry: main(["--help"])\nexcept SystemExit: pass'])
 def test_torch_is_not_imported_before_it_is_needed(code):
     assert not loaded(code) & {'torch', 'datasets', 'pandas', 'matplotlib', 'transformers'}
 
@@ -55,7 +56,7 @@ def test_each_module_has_its_notebook():
 
 
 def test_commands_and_options_in_the_texts_exist():
-    from domain_llm.cli import SIZES, app
+    from domain_llm.app.cli import SIZES, app
     import typer
     commands = {c.callback.__name__ for c in app.registered_commands}
     group = typer.main.get_command(app)

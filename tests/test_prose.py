@@ -20,11 +20,14 @@ TYPED_TIME = re.compile(r"\*\*(?:The )?[Pp]rice\.\*\*[^\n]*?"
                         r"\b((?:[Aa]n?|one|two|[Hh]alf an?|[Aa] few|\d+) (?:second|minute)s?|[Ss]econds)\b")
 ELSEWHERE = {  # lesson -> number as written -> where it comes from
     "00": {"0.04": "arithmetic in the sentence itself: 2.35 - 2.31"},
+    "13": {"6,332": "how many abstracts the shared data hold, by their own description",
+           "1.3": "billions of tokens, as the paper says of its corpus"},
+    "15": {"1,000": "an example of an answer that was cut short"},
     "20": {"50,256": "GPT-2's id for the end of a text: the last of its 50,257 entries",
            "1,024": "truncation.max_length in the paper's stored tokenizer.json",
            "1,100": "a setting, of an earlier version of the figure"},
     "21": {"65,536": "two bytes: 2 to the power of 16", "7,000": "an example of a step"},
-    "45": {"2.9": "the version of PyTorch that has torch.optim.Muon, as in settings.ini"},
+    "42": {"2.9": "the version of PyTorch that has torch.optim.Muon, as in settings.ini"},
     "50": {"13.5": "arithmetic: 27 of 200, the discordant cases of the section before"},
     "61": {"12.2": "a name: case 12, sentence 2"},
 }

@@ -16,7 +16,9 @@ from statsmodels.stats import proportion
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.sandwich_covariance import cov_cluster_2groups
 
-from domain_llm import brainbench, experts
+from domain_llm.bench.cases import make_cases
+from domain_llm.bench.controls import check_cases
+from domain_llm.experts.people import logistic
 from domain_llm.bench import stats as S
 
 PACKAGE = Path(S.__file__).parents[1]
@@ -33,13 +35,6 @@ MODULES = sorted(PACKAGE.rglob('*.py'))
 def test_no_other_module_computes_an_interval_a_p_or_a_power(path):
     found = [line for line in path.read_text(encoding='utf-8').splitlines() if OWN.search(line)]
     assert bool(found) == (path == Path(S.__file__)), found
-
-
-def test_what_lay_elsewhere_is_importable_from_there_and_defined_once():
-    for name in ('Line', 'Comparison', 'flip_test', 'bootstrap_interval', 'mcnemar_power',
-                 'cases_needed', 'two_proportions'):
-        assert getattr(experts, name) is getattr(S, name)
-    assert brainbench.wilson_interval is S.wilson_interval
 
 
 # one interval
@@ -210,9 +205,9 @@ def test_a_difference_and_a_disagreement_are_a_gain_and_a_loss(difference, disag
 
 def test_the_benchmarks_check_and_the_power_give_one_answer():
     texts = [f'We asked about {t}. We waited. It [[rose,fell]].' for t in ('rats', 'mice', 'fish')]
-    cases = brainbench.make_cases(texts)
+    cases = make_cases(texts)
     for points, needed in (5, '817'), (1, '19,813'), (30, f'{S.cases_needed(.3, 0)}'):
-        found = brainbench.check_cases(cases, difference=points / 100).set_index('check').found
+        found = check_cases(cases, difference=points / 100).set_index('check').found
         assert found[f'enough for a difference of {points} points'] == f'{needed} needed, 3 there'
 
 
@@ -256,7 +251,7 @@ def test_the_clustered_logistic_is_that_of_statsmodels(crossed):
     who, _, sure, right = crossed
     how = dict(cov_type='cluster', cov_kwds=dict(groups=who, use_correction=False))
     theirs = sm.Logit(right, sm.add_constant(sure)).fit(disp=0, **how)
-    ours = experts.logistic(sure, right, [who])
+    ours = logistic(sure, right, [who])
     expected = theirs.params[1], theirs.bse[1], theirs.pvalues[1]
     assert np.allclose((ours.slope, ours.error, ours.p), expected, rtol=1e-5)
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from tokenizers import Tokenizer
 
-from domain_llm import tokenizer as module
-from domain_llm.tokenizer import (EOS, bits_per_byte, fertility, load_tokenizer, save_tokenizer, show_pieces,
-                                  shrink_tokenizer, term_share, tokenizer_sha256, train_tokenizer, vocab_overlap,
-                                  whole_terms)
+from domain_llm.tokens import tokenizer as module
+from domain_llm.tokens.tokenizer import (EOS, bits_per_byte, fertility, load_tokenizer, save_tokenizer,
+                                         show_pieces, shrink_tokenizer, term_share, tokenizer_sha256,
+                                         train_tokenizer, vocab_overlap, whole_terms)
 
 LESSON = Path(__file__).parent.parent / 'nbs' / '20_tokenizer.ipynb'
 DATA = os.environ.get('DOMAIN_LLM_DATA')
@@ -99,7 +99,7 @@ def test_the_texts_are_read_once_and_as_a_stream():
 MEMORY = '''
 import random
 from domain_llm.ground.files import peak_memory
-from domain_llm.tokenizer import train_tokenizer
+from domain_llm.tokens.tokenizer import train_tokenizer
 rng, read = random.Random(0), 0
 words = [''.join(rng.choices('abcdefghij', k=8)) for _ in range(5000)]
 def texts(n):
@@ -357,7 +357,7 @@ def test_transformers_agrees_on_the_published_vocabulary(published, tmp_path):
 
 
 def test_the_prompt_in_the_lesson_is_lesson_07s():
-    from domain_llm.brainbench import PROMPT
+    from domain_llm.bench.losses import PROMPT
     source = '\n'.join(''.join(c['source']) for c in json.loads(LESSON.read_text(encoding='utf-8'))['cells'])
     assert PROMPT in re.sub(r"'\n +'", '', source)                      # there it is written over two lines
 

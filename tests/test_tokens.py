@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-import domain_llm.tokens as tk
+import domain_llm.tokens.dataset as tk
 import dying
-from domain_llm.corpus import clean_text
-from domain_llm.tokenizer import train_tokenizer
-from domain_llm.tokens import Batches, Prefetch, TokenFile, paper_rows, prefetch, write_tokens
+from domain_llm.text.clean import clean_text
+from domain_llm.tokens.dataset import Batches, Prefetch, TokenFile, paper_rows, prefetch, write_tokens
+from domain_llm.tokens.ngram import NGram
+from domain_llm.tokens.tokenizer import train_tokenizer
 
 TEXTS = [f'rat {i} froze, and the {w} of rat {i * i} did not.  It was\n\nquiet' for i,
          w in enumerate('amygdala insula cortex striatum'.split() * 15)]
@@ -43,7 +44,7 @@ def script(code, *args, **env):
 KILLED = '''
 import builtins, json, os, shutil, sys
 from pathlib import Path
-import domain_llm.tokens as tk
+import domain_llm.tokens.dataset as tk
 import dying
 from dying import dying_after
 from tests_data import TEXTS, TOKENIZER
@@ -148,6 +149,14 @@ def test_pieces_give_the_ids_of_encode_batch(texts):
     long = ''.join(texts) * 3
     cuts = list(tk._stretches(long, most=3))
     assert ''.join(cuts) == long and [i for c in cuts for i in CAREFUL.encode(c).ids] == CAREFUL.encode(long).ids
+
+
+def test_a_long_document_is_encoded_stretch_by_stretch(monkeypatch):
+    text = ' '.join(TEXTS)
+    monkeypatch.setattr(tk, '_stretches', partial(tk._stretches, most=50))
+    assert len(list(tk._stretches(text))) > 20
+    encode = tk._Encoder(TOKENIZER, np.dtype('uint16'), EOS)
+    assert np.frombuffer(encode(text), 'uint16').tolist() == CAREFUL.encode(text).ids
 
 
 def test_no_character_of_unicode_moves_a_cut():
@@ -260,11 +269,12 @@ def test_a_script_needs_no_main_guard(tmp_path):
     (tmp_path / 'script.py').write_text("""
 print('started')
 from tokenizers import Tokenizer
-from domain_llm import corpus, tokens
-groups = corpus._groups
-corpus._groups = lambda files: groups(files, 1000)      # or one process would read all
-texts = corpus.read_documents([f'{i}.jsonl' for i in range(4)], workers=2)['text']
-tokens.write_tokens({'train': texts}, Tokenizer.from_file('tokenizer.json'), 'box', workers=2)
+from domain_llm.tokens import dataset
+from domain_llm.text import documents
+groups = documents._groups
+documents._groups = lambda files: groups(files, 1000)      # or one process would read all
+texts = documents.read_documents([f'{i}.jsonl' for i in range(4)], workers=2)['text']
+dataset.write_tokens({'train': texts}, Tokenizer.from_file('tokenizer.json'), 'box', workers=2)
 """)
     done = subprocess.run([sys.executable, 'script.py'], cwd=tmp_path, capture_output=True,
                           text=True, timeout=240)
@@ -294,7 +304,7 @@ def test_a_column_of_a_dataset_is_read_as_it_is(tmp_path):
 MEMORY = '''
 import random, sys, tempfile
 from domain_llm.ground.files import peak_memory
-from domain_llm.tokens import write_tokens
+from domain_llm.tokens.dataset import write_tokens
 from test_tokens import TOKENIZER
 rng = random.Random(0)
 words = [''.join(rng.choices('abcdefghij', k=6)) for _ in range(20_000)]
@@ -339,7 +349,7 @@ def test_a_file_is_hashed_once_in_a_process(tmp_path, monkeypatch):
 
 
 def test_the_module_imports_no_torch():
-    names = script('import sys, domain_llm.tokens; print(*sys.modules)').split()
+    names = script('import sys, domain_llm.tokens.dataset; print(*sys.modules)').split()
     assert not {'torch', 'datasets', 'pandas', 'matplotlib', 'transformers'} & set(names)
 
 
@@ -437,7 +447,7 @@ def test_the_order_of_ten_to_the_twelve_windows_takes_no_memory():
 FLAT = '''
 import json, os, sys, numpy as np
 from domain_llm.ground.files import file_sha256
-from domain_llm.tokens import Batches, TokenFile
+from domain_llm.tokens.dataset import Batches, TokenFile
 os.chdir(sys.argv[1])
 n = 60_000_000
 np.arange(n, dtype=np.uint16).tofile('train.bin')
@@ -565,7 +575,7 @@ def test_counted_probabilities_sum_to_one_in_one_shard_or_many(tmp_path):
         write_tokens({'train': TEXTS}, TOKENIZER, tmp_path / name, shard_chars=chars)
     V, ids, parts = TOKENIZER.get_vocab_size(), TokenFile(tmp_path / 'one').ids, TokenFile(tmp_path / 'many').ids
     for order in (1, 2, 3):
-        model, context = tk.NGram(ids, V, order), ids[:2].tolist()
+        model, context = NGram(ids, V, order), ids[:2].tolist()
         assert np.isclose(sum(np.exp(-model.nll(np.array(context + [t]))[-1]) for t in range(V)), 1)
     assert model.nll(ids[:1]).shape == (0,) and model.nll(np.array([V - 1, 5])).min() > 0
-    assert (tk.NGram(parts, V, 3).nll(ids) == model.nll(ids)).all()
+    assert (NGram(parts, V, 3).nll(ids) == model.nll(ids)).all()

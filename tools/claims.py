@@ -6,7 +6,7 @@ python tools/claims.py --check  fails when nbs/claims.md is not what the outputs
 import json, re, sys
 from pathlib import Path
 
-from domain_llm.course import run_cards
+from domain_llm.ground.course import run_cards
 
 ROOT = Path(__file__).resolve().parents[1]
 LINE = re.compile(r"^✓ (.*) \(measured (.*?)(?:, stated (.*?) ± (\S+))?\)$", re.M)

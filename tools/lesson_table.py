@@ -2,11 +2,11 @@
 
 python tools/lesson_table.py  prints it
 """
-import json, re
+import ast, json, re
 from configparser import ConfigParser
 from pathlib import Path
 
-from domain_llm.course import KINDS, run_cards
+from domain_llm.ground.course import KINDS, run_cards
 
 ROOT = Path(__file__).resolve().parents[1]
 COLAB = "https://colab.research.google.com"
@@ -28,7 +28,7 @@ def settings():
 def badge(path):
     "Link a lesson to Colab, by the names in settings.ini."
     cfg = settings()
-    lesson = f"{COLAB}/github/{cfg['user']}/{cfg['repo']}/blob/{cfg['branch']}/nbs/{path.name}"
+    lesson = f"{COLAB}/github/{cfg['user']}/{cfg['repo']}/blob/{cfg['tag']}/nbs/{path.name}"
     return f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({lesson})"
 
 
@@ -37,25 +37,42 @@ def module_of(path):
     return re.search(r"#\| default_exp ([\w.]+)", path.read_text(encoding="utf-8"))[1]
 
 
+def on_the_road(path):
+    "Say whether a lesson is on the road: a side room says so before its first section."
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    return "side room" not in text.split("\n## ")[0]
+
+
 def minutes(card):
     "Write the minutes that a run without data took, or that nobody measured it."
-    return "not yet" if card is None else "under 1" if card["plain"] < 30 else f"{card['plain'] / 60:.0f}"
+    return "not measured" if card is None else "under 1" if card["plain"] < 30 else f"{card['plain'] / 60:.0f}"
 
 
-def row(path, cards):
-    "Write one lesson's row: lesson, module, question, minutes on each kind of device, badge."
+def about(part):
+    "Read what a part of the package says of itself."
+    return ast.get_docstring(ast.parse((ROOT / "domain_llm" / part / "__init__.py").read_text(encoding="utf-8")))
+
+
+def row(path, kinds, cards):
+    "Write one lesson's row: lesson, ★ on the road, module, question, minutes on each kind of device, badge."
     text, number, module = opening(path), path.stem[:2], module_of(path)
     title, question = re.match("# (.+)", text)[1], re.search(r"[A-Z][^.?!\n]*\?", text)[0]
-    times = [minutes(cards.get(number, {}).get(kind)) for kind in KINDS]
-    return "| " + " | ".join([f"[{number} {title}]({path.name})", f"`{module}`", question, *times, badge(path)]) + " |"
+    lesson = f"[{number} {title}]({path.name}){' ★' if on_the_road(path) else ''}"
+    times = [minutes(cards.get(number, {}).get(kind)) for kind in kinds]
+    return "| " + " | ".join([lesson, f"`{module}`", question, *times, badge(path)]) + " |"
 
 
 def table():
-    "Return the table in Markdown, with links as seen from nbs/."
+    "Return a table for each part of the course in Markdown, with links as seen from nbs/."
     cards = run_cards()
-    head = ["lesson", "module", "the question it answers", *(f"minutes on a {kind}" for kind in KINDS), "open"]
-    rows = [row(p, cards) for p in sorted((ROOT / "nbs").glob("[0-9]*.ipynb"))]
-    return "\n".join(["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *rows])
+    kinds = [kind for kind in KINDS if any(kind in card for card in cards.values())]
+    lessons, parts = sorted((ROOT / "nbs").glob("[0-9]*.ipynb")), {}
+    for path in lessons: parts.setdefault(module_of(path).split(".")[0], []).append(path)
+    head = ["lesson", "module", "the question it answers", *(f"minutes on a {kind}" for kind in kinds), "open"]
+    top = "| " + " | ".join(head) + " |\n|" + "---|" * len(head)
+    return "\n\n".join("\n".join([f"**{about(part)}**\n", top, *(row(p, kinds, cards) for p in paths)])
+                       for part, paths in parts.items())
 
 
 if __name__ == "__main__": print(table())

@@ -1,6 +1,6 @@
 """Write what every lesson begins with: the badge under its title, and the cell that installs the course on Colab.
 
-python tools/lesson_tops.py  after a change of user, repo or branch in settings.ini
+python tools/lesson_tops.py  after a change of user, repo or tag in settings.ini
 """
 import json, re
 from pathlib import Path
@@ -16,9 +16,9 @@ from importlib.util import find_spec
 
 if 'google.colab' in sys.modules and not find_spec('domain_llm'):
     subprocess.run('pip list --format=freeze > /tmp/have.txt && pip install -q -c /tmp/have.txt '
-                   'git+https://github.com/{user}/{repo}@{branch}', shell=True, check=True)
+                   'git+https://github.com/{user}/{repo}@{tag}', shell=True, check=True)
 
-from domain_llm.course import begin
+from domain_llm.ground.course import begin
 begin("{number}")'''
 
 

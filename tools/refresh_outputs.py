@@ -18,7 +18,7 @@ from time import perf_counter
 from execnb.nbio import read_nb, write_nb
 from execnb.shell import CaptureShell
 
-from domain_llm.course import device_kind
+from domain_llm.ground.course import device_kind
 
 ROOT = Path(__file__).resolve().parents[1]
 CARDS = ROOT / "domain_llm/stored/run_cards.json"

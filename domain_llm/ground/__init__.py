@@ -1,0 +1,19 @@
+"""The ground floor: how the course checks itself, writes files, shows things and shares out work."""
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
+    "course": ["ABOUT_DATA", "KINDS", "Claim", "claims", "claim", "Prediction", "predictions",
+        "predict", "reveal", "answers_file", "Exercise", "check_exercise", "Diagnosis", "budget",
+        "data_dir", "has_data", "device_kind", "run_cards", "duration", "begin", "attempts",
+        "tally"],
+    "files": ["sync", "write_whole", "read_json", "files_written", "note_written",
+        "foreign_files", "only_writer", "clear_leftovers", "is_mounted", "whole_folder",
+        "file_sha256", "download", "disk_is_full", "peak_memory", "total_memory",
+        "package_versions"],
+    "processes": ["in_processes"],
+    "show": ["BLUE", "VERMILION", "GREEN", "PURPLE", "ORANGE", "SKY", "BLACK", "YELLOW",
+        "COLOURS", "TINTS", "SHADES", "GREYS", "COLOUR_MAP", "MARKERS", "LINES", "as_seen",
+        "look", "canvas", "figure_png", "as_text", "in_words", "is_figure", "page", "fragment",
+        "visible", "two_digits", "with_values", "pieces_text", "Pieces", "piece_tables",
+        "plot_predictions", "progress"],
+})

@@ -13,7 +13,7 @@ import base64, io, math, textwrap, unicodedata
 from contextlib import contextmanager
 from functools import lru_cache
 
-from ..course import attempts, predictions, tally
+from .course import attempts, predictions, tally
 
 # %% ../../nbs/02_show.ipynb #08d7e179
 _SEEN = {  # how red, green and blue light reach an eye without one kind of cone
