@@ -186,6 +186,51 @@ def test_killed_after_each_write_sync_and_rename_of_a_save(tmp_path):
     assert found['False'] >= 5 and found['True'] >= 5
 
 
+THREADS = '''
+import os, signal, sys
+import numpy as np
+import torch
+from domain_llm.model.fast import GPT2
+from domain_llm.model.gpt2 import GPT2Config
+from domain_llm.tokens.dataset import Batches
+from domain_llm.train.pretraining import pretrain
+from domain_llm.train.recipe import FAST_RECIPE, TrainConfig
+torch.set_num_threads(int(sys.argv[1]))
+text = np.random.default_rng(0).integers(0, 300, 50_000)
+config = TrainConfig(steps=5, tokens_per_step=2048, eval_every=1, save_every=1, **FAST_RECIPE)
+
+def die(model, step):
+    if step == 3: os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+for folder in sys.argv[2:]:
+    torch.manual_seed(2)
+    model = GPT2(GPT2Config(300, 1, 4, 128, 64, dropout=0.1))        # large enough that threads share its sums
+    killed = folder == 'killed' and not os.path.exists(folder)
+    pretrain(model, Batches(text, 64, 2048), config, folder, text[:2000], die if killed else None)
+'''
+
+
+@pytest.mark.parametrize('threads', sorted({1, 2, os.cpu_count()}))
+def test_with_the_same_number_of_threads_weights_are_equal_also_after_a_kill(tmp_path, threads):
+    def train(*folders):
+        return subprocess.run([sys.executable, '-c', THREADS, str(threads), *folders], cwd=tmp_path,
+                              capture_output=True, text=True, env={**os.environ, 'GOMP_SPINCOUNT': '1000'})
+    assert train('alone', 'again', 'killed').returncode == -signal.SIGKILL
+    again = train('killed')
+    assert 'resuming at step 3' in again.stdout and again.returncode == 0, again.stderr
+    assert outcome(tmp_path / 'alone') == outcome(tmp_path / 'again') == outcome(tmp_path / 'killed')
+    assert json.loads((tmp_path / 'alone/config.json').read_text())['threads'] == threads
+
+
+def test_another_number_of_threads_is_said(tmp_path, capsys, reference):
+    stopped(tmp_path / 'a')
+    config = json.loads((tmp_path / 'a/config.json').read_text())
+    (tmp_path / 'a/config.json').write_text(json.dumps({**config, 'threads': 7}))
+    assert run(tmp_path / 'a') == reference
+    assert 'begun with 7 threads and goes on with 1: its steps agree to rounding' in capsys.readouterr().out
+
+
 # ---- checkpoints
 
 def test_saving_often_changes_nothing_and_the_last_two_are_kept(tmp_path, reference):

@@ -231,7 +231,9 @@ class _TableTwice(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, g, dtable):
-        return None, dtable.index_put_(ctx.saved_tensors, g, accumulate=True)
+        ids, = ctx.saved_tensors
+        if g.is_cpu: return None, dtable.index_add_(0, ids.flatten(), g.flatten(0, 1))   # one row after the other
+        return None, dtable.index_put_((ids,), g, accumulate=True)                       # sorts, and so repeats
 
 # %% ../../nbs/31_fast.ipynb #0f1a7c13
 def _written(model, ids, n_new, choose, mask=None, stop=None):

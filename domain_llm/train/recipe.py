@@ -99,4 +99,5 @@ def device_info() -> Device:
                       f'{said}, below the 8.0 that bfloat16 needs, so float16 with a scaled loss', name)
     if torch.backends.mps.is_available():
         return Device('mps', torch.float32, 'an Apple GPU, where float32 is the safe choice')
-    return Device('cpu', torch.float32, 'no GPU was found, and float32 is exact and repeatable on a CPU')
+    return Device('cpu', torch.float32, 'no GPU was found, and float32 repeats on a CPU (same threads, machine and '
+                  'versions: equal weights; across numbers of threads: to rounding)')

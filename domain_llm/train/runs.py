@@ -96,7 +96,8 @@ def open_run(
     "Claim a folder for this run, or refuse the folder of another."
     run_dir = Path(run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
-    path, mine = run_dir / 'config.json', dict(train=asdict(config), model=asdict(model_config))
+    path, threads = run_dir / 'config.json', torch.get_num_threads()
+    mine = dict(train=asdict(config), model=asdict(model_config), threads=threads)
     mine = json.loads(json.dumps(mine))              # as it will be read back: tuples are lists
     if not path.exists():
         note_written(run_dir, 'run', ['config.json', 'log.jsonl', 'tensorboard/'])
@@ -105,11 +106,14 @@ def open_run(
     if not {'train', 'model'} <= set(theirs):
         raise ValueError(f'{path} should be the configuration of a run, but it is of something else: '
                          'choose another folder')
-    differ = [f'{k} {theirs[part].get(k)} there, {v} here' for part in mine for k, v in mine[part].items()
+    differ = [f'{k} {theirs[part].get(k)} there, {v} here' for part in ('train', 'model') for k, v in mine[part].items()
               if k not in FREE and theirs[part].get(k) != v]
     if differ:
         raise ValueError(f'{run_dir} holds another run ({"; ".join(differ)}): '
                          'choose another folder or delete it')
+    if (begun := theirs.get('threads', threads)) != threads:
+        print(f'this run was begun with {begun} threads and goes on with {threads}: '
+              'its steps agree to rounding, and not bit for bit')
 
 # %% ../../nbs/44_runs.ipynb #27a4c330
 @torch.no_grad()
