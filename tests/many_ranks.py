@@ -19,7 +19,7 @@ def text(model, step):
 
 class Until:
     "Batches that end between two saves."
-    world_size = team.size
+    world_size, order_sha256 = team.size, d.batches().order_sha256
     def __getitem__(self, step):
         if step == 12: raise StopIteration
         return d.batches()[step]

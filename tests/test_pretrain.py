@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import domain_llm.tokens.dataset as dataset
 import domain_llm.train.distributed as distributed
 import domain_llm.train.pretraining as pretraining
 import domain_llm.train.runs as runs
@@ -51,6 +52,9 @@ def outcome(folder):
     told = [{k: v for k, v in l.items() if k not in ('tokens_per_second', 'minutes_left', 'memory_gb')}
             for l in read_log(folder)]
     return told, (Path(folder) / 'model/model.safetensors').read_bytes(), best_so_far(folder)
+
+
+def contents(folder): return {p: p.read_bytes() for p in Path(folder).rglob('*') if p.is_file()}
 
 
 @pytest.fixture(scope='module')
@@ -659,6 +663,19 @@ def test_batches_of_another_team_are_refused(tmp_path):
     with pytest.raises(ValueError, match='for 2 processes'):
         pretrain(fresh(), Batches(TEXT, 16, 128, 0, 0, 2), recipe(), tmp_path / 'a')
     assert not (tmp_path / 'a').exists()
+
+
+def test_a_run_begun_with_another_order_of_the_data_is_refused(tmp_path, monkeypatch, reference):
+    stopped(tmp_path / 'a')
+    before = contents(tmp_path / 'a')
+    with pytest.raises(ValueError, match='in another order'):
+        pretrain(fresh(), Batches(TEXT[:-100], 16, 128), recipe(), tmp_path / 'a')
+    with monkeypatch.context() as patched, pytest.raises(ValueError, match='in another order'):
+        patched.setattr(dataset, '_mix', lambda x: x ^ x >> np.uint64(7))       # a version that shuffles otherwise
+        dataset._stretch.cache_clear()
+        run(tmp_path / 'a')
+    dataset._stretch.cache_clear()
+    assert contents(tmp_path / 'a') == before and run(tmp_path / 'a') == reference
 
 
 # ---- small parts

@@ -412,17 +412,44 @@ def test_the_shuffle_is_a_permutation(n, seed, epoch):
     assert (tk._order(some, n, seed, epoch) == order[some]).all()              # each place on its own
 
 
-@pytest.mark.parametrize('n', [5, 31, 64, 100])
-def test_every_window_is_as_likely_at_every_place_and_after_every_other(n):
-    draws, at, after = 1000, np.zeros((n, n)), np.zeros((n, n))
-    for seed in range(draws):
-        order = tk._order(np.arange(n), n, seed, 3)
+def unevenness(n, draws=1000):
+    "Give chi-square per degree of freedom of where windows stand, and of which window follows which."
+    at, after = np.zeros((n, n)), np.zeros((n, n))
+    for k in range(draws):
+        order = tk._order(np.arange(n), n, k // 2, k % 2)                      # over seeds and over epochs
         at[np.arange(n), order] += 1
         after[order[:-1], order[1:]] += 1
-    free = (n - 1)**2
-    assert ((at - draws / n)**2 / (draws / n)).sum() < free + 5 * (2 * free)**0.5 + 0.05 * free
-    pairs = after[~np.eye(n, dtype=bool)]
-    assert ((pairs - draws / n)**2 / (draws / n)).sum() < len(pairs) * 1.3 + 5 * (2 * len(pairs))**0.5
+    pairs, wanted = after[~np.eye(n, dtype=bool)], draws / n
+    return ((at - wanted)**2 / wanted).sum() / (n - 1)**2, ((pairs - wanted)**2 / wanted).sum() / len(pairs)
+
+
+@pytest.mark.parametrize('n', [5, 31, 64, 100])
+def test_every_window_is_as_likely_at_every_place_and_after_every_other(n, monkeypatch):
+    places, neighbours = unevenness(n)
+    assert places < 1.05 + 5 * 2**0.5 / (n - 1) and neighbours < 1.3 + 5 * 2**0.5 / (n - 1)
+    monkeypatch.setattr(tk, '_mix', lambda x: x * np.uint64(0x9e3779b97f4a7c15))   # the same test of a sloppy one
+    places, neighbours = unevenness(n)
+    assert max(places, neighbours) > 2 * (1 + 5 * 2**0.5 / (n - 1))
+
+
+def test_the_order_is_the_same_for_ever():
+    "These numbers were written down once; a run that began with them must be able to go on."
+    assert tk._order(np.arange(10), 10, 0, 0).tolist() == [1, 0, 7, 2, 8, 3, 4, 5, 6, 9]
+    assert tk._order(range(5), 10**9, 7, 3).tolist() == [800386534, 533195962, 354054044, 237787083, 269711945]
+    assert tk._order([0, 999_999_999_999], 10**12, 2**63, 10**6).tolist() == [370763455518, 355355633945]
+    known = 'b7cf0ba992d8c7a1eef8d1825b995265'\
+            '7d4891ea445db94b657134c409b9f666'
+    assert Batches(np.arange(1001), 10, 100, seed=1).order_sha256 == known
+    assert Batches(np.arange(1001), 10, 100, seed=1, rank=1, world_size=2).order_sha256 == known
+    others = [Batches(np.arange(1011), 10, 100, 1), Batches(np.arange(1001), 10, 100, 2), Batches(np.arange(1001), 9, 90)]
+    assert len({known, *(other.order_sha256 for other in others)}) == 4
+
+
+def test_the_mixing_function_is_splitmix64():
+    "The numbers that its authors' C gives for the seed 1234567."
+    seeds = np.uint64(1234567) + np.arange(5, dtype=np.uint64) * np.uint64(0x9e3779b97f4a7c15)
+    assert tk._mix(seeds).tolist() == [6457827717110365317, 3203168211198807973, 9817491932198370423,
+                                       4593380528125082431, 16408922859458223821]
 
 
 @pytest.mark.parametrize('n', [10_007, 65_536, 97_656, 1_000_000])

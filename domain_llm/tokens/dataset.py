@@ -6,7 +6,7 @@
 __all__ = ['write_tokens', 'TokenFile', 'Batches', 'Prefetch', 'prefetch', 'paper_rows']
 
 # %% ../../nbs/21_dataset.ipynb #0fc8c3bd
-import hashlib, json, math, mmap, os, re
+import hashlib, json, mmap, os, re
 from bisect import bisect_right
 from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -226,31 +226,16 @@ class TokenFile:
             for m in self.maps: m.madvise(mmap.MADV_DONTNEED)
 
 # %% ../../nbs/21_dataset.ipynb #f0914586
-@lru_cache(maxsize=8)
-def _keys(seed, epoch, rounds=8):
-    "Draw an offset and an odd factor for each round, from the seed and the epoch alone."
-    drawn = np.random.default_rng((seed, epoch)).integers(0, 2**64, (rounds, 2), np.uint64)
-    return [(plus, times | np.uint64(1)) for plus, times in drawn]
+def _mix(x):
+    "Turn each 64-bit number into another that looks random: one draw of SplitMix64 (Steele et al., 2014)."
+    x = x + np.uint64(0x9e3779b97f4a7c15)
+    x = (x ^ x >> np.uint64(30)) * np.uint64(0xbf58476d1ce4e5b9)
+    x = (x ^ x >> np.uint64(27)) * np.uint64(0x94d049bb133111eb)
+    return x ^ x >> np.uint64(31)
 
-def _push(
-    at,      # where each number stands in its row (or column)
-    line,    # in which row (or column) it stands
-    length,  # how long a row (or column) is
-    key,     # an offset and a factor
-):           # where each stands after its whole row (or column) was pushed round
-    "Push each row of a table round, by a distance that only the row's number and the key decide."
-    (plus, times), half = key, np.uint64(32)
-    mixed = (line + plus) * times
-    mixed = (mixed ^ mixed >> half) * times                         # once more, or rows move in step
-    return (at + (mixed >> half)) % np.uint64(length)
-
-def _shuffle_table(x, width, height, keys):
-    "Push the rows and then the columns of a table round, several times."
-    row, column = np.divmod(x, np.uint64(width))
-    for for_rows, for_columns in zip(keys[::2], keys[1::2]):
-        column = _push(column, row, width, for_rows)
-        row = _push(row, column, height, for_columns)
-    return row * np.uint64(width) + column
+def _round(left, right, key, mask):
+    "Exchange the halves of numbers, and change one of them by what the other says."
+    return right, left ^ _mix(right + key) & mask
 
 def _order(
     places,  # places in an epoch, each below n
@@ -258,12 +243,22 @@ def _order(
     seed,    # decides the order, together with
     epoch,   # the number of the epoch
 ):           # which window stands at each place
-    "Shuffle n windows without making a list of them."
-    width = max(8, math.isqrt(n - 1) + 1)
-    height, keys = max(8, -(-n // width)), _keys(seed, epoch)
-    found = _shuffle_table(np.asarray(places, np.uint64), width, height, keys)
-    while (out := found >= n).any(): found[out] = _shuffle_table(found[out], width, height, keys)
+    "Shuffle n windows without making a list of them: six rounds of a Feistel network."
+    bits = np.uint64(max(2, ((n - 1).bit_length() + 1) // 2))                 # of each half
+    mask = (np.uint64(1) << bits) - np.uint64(1)
+    keys = _mix(_mix(_mix(np.array([seed], np.uint64)) + np.uint64(epoch)) + np.arange(6, dtype=np.uint64))
+    def shuffled(x):
+        left, right = x >> bits, x & mask
+        for key in keys: left, right = _round(left, right, key, mask)
+        return left << bits | right
+    found = shuffled(np.asarray(places, np.uint64))
+    while (out := found >= np.uint64(n)).any(): found[out] = shuffled(found[out])
     return found.astype(np.int64)
+
+@lru_cache(maxsize=8)
+def _stretch(number, n, seed, epoch, size=4096):
+    "List the windows of many places, which takes hardly longer than those of a few."
+    return _order(np.arange(number * size, min(n, (number + 1) * size)), n, seed, epoch).tolist()
 
 # %% ../../nbs/21_dataset.ipynb #61879133
 class Batches:
@@ -290,14 +285,19 @@ class Batches:
                 f'are needed for one step of {self.rows} rows of {n_ctx}: '
                 'add text or use fewer tokens per step')
 
+    @property
+    def order_sha256(self):
+        "Hash what decides which window comes when, and the first thousand windows."
+        first = _stretch(0, self.n_windows, self.seed, 0)[:1000]
+        return hashlib.sha256(str((self.n_ctx, self.n_windows, self.seed, first)).encode()).hexdigest()
+
     def read(self, step, dtype=None):
         "Give the windows of a step, each with the id that follows it: (B, T + 1)."
-        places = np.arange(step * self.rows, (step + 1) * self.rows)[self.rank::self.world_size]
-        epoch, within = np.divmod(places, self.n_windows)                             # (B,)
-        windows = [_order(within[epoch == e], self.n_windows, self.seed, int(e))
-                   for e in np.unique(epoch)]
+        places = range(step * self.rows, (step + 1) * self.rows)[self.rank::self.world_size]
         rows = np.empty((len(places), self.n_ctx + 1), dtype or self.ids.dtype)       # (B, T + 1)
-        for row, w in zip(rows, np.concatenate(windows).tolist()):
+        for row, place in zip(rows, places):
+            epoch, at = divmod(place, self.n_windows)
+            w = _stretch(at // 4096, self.n_windows, self.seed, epoch)[at % 4096]
             row[:] = self.ids[w * self.n_ctx:(w + 1) * self.n_ctx + 1]
         if hasattr(self.tokens, 'release'): self.tokens.release()
         return rows

@@ -33,7 +33,7 @@ def pretrain(
     if (size := getattr(batches, 'world_size', 1)) != team.size:
         raise ValueError(f'the batches are for {size} processes, but there are {team.size}: '
                          'make them with rank and world_size of `join()`')
-    if not team.rank: open_run(run_dir, config, trainer.model.cfg)
+    if not team.rank: open_run(run_dir, config, trainer.model.cfg, getattr(batches, 'order_sha256', None))
     with only_writer(run_dir) if not team.rank else nullcontext():
         step = first = load_checkpoint(run_dir, trainer)
         if step and not team.rank: print(f'resuming at step {step} of {config.steps}')

@@ -92,12 +92,13 @@ def open_run(
     run_dir,              # the run's folder; made when it is not there
     config: TrainConfig,  # the recipe
     model_config,         # a `GPT2Config`
+    order=None,           # hash of the order of the data, `order_sha256` of `Batches`
 ):
     "Claim a folder for this run, or refuse the folder of another."
     run_dir = Path(run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     path, threads = run_dir / 'config.json', torch.get_num_threads()
-    mine = dict(train=asdict(config), model=asdict(model_config), threads=threads)
+    mine = dict(train=asdict(config), model=asdict(model_config), order=order, threads=threads)
     mine = json.loads(json.dumps(mine))              # as it will be read back: tuples are lists
     if not path.exists():
         note_written(run_dir, 'run', ['config.json', 'log.jsonl', 'tensorboard/'])
@@ -111,6 +112,9 @@ def open_run(
     if differ:
         raise ValueError(f'{run_dir} holds another run ({"; ".join(differ)}): '
                          'choose another folder or delete it')
+    if theirs.get('order') != order:
+        raise ValueError(f'{run_dir} holds a run whose data came in another order (hash {theirs.get("order")}, and '
+                         f'{order} here): go on with the same corpus and version, or choose another folder')
     if (begun := theirs.get('threads', threads)) != threads:
         print(f'this run was begun with {begun} threads and goes on with {threads}: '
               'its steps agree to rounding, and not bit for bit')
