@@ -35,7 +35,7 @@ def exchanges():
     "Count how often gradients are exchanged in a step of several micro-batches."
     from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
     trainer, seen = Trainer(d.model(), TrainConfig(steps=5, tokens_per_step=128, micro_rows=1), team), []
-    trainer.loss.register_comm_hook(None, lambda _, bucket: seen.append(1) or allreduce_hook(None, bucket))
+    trainer.wrapped.register_comm_hook(None, lambda _, bucket: seen.append(1) or allreduce_hook(None, bucket))
     counts = []
     for step in range(2):
         trainer.update(d.batches()[step], step + 1)
@@ -46,6 +46,8 @@ def exchanges():
 for recipe in d.RECIPES:
     d.run(home / f'{recipe}-{team.size}', False, recipe, text)
     if team.size == 2: d.run(home / f'{recipe}-2-shard', True, recipe, text)
+d.run(home / f'weighted-{team.size}', False, 'adamw', loss=d.weighted)
+if team.size == 2: d.run(home / 'weighted-2-shard', True, 'adamw', loss=d.weighted)
 half(f'half-{team.size}', False)
 if team.size == 2:
     half('half-2-shard', True)

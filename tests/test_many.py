@@ -51,6 +51,12 @@ def test_two_processes_have_the_losses_of_one(home, recipe, bar, way):
 
 
 @pytest.mark.parametrize('way', ['2', '2-shard'])
+def test_two_processes_weight_tokens_as_one_does(home, way):
+    one, two = losses(home / 'weighted-1'), losses(home / f'weighted-{way}')
+    assert len(one) == len(two) == 20 and apart(one, two) < 1e-5 and apart(one, losses(home / 'adamw-1')) > 0.01
+
+
+@pytest.mark.parametrize('way', ['2', '2-shard'])
 def test_what_two_processes_saved_is_one_plain_model(home, way):
     one, two = (load_model(home / f'adamw-{k}/model') for k in ('1', way))
     assert max((p - q).abs().max() for p, q in zip(one.parameters(), two.parameters())) < 1e-4

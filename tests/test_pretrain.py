@@ -410,15 +410,10 @@ def test_the_curve_is_the_same_for_every_micro_batch(name, bar):
 
 
 def test_out_of_memory_halves_the_micro_batch_and_says_so(tmp_path, capsys, reference):
-    def small(self, model, *args, **more):
-        real(self, model, *args, **more)
-        inner = self.loss
-        def guarded(ids, targets):
-            if len(ids) > 2: raise torch.OutOfMemoryError('pretended')
-            return inner(ids, targets)
-        self.loss = guarded
-    real = Trainer.__init__
-    with patch.object(Trainer, '__init__', small): found = run(tmp_path / 'a')
+    def small(model, ids, targets):
+        if len(ids) > 2: raise torch.OutOfMemoryError('pretended')
+        return model(ids, targets)
+    found = run(tmp_path / 'a', loss=small)
     said = [l for l in capsys.readouterr().out.splitlines() if 'does not fit' in l]
     assert len(said) == 2 and 'going on with 2 rows' in said[1] and '128 tokens' in said[1]
     losses = [[l['loss'] for l in lines if 'loss' in l] for lines in (found[0], reference[0])]
@@ -426,30 +421,25 @@ def test_out_of_memory_halves_the_micro_batch_and_says_so(tmp_path, capsys, refe
 
 
 def test_what_was_added_up_before_memory_ran_out_is_forgotten():
-    trainer, calls = Trainer(fresh(), recipe(micro_rows=4), device=CPU), []
-    inner = trainer.loss
-    def guarded(ids, targets):
+    calls = []
+    def guarded(model, ids, targets):
         calls.append(len(ids))
         if calls == [4, 4]: raise torch.OutOfMemoryError                         # the second of two
-        return inner(ids, targets)
-    trainer.loss = guarded
-    found = trainer.update(BATCHES[0], 5)
+        return model(ids, targets)
+    found = Trainer(fresh(), recipe(micro_rows=4), device=CPU, loss=guarded).update(BATCHES[0], 5)
     wanted = Trainer(fresh(), recipe(micro_rows=2), device=CPU).update(BATCHES[0], 5)
     assert np.allclose(found, wanted) and calls == [4, 4, 2, 2, 2, 2]
 
 
 def test_with_one_row_left_the_blocks_are_computed_twice_and_then_it_is_over(capsys):
-    trainer = Trainer(fresh(), recipe(micro_rows=1), device=CPU)
-    inner = trainer.loss
-    def guarded(ids, targets):
-        if not trainer.model.recompute: raise torch.OutOfMemoryError
-        return inner(ids, targets)
-    trainer.loss = guarded
+    def guarded(model, ids, targets):
+        if not model.recompute or never: raise torch.OutOfMemoryError
+        return model(ids, targets)
+    never, trainer = False, Trainer(fresh(), recipe(micro_rows=1), device=CPU, loss=guarded)
     wanted = Trainer(fresh(), recipe(micro_rows=1), device=CPU).update(BATCHES[0], 5)
     assert (np.allclose(trainer.update(BATCHES[0], 5), wanted)
             and 'computing the blocks twice' in capsys.readouterr().out)
-    def never(ids, targets): raise torch.OutOfMemoryError
-    trainer.loss = never
+    never = True
     with pytest.raises(torch.OutOfMemoryError, match='not even one row'): trainer.update(BATCHES[1], 6)
 
 
@@ -489,6 +479,68 @@ def test_half_precision_trains_with_a_scaler_and_orthogonalizes_in_float32(tmp_p
     low = Trainer(fresh(), recipe(), device=Device('cpu', torch.bfloat16, 'as on an H200'))
     assert (not low.scaler.is_enabled() and low.optimizers[1].dtype is torch.bfloat16
             and math.isfinite(low.update(BATCHES[0], 5)[0]))
+
+
+# ---- a loss of one's own
+
+def weighted(weights_of):
+    def loss(model, ids, targets):
+        weights = weights_of(ids).float()
+        return model(ids, targets, weights) * weights.mean()
+    return loss
+
+
+def some(ids): return ((ids % 3) / 2 * (ids[:, :1] % 2))                          # rows that begin evenly have none
+
+
+def updates(loss=None, drop=None, device=CPU, **how):
+    trainer = Trainer(fresh(), recipe(**how), device=device, loss=loss)
+    found = []
+    for step in range(4):
+        ids, targets = (torch.as_tensor(x) for x in BATCHES[step])
+        if drop: targets = targets.masked_fill(drop(ids), -1)
+        found.append(trainer.update((ids, targets), step + 3))
+    return found, [p.detach().clone() for p in trainer.model.parameters()]
+
+
+def equal(a, b): return a[0] == b[0] and all(map(torch.equal, a[1], b[1]))
+
+
+def test_weights_of_one_give_the_models_own_loss_bit_for_bit(tmp_path, reference):
+    assert run(tmp_path / 'a', loss=weighted(torch.ones_like)) == reference
+    half = Device('cpu', torch.float16, 'as on a T4')
+    for how in (dict(micro_rows=2), dict(device=half), dict(device=half, micro_rows=4)):
+        assert equal(updates(weighted(torch.ones_like), **how), updates(**how))
+
+
+def test_a_weight_of_nothing_is_a_target_that_does_not_count():
+    def dropped(ids): return ids % 3 == 0
+    def loss(model, ids, targets): return model(ids, targets, ~dropped(ids))
+    assert equal(updates(loss), updates(drop=dropped)) and not equal(updates(loss), updates())
+
+
+def test_a_weighted_step_is_the_same_in_pieces_of_any_size():
+    "Also where a piece has no weight at all, with a scaled loss, and compiled."
+    whole = updates(weighted(some), micro_rows=8)
+    assert whole[0][-1][0] > 0 and not np.allclose(whole[0], updates()[0])
+    half = Device('cpu', torch.float16, 'as on a T4')
+    for how, bar in ((dict(micro_rows=4), 1e-4), (dict(micro_rows=1), 1e-4), (dict(micro_rows=1, device=half), 0.03),
+                     (dict(micro_rows=2, compile=True), 1e-3)):
+        assert np.allclose(updates(weighted(some), **how)[0], whole[0], rtol=bar), how
+    def careless(model, ids, targets): return model(ids, targets, some(ids))       # divides by each piece's own weights
+    assert not np.allclose(updates(careless, micro_rows=1)[0], updates(careless, micro_rows=8)[0], rtol=1e-2)
+
+
+def test_a_weighted_loss_and_its_gradients_are_those_of_pytorch():
+    model, (ids, targets) = fresh(), (torch.as_tensor(x) for x in BATCHES[0])
+    weights, params = torch.rand(ids.shape), list(model.parameters())
+    each = torch.nn.functional.cross_entropy(model(ids).flatten(0, 1), targets.flatten(), reduction='none')
+    plain = (each * weights.flatten()).sum() / weights.sum()
+    ours = model(ids, targets, weights)
+    assert abs(plain - ours) < 1e-6
+    with torch.no_grad(): assert abs(model(ids, targets, weights) - ours) < 1e-6
+    for a, b in zip(torch.autograd.grad(plain, params), torch.autograd.grad(ours, params)):
+        assert (a - b).norm() <= 1e-5 * a.norm() + 1e-9
 
 
 # ---- recipes

@@ -31,17 +31,16 @@ def _rows(table, n):
     return -(-n // -(-n * len(table) // _MOST))
 
 # %% ../../nbs/31_fast.ipynb #0f1a7c07
-def _to_gradient(z, V, targets):
-    "Turn logits (n, V64) in place into their gradient, softmax minus the target's 1; give the loss of all rows."
-    targets = targets[:, None]                                            # (n, 1)
+def _to_gradient(z, V, targets, weights):
+    "Turn logits (n, V64) in place into their gradient, softmax minus the target's 1; give the rows' weighted loss."
+    weights, wanted = weights[:, None], targets.clamp(min=0)[:, None]     # (n, 1)
     z[:, V:] = -math.inf
-    kept, wanted = targets >= 0, targets.clamp(min=0)                     # a negative target does not count
     torch.log_softmax(z, 1, out=z)                                        # (n, V64)
     loss = -z.gather(1, wanted)                                           # (n, 1)
     z.exp_()
     z.scatter_add_(1, wanted, torch.full_like(loss, -1.0))
-    if not kept.all(): z.mul_(kept)
-    return (loss * kept).sum()
+    if not (weights == 1).all(): z.mul_(weights)
+    return (loss * weights).sum()
 
 # %% ../../nbs/31_fast.ipynb #0f1a7c0b
 def _product(a, b, out, add=False):
@@ -52,14 +51,15 @@ def _product(a, b, out, add=False):
 class _ChunkedLoss(torch.autograd.Function):
     "Compute loss and gradient together, some rows at a time."
     @staticmethod
-    def forward(ctx, x, table, targets, dtype):
+    def forward(ctx, x, table, targets, weights, n, dtype):
         V, rows, wide = len(table), _rows(table, len(x)), _aligned(table, dtype)
-        n, x_low = (targets >= 0).sum(), x.to(dtype)
+        x_low = x.to(dtype)
         dx, dtable = torch.empty_like(x_low), torch.empty(wide.shape, device=x.device)
         buffer, loss = x.new_empty(min(rows, len(x)), len(wide), dtype=torch.float32), 0.0
-        for i, (a, wanted, slot) in enumerate(zip(x_low.split(rows), targets.split(rows), dx.split(rows))):
+        pieces = zip(*(t.split(rows) for t in (x_low, targets, weights, dx)))
+        for i, (a, wanted, weight, slot) in enumerate(pieces):
             z = _product(a, wide.T, buffer[:len(a)])                      # (n, V64) logits
-            loss += _to_gradient(z, V, wanted)
+            loss += _to_gradient(z, V, wanted, weight)
             g = z.to(dtype)                                               # (n, V64) their gradient
             torch.mm(g, wide, out=slot)
             _product(g.T, a / n, dtable, add=i > 0)
@@ -72,24 +72,27 @@ class _ChunkedLoss(torch.autograd.Function):
                                                  'again: compute the loss a second time')
         (dx, dtable), ctx.grads = ctx.grads, None
         if not g.is_cpu or g != 1: dx, dtable = dx.mul_(g), dtable.mul_(g)
-        return dx, dtable, None, None
+        return dx, dtable, None, None, None, None
 
 # %% ../../nbs/31_fast.ipynb #0f1a7c0d
 def chunked_cross_entropy(
     x: torch.Tensor,        # (N, C) vectors after the last norm
     table: torch.Tensor,    # (V, C) the token table
     targets: torch.Tensor,  # (N,) the right ids; a negative one does not count
-) -> torch.Tensor:          # mean loss in nats
+    weights: torch.Tensor = None,  # (N,) how much each target counts, 1 by default; they get no gradient
+) -> torch.Tensor:          # loss in nats, the mean over what counts
     "Compute the loss of `x @ table.T` without holding all the logits at once."
-    device = x.device.type
+    device, kept = x.device.type, targets >= 0
+    weights = kept if weights is None else weights.detach().float() * kept
+    n = weights.sum()
+    n = n + (n == 0)                                                      # nothing counts: the loss is 0
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
     with torch.autocast(device, enabled=False):
         if torch.is_grad_enabled() and (x.requires_grad or table.requires_grad):
-            return _ChunkedLoss.apply(x, table, targets, dtype)
+            return _ChunkedLoss.apply(x, table, targets, weights, n, dtype)
         rows, wide = _rows(table, len(x)), _aligned(table, dtype)
-        pieces = zip(x.to(dtype).split(rows), targets.split(rows))
-        total = sum(_to_gradient((a @ wide.T).float(), len(table), wanted) for a, wanted in pieces)
-        return total / (targets >= 0).sum()
+        pieces = zip(*(t.split(rows) for t in (x.to(dtype), targets, weights)))
+        return sum(_to_gradient((a @ wide.T).float(), len(table), *of_rows) for a, *of_rows in pieces) / n
 
 # %% ../../nbs/31_fast.ipynb #2365b2a3
 def _activate(u, relu2):
@@ -269,13 +272,15 @@ class GPT2(PlainGPT2):
     def forward(self,
         ids: torch.Tensor,             # (B, T) token ids
         targets: torch.Tensor = None,  # (B, T) the id that follows each position; a negative one does not count
+        weights: torch.Tensor = None,  # (B, T) how much each target counts in the mean, 1 by default
     ) -> torch.Tensor:                 # (B, T, V) logits, or the mean loss in nats when targets are given
         "Give the logits of every next token, or the loss against `targets`."
         if targets is None: return self.logits(self.hidden(ids))
         self.check_ids(ids)
         self.check_ids(targets)
         x, table = _TableTwice.apply(ids, self.wte.weight)               # (B, T, C), (V, C)
-        return chunked_cross_entropy(self._blocks(x).flatten(0, 1), table, targets.flatten())
+        weights = None if weights is None else weights.flatten()         # (B·T,)
+        return chunked_cross_entropy(self._blocks(x).flatten(0, 1), table, targets.flatten(), weights)
 
     def hidden(self,
         ids: torch.Tensor,                    # (B, T) token ids

@@ -9,6 +9,7 @@ __all__ = ['Team', 'join', 'Trainer', 'gather', 'scatter', 'whole_model']
 import atexit, math, os
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Callable
 
 import torch
 import torch.distributed as dist
@@ -58,7 +59,7 @@ def join() -> Team:
 
 # %% ../../nbs/43_distributed.ipynb #45464d9f
 def _share(model, config, team):
-    "Prepare a model for a team: whole in each process (DDP), or in shares (FSDP); give what is called for the loss."
+    "Prepare a model for a team: whole in each process (DDP), or in shares (FSDP); give what is called then."
     if not config.shard: return torch.nn.parallel.DistributedDataParallel(model)
     from torch.distributed.fsdp import fully_shard
     for block in model.h: fully_shard(block)
@@ -76,6 +77,10 @@ def _divisor(n, most):
     return max(d for d in range(1, n + 1) if n % d == 0 and d <= max(1, most))
 
 # %% ../../nbs/43_distributed.ipynb #68782938
+def _own_loss(model, ids, targets):
+    "Ask the model for its loss."
+    return model(ids, targets)
+
 class Trainer:
     "Hold a model, what moves it, and where: all that an update and a checkpoint need."
     def __init__(self,
@@ -83,13 +88,15 @@ class Trainer:
         config: TrainConfig,  # the recipe
         team: Team = Team(),  # which process this is
         device: Device = None,  # where and in which precision; the best there is by default
+        loss: Callable = None,  # loss(model, ids, targets) gives a mean loss in nats; the model's own by default
     ):
         plain = model         # out of what DDP or torch.compile wrapped around it
         while wrapped := {'module', '_orig_mod'} & set(plain._modules): plain = plain._modules[wrapped.pop()]
         self.model, self.config, self.team, self.device = plain, config, team, device or device_info()
         self.model.to(self.device.device).train()
         if config.compile: try_compile(self.model)
-        self.loss = _share(self.model, config, team) if team.size > 1 else model
+        self.wrapped = _share(self.model, config, team) if team.size > 1 else model
+        self.loss = loss or _own_loss
         ortho = torch.bfloat16 if self.device.dtype == torch.bfloat16 else torch.float32
         self.optimizers = make_optimizers(self.model, config, ortho)
         self.scaler = torch.amp.GradScaler(self.device.device, enabled=self.device.dtype == torch.float16)
@@ -128,9 +135,10 @@ class Trainer:
         try:
             for i, (micro, wanted) in enumerate(pieces):
                 # FSDP has no `no_sync`: it exchanges gradients every time
-                quiet = i + 1 < len(pieces) and hasattr(self.loss, 'no_sync')
-                with self.loss.no_sync() if quiet else nullcontext():
-                    with self.device.autocast(): loss = self.loss(micro, wanted) * (len(micro) / len(ids))
+                quiet = i + 1 < len(pieces) and hasattr(self.wrapped, 'no_sync')
+                with self.wrapped.no_sync() if quiet else nullcontext():
+                    with self.device.autocast(): loss = self.loss(self.wrapped, micro, wanted)
+                    loss = loss * (len(micro) / len(ids))
                     self.scaler.scale(loss).backward()
                 total += loss.detach()
         except torch.OutOfMemoryError:

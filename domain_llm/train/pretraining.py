@@ -9,6 +9,7 @@ __all__ = ['pretrain', 'steps_in']
 import copy, math, statistics, time
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Callable
 
 from ..ground.files import only_writer
 from ..model.weights import save_model
@@ -26,10 +27,11 @@ def pretrain(
     run_dir,              # folder of the run; calling again with the same one resumes
     validation=None,      # validation ids: their loss is logged, and the best model kept
     evaluate=None,        # called as evaluate(model, step); its dict is logged
+    loss: Callable = None,  # loss(model, ids, targets) gives a mean loss in nats; the model's own by default
 ) -> Path:                # the folder of the trained model
     "Train a model, or go on where the run stopped; write the log, checkpoints and the model."
     run_dir, team = Path(run_dir), join()
-    trainer = Trainer(model, config, team)
+    trainer = Trainer(model, config, team, loss=loss)
     if (size := getattr(batches, 'world_size', 1)) != team.size:
         raise ValueError(f'the batches are for {size} processes, but there are {team.size}: '
                          'make them with rank and world_size of `join()`')
@@ -84,9 +86,10 @@ def steps_in(
     batches,         # its batches
     config: TrainConfig,  # the recipe; its number of steps does not matter
     n: int = 4,      # steps to measure, after one that does not count
+    loss: Callable = None,  # as `pretrain` will get it
 ) -> int:            # optimizer updates that fit
     "Measure a few steps and say how many fit into the minutes; all processes agree on the slowest."
-    trainer, seconds = Trainer(copy.deepcopy(model), config, join()), []
+    trainer, seconds = Trainer(copy.deepcopy(model), config, join(), loss=loss), []
     for step in range(n + 1):
         start = time.monotonic()
         trainer.update(batches[step], step)
