@@ -232,7 +232,7 @@ def test_another_number_of_threads_is_said(tmp_path, capsys, reference):
     config = json.loads((tmp_path / 'a/config.json').read_text())
     (tmp_path / 'a/config.json').write_text(json.dumps({**config, 'threads': 7}))
     assert run(tmp_path / 'a') == reference
-    assert 'begun with 7 threads and goes on with 1: its steps agree to rounding' in capsys.readouterr().out
+    assert 'threads was 7 when this run began and is 1 now: its steps agree to rounding' in capsys.readouterr().out
 
 
 # ---- checkpoints

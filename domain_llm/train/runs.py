@@ -113,11 +113,11 @@ def open_run(
         raise ValueError(f'{run_dir} holds another run ({"; ".join(differ)}): '
                          'choose another folder or delete it')
     if theirs.get('order') != order:
-        raise ValueError(f'{run_dir} holds a run whose data came in another order (hash {theirs.get("order")}, and '
-                         f'{order} here): go on with the same corpus and version, or choose another folder')
+        raise ValueError(f'{run_dir} holds a run whose data came in another order (hash {str(theirs.get("order"))[:8]} there, '
+                         f'{str(order)[:8]} here): go on with the same corpus and version, or choose another folder')
     if (begun := theirs.get('threads', threads)) != threads:
-        print(f'this run was begun with {begun} threads and goes on with {threads}: '
-              'its steps agree to rounding, and not bit for bit')
+        print(f'the number of threads was {begun} when this run began and is {threads} now: '
+              'its steps agree to rounding, not bit for bit')
 
 # %% ../../nbs/44_runs.ipynb #27a4c330
 @torch.no_grad()
