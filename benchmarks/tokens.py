@@ -2,13 +2,14 @@
 
 python benchmarks/tokens.py [--nanogpt PATH]   PATH is a checkout of karpathy/nanoGPT, whose own `get_batch` is then run
 Options: --mb N characters (default 200, in millions; 20 for a quick try), --rounds N (default 1 for tokenizing, 5 for
-batches), --only tokenize|batches.
+batches), --only tokenize|batches, --before FILE, the `dataset.py` of another version, whose `Batches` then takes turns
+with this one (git show COMMIT:domain_llm/tokens/dataset.py > FILE).
 The text is made up: words of syllables, drawn by a Zipf law with a long tail, in documents of a few hundred to a few
 thousand words; no sentence comes twice. The tokenizer (50,257 tokens) is trained on ten million characters of other
 text from the same source.
 Each way to tokenize runs in a process of its own on one thread, in turn within a round, and ends with its ids on disk.
 """
-import argparse, ast, hashlib, json, os, shutil, statistics, subprocess, sys, tempfile, time
+import argparse, ast, hashlib, importlib.util, json, os, shutil, statistics, subprocess, sys, tempfile, time
 from itertools import chain
 from pathlib import Path
 
@@ -195,7 +196,15 @@ def resident():
     except OSError: return float("nan")
 
 
-def batches(home, path, rounds, n=200_000_000, T=1024):
+def from_file(path):
+    "Load the module of another version, as if it lay in the package."
+    spec = importlib.util.spec_from_file_location("domain_llm.tokens.dataset_before", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def batches(home, path, rounds, before=None, n=200_000_000, T=1024):
     "Read tokens in turn with both loaders, and a full pass with ours."
     import torch
     from domain_llm.ground.files import file_sha256
@@ -212,23 +221,31 @@ def batches(home, path, rounds, n=200_000_000, T=1024):
     ways = {"nanoGPT's get_batch, 12 rows a call": (lambda s: theirs(), 12),
             "`Batches`, 12 rows a step": (micro.__getitem__, 12),
             "`Batches`, 480 rows a step": (step.__getitem__, 480)}
+    if before:
+        old = from_file(before).Batches
+        ways |= {f"`Batches` before, {rows} rows a step": (old(tokens, T, rows * T).__getitem__, rows)
+                 for rows in (12, 480)}
     found = {name: [] for name in ways}
     for k in range(rounds):
-        for name, (read, rows) in ways.items():
+        for name, (read, rows) in list(ways.items())[::-1 if k % 2 else 1]:
             calls = 24_000 // rows
             read(0)
             start = time.process_time()
             for s in range(calls): read(k * calls + s)
             found[name].append(calls * rows * T / (time.process_time() - start) / 1e6)
-    before = resident()
-    most = max(resident() - before for s in range(n // (480 * T)) if step[s])
+    start = resident()
+    most = max(resident() - start for s in range(n // (480 * T)) if step[s])
     speeds = {name: statistics.median(values) for name, values in found.items()}
-    base = next(iter(speeds.values()))
+    base = speeds[next(iter(ways))]
     print(f"\nA line of {n / 1e6:.0f} million random ids (uint16), rows of {T}, one thread, "
           f"seconds of the processor, {rounds} rounds in turn\n\n"
           "| loader | million tokens/s | slowest to fastest round | times as fast |\n|---|---|---|---|")
     for name, values in found.items():
         print(f"| {name} | {speeds[name]:.0f} | {min(values):.0f} to {max(values):.0f} | {speeds[name] / base:.1f} |")
+    for rows in (12, 480) if before else ():
+        ratios = [b / a for a, b in zip(*(found[f"`Batches`{when}, {rows} rows a step"] for when in (" before", "")))]
+        print(f"\n{rows} rows a step: {statistics.median(ratios):.2f} times the speed before "
+              f"({min(ratios):.2f} to {max(ratios):.2f}, pairs of one round)")
     print(f"\nOver a full pass of `Batches` the process grew by {most:.1f} MB at most; "
           f"the file has {n * 2 / 1e6:.0f} MB.")
 
@@ -238,6 +255,7 @@ def main():
     parser.add_argument("--mb", type=int, default=200)
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--nanogpt")
+    parser.add_argument("--before")
     parser.add_argument("--only", choices=["tokenize", "batches"])
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--home", help=argparse.SUPPRESS)
@@ -246,7 +264,7 @@ def main():
     print("\n" + machine("numpy", "tokenizers", "datasets", "transformers", "torch"))
     with tempfile.TemporaryDirectory() as home:
         if chosen.only != "batches": tokenize(Path(home), chosen.mb, chosen.rounds or 1)
-        if chosen.only != "tokenize": batches(Path(home), chosen.nanogpt, chosen.rounds or 5)
+        if chosen.only != "tokenize": batches(Path(home), chosen.nanogpt, chosen.rounds or 5, chosen.before)
 
 
 if __name__ == "__main__": main()
