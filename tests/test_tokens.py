@@ -432,6 +432,13 @@ def test_every_window_is_as_likely_at_every_place_and_after_every_other(n, monke
     assert max(places, neighbours) > 2 * (1 + 5 * 2**0.5 / (n - 1))
 
 
+def test_places_computed_at_once_are_those_computed_alone():
+    n = 2 * tk._AT_ONCE + 77
+    seen = np.concatenate([Batches(np.arange(n + 1), 1, 600)[step][0][:, 0] for step in range(2 * n // 600)])
+    alone = [tk._order(np.arange(n), n, 0, epoch) for epoch in (0, 1)]
+    assert (seen == np.concatenate(alone)[:len(seen)]).all()
+
+
 def test_the_order_is_the_same_for_ever():
     "These numbers were written down once; a run that began with them must be able to go on."
     assert tk._order(np.arange(10), 10, 0, 0).tolist() == [1, 0, 7, 2, 8, 3, 4, 5, 6, 9]

@@ -255,10 +255,12 @@ def _order(
     while (out := found >= np.uint64(n)).any(): found[out] = shuffled(found[out])
     return found.astype(np.int64)
 
+_AT_ONCE = 4096  # places
+
 @lru_cache(maxsize=8)
-def _stretch(number, n, seed, epoch, size=4096):
+def _stretch(number, n, seed, epoch):
     "List the windows of many places, which takes hardly longer than those of a few."
-    return _order(np.arange(number * size, min(n, (number + 1) * size)), n, seed, epoch).tolist()
+    return _order(np.arange(number * _AT_ONCE, min(n, (number + 1) * _AT_ONCE)), n, seed, epoch).tolist()
 
 # %% ../../nbs/21_dataset.ipynb #61879133
 class Batches:
@@ -297,7 +299,7 @@ class Batches:
         rows = np.empty((len(places), self.n_ctx + 1), dtype or self.ids.dtype)       # (B, T + 1)
         for row, place in zip(rows, places):
             epoch, at = divmod(place, self.n_windows)
-            w = _stretch(at // 4096, self.n_windows, self.seed, epoch)[at % 4096]
+            w = _stretch(at // _AT_ONCE, self.n_windows, self.seed, epoch)[at % _AT_ONCE]
             row[:] = self.ids[w * self.n_ctx:(w + 1) * self.n_ctx + 1]
         if hasattr(self.tokens, 'release'): self.tokens.release()
         return rows
