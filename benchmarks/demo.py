@@ -61,7 +61,7 @@ def main():
         print(f"| {name} | {right:g} | {n} | {right / n:.3f} | {low:.3f} to {high:.3f} |")
     if "--store" in sys.argv:
         (ROOT / "domain_llm/stored/demo.json").write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
-        shutil.copy(home / "0/figures/loss.png", ROOT / "nbs/images/demo.png")
+        shutil.copy(home / "0/figures/training.png", ROOT / "nbs/images/demo.png")
 
 
 main()

@@ -448,7 +448,7 @@ def test_the_order_is_the_same_for_ever():
             '7d4891ea445db94b657134c409b9f666'
     assert Batches(np.arange(1001), 10, 100, seed=1).order_sha256 == known
     assert Batches(np.arange(1001), 10, 100, seed=1, rank=1, world_size=2).order_sha256 == known
-    others = [Batches(np.arange(1011), 10, 100, 1), Batches(np.arange(1001), 10, 100, 2), Batches(np.arange(1001), 9, 90)]
+    others = [Batches(np.arange(n), T, 10 * T, seed) for n, T, seed in ((1011, 10, 1), (1001, 10, 2), (1001, 9, 1))]
     assert len({known, *(other.order_sha256 for other in others)}) == 4
 
 

@@ -113,8 +113,9 @@ def open_run(
         raise ValueError(f'{run_dir} holds another run ({"; ".join(differ)}): '
                          'choose another folder or delete it')
     if theirs.get('order') != order:
-        raise ValueError(f'{run_dir} holds a run whose data came in another order (hash {str(theirs.get("order"))[:8]} there, '
-                         f'{str(order)[:8]} here): go on with the same corpus and version, or choose another folder')
+        there, here = (str(sha256)[:8] for sha256 in (theirs.get('order'), order))
+        raise ValueError(f'{run_dir} holds a run whose data came in another order (hash {there} there, {here} here): '
+                         'go on with the same corpus and version, or choose another folder')
     if (begun := theirs.get('threads', threads)) != threads:
         print(f'the number of threads was {begun} when this run began and is {threads} now: '
               'its steps agree to rounding, not bit for bit')
