@@ -284,9 +284,9 @@ class GPT2(PlainGPT2):
 
     def hidden(self,
         ids: torch.Tensor,                    # (B, T) token ids
-        attention_mask: torch.Tensor = None,  # (B, 1, T, length) what each token may look at; None: all before it
+        attention_mask: torch.Tensor = None,  # (B, 1, T, length) True where a token may look; None: itself and before
         position_ids: torch.Tensor = None,    # (T,) or (B, T) where each token stands; None: one after the other
-        cache: Cache = None,                  # what was read before, when a text is being written
+        cache: Cache = None,                  # what was read before; these tokens are added to it
     ) -> torch.Tensor:                        # (B, T, C)
         "Give each token's vector after the last norm."
         self.check_ids(ids)

@@ -8,8 +8,9 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from domain_llm.model import weights
+from domain_llm.model.fast import MODERN, GPT2
 from domain_llm.model.gpt2 import GPT2Config, PlainGPT2
-from domain_llm.model.weights import load_model, save_model
+from domain_llm.model.weights import hidden_states, load_model, save_model
 from domain_llm.tokens.tokenizer import EOS, load_tokenizer, save_tokenizer, train_tokenizer
 from noisy_models import noisy, theirs_from
 
@@ -171,3 +172,46 @@ def test_the_plain_model_is_saved_in_the_same_words(tmp_path):
     assert all(torch.equal(t, again.state_dict()[n]) for n, t in plain.state_dict().items())
     theirs, ids = theirs_from(tmp_path / 'plain'), torch.randint(60, (2, 32))
     assert (plain(ids) - theirs(ids).logits).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize('Model', [GPT2, PlainGPT2])
+def test_our_hidden_states_are_those_of_transformers(pair, Model):
+    ours, theirs, _ = pair
+    model = Model(ours.cfg).eval()
+    model.load_state_dict(ours.state_dict())
+    ids = torch.randint(ours.cfg.vocab_size, (3, ours.cfg.n_ctx), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        found, wanted = hidden_states(model, ids), theirs(ids, output_hidden_states=True).hidden_states
+        assert len(found) == len(wanted) == ours.cfg.n_layer + 1
+        for a, b in zip(found, wanted): assert torch.allclose(a, b, atol=1e-4 * b.abs().max().item())
+        assert all(torch.equal(a, b) for a, b in zip(hidden_states(theirs, ids), wanted))
+        assert torch.equal(model.logits(found[-1]), model(ids))
+
+
+def test_hidden_states_of_a_llama_and_of_our_modern_model():
+    config = transformers.LlamaConfig(vocab_size=60, hidden_size=16, num_hidden_layers=3, num_attention_heads=2,
+                                      intermediate_size=32)
+    ids = torch.arange(10)[None]
+    with torch.no_grad():
+        assert len(hidden_states(transformers.AutoModelForCausalLM.from_config(config).eval(), ids)) == 4
+        model = noisy(GPT2Config(60, 2, 2, 16, 32, **MODERN), 0.3).eval()
+        states = hidden_states(model, ids)
+        assert torch.equal(states[0], model.wte(ids))                     # positions are turned in, not added
+        assert torch.equal(states[-1], model.ln_f(model.h[1](states[1], last_reading(model, ids))))
+
+
+def last_reading(model, ids):
+    "What the blocks are told beside the vectors, caught on the way."
+    seen = []
+    hook = model.h[-1].register_forward_pre_hook(lambda block, inputs: seen.append(inputs[1]))
+    model.hidden(ids)
+    hook.remove()
+    return seen[0]
+
+
+def test_listening_leaves_nothing_behind_and_gradients_flow(small):
+    model, _ = small
+    hidden_states(model, torch.arange(5)[None])[1].sum().backward()
+    assert model.h[0].mlp.c_fc.weight.grad.abs().sum() > 0 and model.h[1].mlp.c_fc.weight.grad is None
+    with pytest.raises(ValueError, match='at most 32'): hidden_states(model, torch.zeros(1, 33, dtype=torch.long))
+    assert not any(block._forward_pre_hooks for block in model.h)
