@@ -18,7 +18,7 @@ from tqdm import tqdm
 from .branches import cannot_branch, pair_losses
 from .cases import validate_cases
 from .losses import (
-    PROMPT, backend_tokenizer, context_length, encode_version, perplexity, token_losses)
+    PROMPT, backend_tokenizer, context_length, encode_version, model_device, perplexity, token_losses)
 from .stats import wilson_interval
 from ..ground.files import package_versions, write_whole
 from ..tokens.tokenizer import EOS, tokenizer_sha256
@@ -107,42 +107,51 @@ def _case_row(case, losses, encoded):
 # %% ../../nbs/54_scores.ipynb #a3101e63
 def _fit(model, tokenizer):
     "Refuse a tokenizer that has ids which the model does not know; say when the two look like strangers."
-    cfg, backend = getattr(model, 'cfg', None) or model.config, backend_tokenizer(tokenizer)
+    cfg, backend = getattr(model, 'cfg', None) or getattr(model, 'config', None), backend_tokenizer(tokenizer)
     size, ends = backend.get_vocab_size(), backend.token_to_id(EOS)
-    if size > cfg.vocab_size: raise ValueError(f'the tokenizer has {size} tokens but the model knows {cfg.vocab_size}: '
-                                               'they do not belong together')
-    known = getattr(cfg, 'eos_token_id', None)
+    knows, known = getattr(cfg, 'vocab_size', size), getattr(cfg, 'eos_token_id', None)    # a counter may not say
+    if size > knows: raise ValueError(f'the tokenizer has {size} tokens but the model knows {knows}: '
+                                      'they do not belong together')
     if None not in (ends, known) and ends not in np.atleast_1d(known):
         print(f"note: the tokenizer's end-of-text token is {ends} and the model's is {known}: do they belong together?")
 
 _MATTER = 'domain-llm', 'torch', 'tokenizers', 'transformers', 'numpy'    # their versions can change a score
 
-def _describe(model, tokenizer, cases, protocol, prompt, dtype, windowed):
+def _describe(model, tokenizer, cases, protocol, prompt, dtype, order, windowed):
     "Write down what a result depends on."
     import torch
-    parameter, weights = next(model.parameters()), hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    weights, state = hashlib.sha256(), model.state_dict() if hasattr(model, 'state_dict') else {}
+    for name, tensor in sorted(state.items()):
         weights.update(name.encode())
         weights.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     told = json.dumps([asdict(c) for c in cases], ensure_ascii=False)
     versions = dict(python=platform.python_version(), **package_versions(_MATTER))
-    return dict(protocol=protocol, prompt=prompt, dtype=dtype or str(parameter.dtype).removeprefix('torch.'),
-                device=parameter.device.type, windowed=windowed, texts=2 * len(cases), model=type(model).__name__,
-                model_sha256=weights.hexdigest(), tokenizer_sha256=tokenizer_sha256(backend_tokenizer(tokenizer)),
+    kind = next((str(t.dtype).removeprefix('torch.') for t in state.values() if t.is_floating_point()), 'unknown')
+    backward = dict(order=order) if order == 'backward' else {}
+    return dict(protocol=protocol, prompt=prompt, dtype=dtype or kind, device=model_device(model).type, **backward,
+                windowed=windowed, texts=2 * len(cases), model=type(model).__name__,
+                model_sha256=weights.hexdigest() if state else 'unknown',
+                tokenizer_sha256=tokenizer_sha256(backend_tokenizer(tokenizer)),
                 cases_sha256=hashlib.sha256(told.encode()).hexdigest(), versions=versions)
 
 # %% ../../nbs/54_scores.ipynb #59d83efc
-def _losses(model, pairs, batch_size):
-    "Choose how to read pairs of rows: as branches where the model can, else every row whole, which is said."
-    short = [pair for pair in pairs if max(map(len, pair)) <= context_length(model)]
-    against = short and cannot_branch(model, max(short, key=lambda pair: max(map(len, pair))))
-    if not against: return pair_losses(model, pairs, batch_size)
-    print(f'note: {type(model).__name__} gives {against}, so every text is read whole, '
-          'which scores the same more slowly')
+def _losses(model, pairs, batch_size, share):
+    "Choose how to read pairs of rows: what they share once where the model can, else every row whole."
+    if share and not hasattr(model, 'log_probs'):
+        short = [pair for pair in pairs if max(map(len, pair)) <= context_length(model)]
+        against = short and cannot_branch(model, max(short, key=lambda pair: max(map(len, pair))))
+        if not against: return pair_losses(model, pairs, batch_size)
+        print(f'note: {type(model).__name__} gives {against}, so every text is read whole, '
+              'which scores the same more slowly')
     return (token_losses(model, list(pair), 2) for pair in pairs)
 
+def _backward_losses(model, pairs, batch_size, share):
+    "Read rows from their last token to their first, behind the end of text; give the losses in the texts' order."
+    turned = [tuple(row[:1] + row[:0:-1] for row in pair) for pair in pairs]
+    return ((a[::-1], b[::-1]) for a, b in _losses(model, turned, batch_size, share))
+
 def score_cases(
-    model,                   # a `GPT2`, or a causal model of `transformers`
+    model,                   # a `GPT2`, a causal model of `transformers`, or anything with `log_probs(ids)`, (B, T) nats
     tokenizer,               # its `tokenizers.Tokenizer`, or a fast tokenizer of `transformers`
     cases,                   # list of `Case`
     protocol: str = 'default',  # 'default', or 'paper' for the published one
@@ -152,30 +161,42 @@ def score_cases(
     progress: bool = False,  # show a bar
     dtype: str = None,       # 'bfloat16' for matrix products of 16 bits; None keeps the model's own
     path=None,               # Parquet file to write; with it an interrupted scoring resumes
+    order: str = 'forward',  # 'backward' for a model trained on rows that were turned round behind the end of text
+    share: bool = True,      # read once what two versions share, their beginning or, backward, their end
 ) -> Scores:
     "Score both versions of every case by their perplexity."
     import torch
     if protocol not in ('default', 'paper'):
         raise ValueError(f"protocol should be 'default' or 'paper', but got {protocol!r}")
     if dtype not in (None, 'bfloat16'): raise ValueError(f"dtype should be None or 'bfloat16', but got {dtype!r}")
+    if order not in ('forward', 'backward'):
+        raise ValueError(f"order should be 'forward' or 'backward', but got {order!r}")
+    if order == 'backward' and (protocol == 'paper' or hasattr(model, 'log_probs')):
+        raise ValueError("order='backward' needs the default protocol, whose rows begin with an end of text, "
+                         'and a model without log_probs, which reads in an order of its own: leave order out')
     validate_cases(cases)
     _fit(model, tokenizer)
     encoded, windowed = _encode_cases(tokenizer, cases, protocol, prompt, context_length(model))
-    meta = _describe(model, tokenizer, cases, protocol, prompt, dtype, windowed)
+    meta = _describe(model, tokenizer, cases, protocol, prompt, dtype, order, windowed)
+    if path and meta['model_sha256'] == 'unknown':
+        raise ValueError('a scoring with a path needs a model with state_dict(), which tells it from another one, '
+                         f'but {type(model).__name__} has none: leave path out, and save the scores')
     if path and (ready := _ready(path, meta)) is not None: return ready
     notes = _Progress(path, meta) if path else None
     rows = notes.rows if path else {}
     left = [c for c in cases if c.id not in rows]
-    short = torch.autocast(next(model.parameters()).device.type, torch.bfloat16) if dtype else nullcontext()
-    was = model.training
-    model.eval()
+    short = torch.autocast(model_device(model).type, torch.bfloat16) if dtype else nullcontext()
+    module = model if isinstance(model, torch.nn.Module) else torch.nn.Identity()    # a counter has no modes
+    was = module.training
+    module.eval()
+    read = _backward_losses if order == 'backward' else _losses
     try:
         with short:
-            found = _losses(model, [tuple(ids for ids, _, _ in encoded[c.id]) for c in left], batch_size)
+            found = read(model, [tuple(ids for ids, _, _ in encoded[c.id]) for c in left], batch_size, share)
             for case in tqdm(left, desc=f'scoring {name}', disable=not progress, unit=' cases', mininterval=1):
                 rows[case.id] = _case_row(case, next(found), encoded[case.id])
                 if path: notes.add(rows[case.id])
-    finally: model.train(was)
+    finally: module.train(was)
     scores = Scores(name, pd.DataFrame([rows[c.id] for c in cases]), meta)
     if path:
         scores.save(path)
@@ -213,7 +234,7 @@ def score_texts(
     score,       # score(text) gives a number, lower for the likelier text
     cases,       # list of `Case`
 ) -> Scores:
-    "Score cases with any function of a text: a count model, an oracle, a length."
+    "Score cases with any function of a text: an oracle, a length, a count of words."
     validate_cases(cases)
     rows = [dict(id=c.id, section=c.section, original=float(score(c.original)), altered=float(score(c.altered)))
             for c in cases]

@@ -23,23 +23,30 @@ class NGram:
     def _keys(self, ids, n):
         "Write each run of n tokens as one number."
         ids = np.asarray(ids, np.int64)
-        return sum(ids[i:len(ids) - n + 1 + i] * self.V ** (n - 1 - i) for i in range(n))
+        T = ids.shape[-1]
+        return sum(ids[..., i:T - n + 1 + i] * self.V ** (n - 1 - i) for i in range(n))
 
     def _count(self, ids, n):
         "Count each run of n tokens: a sorted table of runs, and how often each occurs."
         return np.unique(self._keys(ids, n), return_counts=True)
 
+    def log_probs(self,
+        ids: np.ndarray,  # (B, T) rows of tokens
+    ) -> np.ndarray:      # (B, T) nats; for the first of a row there is nothing to look at
+        "Give the log-probability of each token given those before it."
+        ids = np.asarray(ids)
+        p = np.full(ids.shape, 1 / self.V)
+        for n in range(1, min(self.order, ids.shape[-1]) + 1):
+            c, total = _look_up(self.counts[n - 1], self._keys(ids, n)), self.n
+            if n > 1: total = _look_up(self.contexts[n - 1], self._keys(ids[..., :-1], n - 1))
+            p[..., n - 1:] = (c + p[..., n - 1:]) / (total + 1)
+        return np.log(p)
+
     def nll(self,
         ids: np.ndarray,  # a row of tokens
     ) -> np.ndarray:      # (len(ids) - 1,) nats, for each token after the first
         "Give minus the log-probability of each token given those before it."
-        p = np.full(len(ids), 1 / self.V)
-        for n in range(1, self.order + 1):
-            if len(ids) < n: break
-            c, total = _look_up(self.counts[n - 1], self._keys(ids, n)), self.n
-            if n > 1: total = _look_up(self.contexts[n - 1], self._keys(ids[:-1], n - 1))
-            p[n - 1:] = (c + p[n - 1:]) / (total + 1)
-        return -np.log(p[1:])
+        return -self.log_probs(ids)[..., 1:]
 
 def _look_up(table, keys):
     "Find each key's count in a sorted table; absent keys count zero."

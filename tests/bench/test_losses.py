@@ -1,10 +1,13 @@
 """Token losses and the token X-ray against rows read alone."""
+import json, math
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from small_models import random_model
 
-from domain_llm.bench.losses import _windows, show_versions, token_losses
+from domain_llm.bench.losses import _windows, context_length, model_device, show_versions, token_losses
 from domain_llm.text.synthetic import Case
 from domain_llm.tokens.tokenizer import train_tokenizer
 
@@ -30,6 +33,30 @@ def test_token_losses_are_those_of_each_row_alone(size):
         with torch.no_grad():
             alone = -torch.log_softmax(model(torch.tensor([row[:32]]))[0, :-1], -1)[range(len(row[:32]) - 1), row[1:32]]
         assert np.allclose(found[:31], alone, atol=1e-5)
+
+
+def test_both_lessons_run_the_same_check():
+    nbs = Path(__file__).parents[2] / 'nbs'
+    cells = [''.join(cell['source']) for name in ('52_losses', '53_branches')
+             for cell in json.loads((nbs / f'{name}.ipynb').read_text(encoding='utf-8'))['cells']]
+    first, second = (cell for cell in cells if cell.startswith('def check('))
+    assert first == second
+    calls = [line for cell in cells for line in cell.splitlines() if line.startswith('check(')]
+    assert calls.count('check(token_losses)') == 2 and 'check(branched)' in calls
+
+
+class LastWord:
+    "Find each token as likely as the row's last token says; padding would be that token."
+    def log_probs(self, ids): return -(ids[:, -1:] + ids / 100).double()
+
+
+def test_who_has_log_probs_sees_rows_without_padding_and_without_a_limit():
+    rows = [[1, 2, 3], [4, 5], [6, 7, 8], [9, 9, 9, 9], [2, 1], list(range(3000))]
+    for size in (1, 2, 8):
+        for row, found in zip(rows, token_losses(LastWord(), rows, size), strict=True):
+            assert np.allclose(found, row[-1] + np.array(row[1:]) / 100)
+    assert context_length(LastWord()) == math.inf and model_device(LastWord()).type == 'cpu'
+    assert context_length(random_model(50, 32)) == 32
 
 
 XRAY = [('freezing rose today', 'freezing fell today'), ('it did not change', 'it changed'), ('a b c', 'a b c d'),

@@ -6,16 +6,17 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from small_models import random_model
+from small_models import Reversed, random_model
 
 from domain_llm.bench import scores as scores_module
 from domain_llm.bench.cases import load_cases
-from domain_llm.bench.losses import PROMPT, token_losses
+from domain_llm.bench.losses import PROMPT, encode_version, perplexity, token_losses
 from domain_llm.bench.scores import Scores, paper_labels, score_cases, score_texts, zlib_length
 from domain_llm.model.fast import GPT2
 from domain_llm.model.gpt2 import GPT2Config
 from domain_llm.model.weights import save_model
 from domain_llm.text.synthetic import Case, SyntheticScience
+from domain_llm.tokens.ngram import NGram
 from domain_llm.tokens.tokenizer import train_tokenizer
 
 DATA = os.environ.get('DOMAIN_LLM_DATA')
@@ -283,3 +284,97 @@ def test_a_tokenizer_that_looks_like_another_models_is_said(small, capsys):
     end = tokenizer.token_to_id('<|endoftext|>')
     said = f"end-of-text token is {end} and the model's is 7: do they belong together?"
     assert said in capsys.readouterr().out
+
+
+class Forward:
+    "Hide a model behind `log_probs`; what it says of a first token is no number."
+    def __init__(self, model): self.model, self.cfg = model, model.cfg
+
+    def log_probs(self, ids):
+        with torch.no_grad(): found = torch.log_softmax(self.model(ids), -1)[:, :-1].gather(2, ids[:, 1:, None])
+        return torch.nn.functional.pad(found[..., 0], (1, 0), value=float('nan'))
+
+
+def columns(scores): return scores.frame[['original', 'altered', 'original_nats', 'altered_bits_per_byte']].to_numpy()
+
+
+@pytest.mark.parametrize('prompt', ['', PROMPT])
+def test_a_counter_gets_the_scores_that_it_gives_itself(small, prompt):
+    cases, tokenizer, _ = small
+    end = tokenizer.token_to_id('<|endoftext|>')
+    text = [i for c in cases for i in [end, *tokenizer.encode(c.original).ids]]
+    counter = NGram(np.array(text), tokenizer.get_vocab_size(), 3)
+    scores = score_cases(counter, tokenizer, cases, prompt=prompt)
+    for version in ('original', 'altered'):
+        for case, found in zip(cases, scores.frame[version]):
+            ids, first, _ = encode_version(tokenizer, getattr(case, version), prompt=prompt)
+            assert abs(np.log(found) - np.log(perplexity(counter.nll(np.array(ids))[first - 1:]))) < 1e-12
+    assert scores.meta['model'] == 'NGram' and scores.meta['device'] == 'cpu' and scores.meta['windowed'] == 0
+    rows = np.array(text[:60]).reshape(4, 15)
+    assert np.array_equal(counter.log_probs(rows)[:, 1:], [-counter.nll(row) for row in rows])
+
+
+@pytest.mark.parametrize('protocol', ['default', 'paper'])
+@pytest.mark.parametrize('n_ctx', [256, 24])
+def test_a_model_behind_log_probs_gets_its_own_scores(small, protocol, n_ctx, capsys):
+    cases, tokenizer, _ = small
+    model = random_model(tokenizer.get_vocab_size(), n_ctx)
+    own, hidden = (score_cases(m, tokenizer, cases, protocol, 'In short: ') for m in (model, Forward(model)))
+    assert np.abs(np.log(columns(own) / columns(hidden))).max() < 1e-5
+    assert (hidden.meta['windowed'] > 0) == (n_ctx == 24) and 'more slowly' not in capsys.readouterr().out
+
+
+def test_a_model_that_reads_backward_may_share_what_versions_end_with(small, monkeypatch):
+    cases, tokenizer, model = small
+    from domain_llm.bench import branches
+    read, inner = [], branches._walk
+    monkeypatch.setattr(branches, '_walk', lambda m, ids, *rest: (read.append(len(ids)), inner(m, ids, *rest))[1])
+    shared = score_cases(model, tokenizer, cases, order='backward')
+    n_shared = sum(read)
+    whole = score_cases(model, tokenizer, cases, order='backward', share=False)
+    assert sum(read) == n_shared                                        # nothing was read as branches
+    hidden = score_cases(Reversed(model), tokenizer, cases)
+    for other in (whole, hidden): assert np.abs(np.log(columns(shared) / columns(other))).max() < 1e-5
+    turned = [[[ids[0], *ids[:0:-1]] for ids, _, _ in (encode_version(tokenizer, t) for t in (c.original, c.altered))]
+              for c in cases]
+    begin = os.path.commonprefix([row for pair in turned for row in pair])
+    once = sum(len(a) + len(b) - len(os.path.commonprefix([a, b])) - len(begin) for a, b in turned) + len(begin)
+    assert n_shared == once < sum(len(a) + len(b) for a, b in turned)
+    forward = score_cases(model, tokenizer, cases)                      # another question, other answers
+    assert np.abs(np.log(columns(shared) / columns(forward))).min() > 0
+    assert shared.meta == {**forward.meta, 'order': 'backward'}
+    ids, first, _ = encode_version(tokenizer, cases[3].altered)         # and one text in one call, by hand
+    row = torch.tensor([[ids[0], *ids[:0:-1]]])
+    with torch.no_grad(): losses = torch.nn.functional.cross_entropy(model(row)[0, :-1], row[0, 1:], reduction='none')
+    assert abs(np.log(shared.frame['altered'][3]) - losses[:len(ids) - first].mean().item()) < 1e-5
+
+
+def test_a_model_of_transformers_may_read_backward_too(small):
+    cases, tokenizer, _ = small
+    config = transformers.LlamaConfig(vocab_size=400, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+                                      intermediate_size=64, max_position_embeddings=256)
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    for p in model.parameters(): torch.nn.init.normal_(p, std=0.2)
+    one, two = (score_cases(model, tokenizer, cases[:4], order='backward', share=share) for share in (True, False))
+    assert np.abs(np.log(columns(one) / columns(two))).max() < 1e-5
+
+
+@pytest.mark.parametrize('protocol', ['default', 'paper'])
+def test_sharing_is_only_a_matter_of_speed(small, protocol, monkeypatch):
+    cases, tokenizer, model = small
+    shared = score_cases(model, tokenizer, cases, protocol)
+    monkeypatch.setattr(scores_module, 'pair_losses', None)
+    whole = score_cases(model, tokenizer, cases, protocol, share=False)
+    assert np.abs(np.log(columns(shared) / columns(whole))).max() < 1e-5 and shared.meta == whole.meta
+
+
+def test_what_no_order_allows_is_refused(small, tmp_path):
+    cases, tokenizer, model = small
+    for wrong, how in (('sideways', dict(order='sideways')), ('end of text', dict(order='backward', protocol='paper'))):
+        with pytest.raises(ValueError, match=wrong): score_cases(model, tokenizer, cases, **how)
+    with pytest.raises(ValueError, match='an order of its own'):
+        score_cases(Reversed(model), tokenizer, cases, order='backward')
+    with pytest.raises(ValueError, match='but Reversed has none: leave path out'):
+        score_cases(Reversed(model), tokenizer, cases, path=tmp_path / 's.parquet')
+    assert not list(tmp_path.iterdir())
