@@ -2,9 +2,9 @@
 
 python benchmarks/demo.py                 prints the tables of RESULTS.md
 python benchmarks/demo.py --store         also renews domain_llm/stored/demo.json and nbs/images/demo.png, which
-                                          lesson 10 and the index show
+                                          lesson 10 and the index show, and the toy that stored_model gives
 """
-import itertools, json, os, shutil, sys, tempfile, time
+import itertools, json, os, shutil, subprocess, sys, tempfile, time
 from collections import Counter
 from pathlib import Path
 
@@ -62,6 +62,7 @@ def main():
     if "--store" in sys.argv:
         (ROOT / "domain_llm/stored/demo.json").write_text(json.dumps(stored, indent=1) + "\n", encoding="utf-8")
         shutil.copy(home / "0/figures/training.png", ROOT / "nbs/images/demo.png")
+        subprocess.run([sys.executable, ROOT / "tools/store_toy.py", home / "0"], check=True)
 
 
 main()

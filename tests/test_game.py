@@ -316,6 +316,16 @@ def test_the_module_imports_neither_buttons_nor_torch():
     assert out.split() == []
 
 
+def test_the_model_of_the_synthetic_game_has_read_its_science():
+    toy, trigram = G.synthetic_match(0), G.synthetic_match(1)
+    assert toy.model.name == 'the trained toy' and toy.model.accuracy > 0.9
+    assert trigram.model.name == 'word trigram' and {c.id for c in trigram.cases} == set(trigram.model.frame.id)
+    mine = Scores('mine', toy.model.frame)
+    assert G.synthetic_match(0, mine).model is mine
+    told = G.reply(toy, rounds(toy.cases, 1)[0], 1)
+    assert told[1].startswith('The model, the trained toy, chose version ')
+
+
 @pytest.mark.skipif(not DATA, reason='needs DOMAIN_LLM_DATA')
 def test_the_real_match_has_the_published_answers(tmp_path):
     match, mine = G.brainbench_match(), Answers(tmp_path / 'a.jsonl')

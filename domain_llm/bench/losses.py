@@ -122,13 +122,15 @@ class show_versions:
         case: Case,         # its two versions
         values: tuple,      # (original's, altered's): a number for each token
         unit: str = 'bits', # what the numbers count
+        name: str = '',     # who was surprised, to be said with the sums
+        top: float = None,  # the number that is drawn darkest; None: the largest
     ):
         backend = backend_tokenizer(tokenizer)
         tokens = [backend.encode(t, add_special_tokens=False).tokens for t in (case.original, case.altered)]
-        self.unit = unit
+        self.unit, self.name = unit, name
         self.rows = [with_values(visible_tokens(t), v, name)
                      for name, t, v in zip(('original', 'altered'), tokens, values)]
-        self.top, (a, b) = max(v for row in self.rows for _, v in row), map(iter, self.rows)
+        self.top, (a, b) = top or max(v for row in self.rows for _, v in row), map(iter, self.rows)
         parts = [([next(a) for _ in x], [next(b) for _ in y]) for x, y in align(*tokens)]
         self.columns = [column for x, y in parts for column in self._columns(x, y)]
 
@@ -145,7 +147,8 @@ class show_versions:
     def _sums(self):
         "Say what the differences add up to."
         a, b = (sum(v for _, v in row) for row in self.rows)
-        return f'original {a:.1f} {self.unit}, altered {b:.1f}, difference {b - a:+.1f}'
+        who = f'{self.name}: ' if self.name else ''
+        return f'{who}original {a:.1f} {self.unit}, altered {b:.1f}, difference {b - a:+.1f}'
 
     def _lines(self, most=100):
         "Cut the columns into lines of about so many characters."

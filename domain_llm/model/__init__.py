@@ -6,5 +6,5 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
         "FastBlock", "GPT2", "left_pad", "try_compile"],
     "gpt2": ["PRESETS", "GPT2Config", "Attention", "MLP", "Block", "PlainGPT2", "Sampler",
         "num_params", "flops_per_token"],
-    "weights": ["save_model", "load_model", "hidden_states"],
+    "weights": ["TOY", "save_model", "load_model", "stored_model", "hidden_states"],
 })
