@@ -276,19 +276,12 @@ def trigram_scores(
     most: int = 20_000_000,  # count so many training tokens at most
 ):              # their `Scores`
     "Score cases by a trigram of the training tokens."
-    from domain_llm.bench.losses import perplexity
-    from domain_llm.bench.scores import score_texts
+    from domain_llm.bench.scores import score_cases
     from domain_llm.tokens.dataset import TokenFile
     from domain_llm.tokens.ngram import NGram
     tokens = TokenFile(out / 'tokens')
-    start = [tokens.meta['eos_token_id']]
     counts = NGram(tokens.ids[:most], tokens.meta['vocab_size'], 3)
-
-    def surprise(text):
-        "Give the perplexity of a text by these counts."
-        return perplexity(counts.nll(start + tokenizer.encode(text).ids))
-
-    return score_texts('token trigram', surprise, cases)
+    return score_cases(counts, tokenizer, cases, prompt='', name='token trigram')
 
 # %% ../../nbs/80_steps.ipynb #0095307b
 def evaluate_cases(

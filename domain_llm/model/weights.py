@@ -140,12 +140,12 @@ def hidden_states(
     if not hasattr(model, 'cfg'): return list(model(ids, output_hidden_states=True).hidden_states)
     states = []
 
-    def listen(block, inputs):
+    def keep(block, inputs):
         "Keep what goes into a block."
         states.append(inputs[0])                                         # (B, T, C)
 
-    ears = [block.register_forward_pre_hook(listen) for block in model.h]
+    hooks = [block.register_forward_pre_hook(keep) for block in model.h]
     try: states.append(model.hidden(ids))
     finally:
-        for ear in ears: ear.remove()
+        for hook in hooks: hook.remove()
     return states
