@@ -151,7 +151,7 @@ def _backward_losses(model, pairs, batch_size, share):
     return ((a[::-1], b[::-1]) for a, b in _losses(model, turned, batch_size, share))
 
 def score_cases(
-    model,                   # a `GPT2`, a causal model of `transformers`, or anything with `log_probs(ids)`, (B, T) nats
+    model,                   # a `GPT2`, a causal model of `transformers`, or anything with `log_probs(ids)`
     tokenizer,               # its `tokenizers.Tokenizer`, or a fast tokenizer of `transformers`
     cases,                   # list of `Case`
     protocol: str = 'default',  # 'default', or 'paper' for the published one

@@ -19,4 +19,5 @@ class Reversed:
     def log_probs(self, ids):
         turned = torch.cat([ids[:, :1], ids[:, 1:].flip(1)], 1)
         with torch.no_grad(): found = torch.log_softmax(self.model(turned)[:, :-1].double(), -1)
-        return torch.cat([torch.full((len(ids), 1), float('nan')), found.gather(2, turned[:, 1:, None])[..., 0].flip(1)], 1)
+        found = found.gather(2, turned[:, 1:, None])[..., 0].flip(1)
+        return torch.nn.functional.pad(found, (1, 0), value=float('nan'))     # of the first token: no number
