@@ -96,7 +96,7 @@ def tokens(tmp_path_factory):
     "The steps before training, done by the command line."
     home = tmp_path_factory.mktemp('cli')
     (home / 'p.jsonl').write_text('\n'.join(json.dumps(dict(text=t)) for t in SyntheticScience(0).papers(600)))
-    code = ('from domain_llm.cli import main\n'
+    code = ('from domain_llm.app.cli import main\n'
             f'for a in (["corpus", {str(home / "p.jsonl")!r}], ["tokenizer", "--vocab-size", "500"], ["tokens"]):\n'
             f'    try: main([*a, "--out", {str(home / "out")!r}])\n    except SystemExit as e: assert not e.code')
     launch(sys.executable, '-c', code)

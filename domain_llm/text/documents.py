@@ -25,6 +25,7 @@ def counted(
     "Write a number with its noun."
     return f'{n:,} {noun}' + 's' * (n != 1)
 
+# %% ../../nbs/13_documents.ipynb #04fd947f
 @dataclass
 class ReadReport:
     "Count what `read_documents` read, and name what it could not read."

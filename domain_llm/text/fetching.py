@@ -212,6 +212,7 @@ def _fetch(db, query, folder, journal, since, until, limit, email, api_key, serv
     if missing: print(f"{counted(missing, 'record')} could not be had: withdrawn, or not delivered", file=sys.stderr)
     return folder
 
+# %% ../../nbs/15_fetch.ipynb #1393480a
 def fetch_pubmed(
     query: str,         # in PubMed's own syntax, such as 'hippocampus AND sleep'; may be empty with a journal
     folder,             # where the documents go: a new folder, or one where this request was cut short
@@ -226,6 +227,7 @@ def fetch_pubmed(
     "Fetch abstracts from PubMed; call again to go on after an interruption."
     return _fetch('pubmed', query, folder, journal, since, until, limit, email, api_key, server)
 
+# %% ../../nbs/15_fetch.ipynb #4a1a557d
 def fetch_pmc(
     query: str,         # in PubMed Central's own syntax
     folder,             # where the documents go

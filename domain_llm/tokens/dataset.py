@@ -117,9 +117,9 @@ def _write_shard(path, texts, encode, meta):
 # %% ../../nbs/21_dataset.ipynb #a43c2739
 def _write_split(name, texts, part, meta, encode):
     "Write a split's shards, but for those that an earlier attempt left; record each at once."
+    from tqdm import tqdm  # here, so that training needs no tqdm
     split, n = meta['splits'][name], 0
     shards, group = split['shards'], 1 if meta['layout'] == 'separated' else 1000
-    from tqdm import tqdm  # here, so that training needs no tqdm
     documents = iter(tqdm(texts, f'tokenizing {name}', unit=' documents', mininterval=1))
     for first in documents:
         path = part / (f'{name}.{n}.bin' if n else f'{name}.bin')

@@ -64,6 +64,7 @@ def pretrain(
         if team.total(stop.asked, op='MAX')[0]: raise KeyboardInterrupt
         return run_dir / 'model'
 
+# %% ../../nbs/45_pretraining.ipynb #e2f6693c
 def _look(trainer, step, run_dir, validation, evaluate, write):
     "Log the validation loss and whatever `evaluate` finds; keep the best model."
     team, found, better = trainer.team, {}, False

@@ -9,8 +9,8 @@ import torch
 from domain_llm.bench.scores import score_cases
 from domain_llm.model.fast import GPT2, MODERN
 from domain_llm.model.gpt2 import GPT2Config, PlainGPT2, Sampler
-from domain_llm.synthetic import SyntheticScience
-from domain_llm.tokenizer import train_tokenizer
+from domain_llm.text.synthetic import SyntheticScience
+from domain_llm.tokens.tokenizer import train_tokenizer
 from noisy_models import SHAPES, noisy
 
 
