@@ -16,7 +16,7 @@ from domain_llm.model.fast import GPT2
 from domain_llm.model.gpt2 import GPT2Config
 from machine import machine
 
-SIZES = {"124M": ("gpt2", 50257), "toy": ("toy", 4096)}
+SIZES = {'124M': ('gpt2', 50257), 'toy': ('toy', 4096)}
 
 
 def ours(name, device):
@@ -29,9 +29,16 @@ def nanogpt(name, device):
     "nanoGPT's model, vocabulary padded as in its defaults, with the optimizer it makes itself."
     from model import GPT, GPTConfig
     cfg = GPT2Config.preset(*SIZES[name])
-    stdout, sys.stdout = sys.stdout, open(os.devnull, "w")
-    model = GPT(GPTConfig(block_size=cfg.n_ctx, vocab_size=-(-cfg.vocab_size // 64) * 64, n_layer=cfg.n_layer,
-                          n_head=cfg.n_head, n_embd=cfg.n_embd)).to(device)
+    stdout, sys.stdout = sys.stdout, open(os.devnull, 'w')
+    model = GPT(
+        GPTConfig(
+            block_size=cfg.n_ctx,
+            vocab_size=-(-cfg.vocab_size // 64) * 64,
+            n_layer=cfg.n_layer,
+            n_head=cfg.n_head,
+            n_embd=cfg.n_embd,
+        )
+    ).to(device)
     optimizer = model.configure_optimizers(0.1, 1e-3, (0.9, 0.95), device)
     sys.stdout = stdout
     return model, optimizer, lambda ids, targets: model(ids, targets)[1]
@@ -41,9 +48,18 @@ def hugging(name, device):
     "The model of transformers with its default attention (SDPA) and PyTorch's default AdamW."
     import transformers
     cfg = GPT2Config.preset(*SIZES[name])
-    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(
-        vocab_size=cfg.vocab_size, n_positions=cfg.n_ctx, n_embd=cfg.n_embd, n_layer=cfg.n_layer, n_head=cfg.n_head,
-        resid_pdrop=0, embd_pdrop=0, attn_pdrop=0)).to(device)
+    model = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(
+            vocab_size=cfg.vocab_size,
+            n_positions=cfg.n_ctx,
+            n_embd=cfg.n_embd,
+            n_layer=cfg.n_layer,
+            n_head=cfg.n_head,
+            resid_pdrop=0,
+            embd_pdrop=0,
+            attn_pdrop=0,
+        )
+    ).to(device)
 
     def loss(ids, targets):
         logits = model(ids).logits
@@ -52,7 +68,7 @@ def hugging(name, device):
     return model, torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.1), loss
 
 
-PEERS = {"ours": ours, "nanoGPT": nanogpt, "transformers": hugging}
+PEERS = {'ours': ours, 'nanoGPT': nanogpt, 'transformers': hugging}
 
 
 def step(optimizer, loss, ids, targets, cast=nullcontext):
@@ -71,10 +87,10 @@ def forward(optimizer, loss, ids, targets, cast=nullcontext):
 
 def clock(f, device):
     "Give the seconds that a call takes."
-    if device == "cuda": torch.cuda.synchronize()
+    if device == 'cuda': torch.cuda.synchronize()
     start = time.perf_counter()
     f()
-    if device == "cuda": torch.cuda.synchronize()
+    if device == 'cuda': torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
@@ -88,8 +104,8 @@ def batch(name, tokens, device):
 
 def has_bf16(device):
     "Say whether the processor multiplies bfloat16 itself."
-    if device == "cuda": return torch.cuda.get_device_capability() >= (8, 0)
-    try: return bool({"avx512_bf16", "amx_bf16"} & set(open("/proc/cpuinfo").read().split()))
+    if device == 'cuda': return torch.cuda.get_device_capability() >= (8, 0)
+    try: return bool({'avx512_bf16', 'amx_bf16'} & set(open('/proc/cpuinfo').read().split()))
     except OSError: return False
 
 
@@ -99,9 +115,9 @@ def compare(name, tokens, what, rounds, device, peers):
     half = lambda: torch.autocast(device, torch.bfloat16)
     jobs = {p: (lambda p=p: what(*made[p][1:], *ids)) for p in peers}
     if has_bf16(device):
-        for p in peers if device == "cuda" else ["ours"]:
-            jobs[f"{p}, bf16"] = lambda p=p: what(*made[p][1:], *ids, half)
-    repeats, times = 10 if name == "toy" else 1, {job: [] for job in jobs}
+        for p in peers if device == 'cuda' else ['ours']:
+            jobs[f'{p}, bf16'] = lambda p=p: what(*made[p][1:], *ids, half)
+    repeats, times = 10 if name == 'toy' else 1, {job: [] for job in jobs}
     for round in range(rounds + 1):                                                        # the first warms up
         for job, f in jobs.items():
             found = [clock(f, device) for _ in range(repeats)]
@@ -111,77 +127,104 @@ def compare(name, tokens, what, rounds, device, peers):
 
 def speed(rounds, device, peers):
     "Print the times of loss and training step."
-    heads = ["ours, ms"] + [f"{p}, ms" for p in peers[1:]] + [f"× {p}" for p in peers[1:]]
-    print("\n| model | B·T | what | " + " | ".join([*heads, "ours bf16, ms", "× nanoGPT fp32"]) + " |")
-    print("|---" * (len(heads) + 5) + "|")
+    heads = ['ours, ms'] + [f'{p}, ms' for p in peers[1:]] + [f'× {p}' for p in peers[1:]]
+    print(
+        '\n| model | B·T | what | ' + ' | '.join([*heads, 'ours bf16, ms', '× nanoGPT fp32']) + ' |'
+    )
+    print('|---' * (len(heads) + 5) + '|')
     for name, tokens, what in ((n, t, w) for n in SIZES for t in (1024, 4096) for w in (forward, step)):
-        t = compare(name, tokens, what, rounds if tokens == 1024 or name == "toy" else 2, device, peers)
-        half, nano, digits = t.get("ours, bf16"), t.get("nanoGPT"), 1 if name == "toy" else 0
-        cells = [f"{1000 * t[p]:,.{digits}f}" for p in peers] + [f"{t[p] / t['ours']:.2f}" for p in peers[1:]]
-        cells += [f"{1000 * half:,.{digits}f}" if half else "none", f"{nano / half:.2f}" if half and nano else "none"]
-        label = "loss" if what is forward else "training step"
-        print(f"| {name} | {tokens:,} | {label} | " + " | ".join(cells) + " |", flush=True)
+        t = compare(
+            name, tokens, what, rounds if tokens == 1024 or name == 'toy' else 2, device, peers
+        )
+        half, nano, digits = t.get('ours, bf16'), t.get('nanoGPT'), 1 if name == 'toy' else 0
+        cells = [f'{1000 * t[p]:,.{digits}f}' for p in peers] + [
+            f"{t[p] / t['ours']:.2f}" for p in peers[1:]
+        ]
+        cells += [
+            f'{1000 * half:,.{digits}f}' if half else 'none',
+            f'{nano / half:.2f}' if half and nano else 'none',
+        ]
+        label = 'loss' if what is forward else 'training step'
+        print(f'| {name} | {tokens:,} | {label} | ' + ' | '.join(cells) + ' |', flush=True)
 
 
 def one_memory(peer, path):
     "In a process of its own: make two steps and print the peak of resident memory."
-    torch.set_num_threads(int(os.environ["BENCH_THREADS"]))
-    model, optimizer, loss = PEERS[peer.split(",")[0]]("124M", "cpu")
-    if peer.endswith("checkpointing"): model.recompute = True
-    for _ in range(2): step(optimizer, loss, *batch("124M", 4096, "cpu"))
+    torch.set_num_threads(int(os.environ['BENCH_THREADS']))
+    model, optimizer, loss = PEERS[peer.split(',')[0]]('124M', 'cpu')
+    if peer.endswith('checkpointing'): model.recompute = True
+    for _ in range(2): step(optimizer, loss, *batch('124M', 4096, 'cpu'))
     print(json.dumps(peak_memory() / 1e6))
 
 
 def memory(peers, path):
     "Print peak memory of the training step at 4,096 tokens, each case in its own process."
-    print("| training step, 124M, B·T = 4,096, fp32, CPU | peak memory, MB | of nanoGPT's |\n|---|---|---|")
+    print(
+        "| training step, 124M, B·T = 4,096, fp32, CPU | peak memory, MB | of nanoGPT's "
+        "|\n|---|---|---|"
+    )
     found = {}
-    for peer in [*reversed(peers), "ours, block checkpointing"]:
-        command = [sys.executable, __file__, "--one-memory", peer, "--nanogpt", path or ""]
-        env = os.environ | {"BENCH_THREADS": str(torch.get_num_threads())}
+    for peer in [*reversed(peers), 'ours, block checkpointing']:
+        command = [sys.executable, __file__, '--one-memory', peer, '--nanogpt', path or '']
+        env = os.environ | {'BENCH_THREADS': str(torch.get_num_threads())}
         out = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, env=env)
         found[peer] = json.loads(out.stdout.splitlines()[-1])
     for peer, mb in found.items():
-        print(f"| {peer} | {mb:,.0f} | " + (f"{mb / found['nanoGPT']:.2f} |" if "nanoGPT" in found else "|"))
+        print(
+            f'| {peer} | {mb:,.0f} | '
+            + (f"{mb / found['nanoGPT']:.2f} |" if 'nanoGPT' in found else '|')
+        )
 
 
 @torch.no_grad()
 def generation(peers, device, every=4):
     "Print the time of 256 new tokens after a prompt of 256; a peer without a cache is timed at every fourth length."
-    model, prompt = ours("124M", device)[0].eval(), batch("124M", 1024, device)[0][:, :256]
-    rows = {"ours": statistics.median(clock(lambda: model.generate(prompt, 256, 0), device) for _ in range(3))}
-    rows["ours, batch of 8, per row"] = clock(lambda: model.generate(prompt.expand(8, -1), 256, 0), device) / 8
-    if "transformers" in peers:
-        theirs = hugging("124M", device)[0].eval()
+    model, prompt = ours('124M', device)[0].eval(), batch('124M', 1024, device)[0][:, :256]
+    rows = {
+        'ours': statistics.median(
+            clock(lambda: model.generate(prompt, 256, 0), device) for _ in range(3)
+        )
+    }
+    rows['ours, batch of 8, per row'] = (
+        clock(lambda: model.generate(prompt.expand(8, -1), 256, 0), device) / 8
+    )
+    if 'transformers' in peers:
+        theirs = hugging('124M', device)[0].eval()
         how = dict(max_new_tokens=256, min_new_tokens=256, do_sample=False, pad_token_id=0)
-        rows["transformers"] = clock(lambda: theirs.generate(prompt, **how), device)
-    if "nanoGPT" in peers:
-        nano = nanogpt("124M", device)[0].eval()
-        long = batch("124M", 1024, device)[0]
+        rows['transformers'] = clock(lambda: theirs.generate(prompt, **how), device)
+    if 'nanoGPT' in peers:
+        nano = nanogpt('124M', device)[0].eval()
+        long = batch('124M', 1024, device)[0]
         nano.generate(prompt, 1)
-        rows["nanoGPT (every fourth length timed, times four)"] = every * sum(
-            clock(lambda: nano.generate(long[:, :256 + n], 1), device) for n in range(every // 2, 256, every))
-    print(f"\n| 256 new tokens after 256, 124M, fp32, {device} | seconds | tokens/s | ours is faster by |\n"
-          "|---|---|---|---|")
+        rows['nanoGPT (every fourth length timed, times four)'] = every * sum(
+            clock(lambda: nano.generate(long[:, : 256 + n], 1), device)
+            for n in range(every // 2, 256, every)
+        )
+    print(
+        f'\n| 256 new tokens after 256, 124M, fp32, {device} | seconds | tokens/s | ours is faster '
+        'by |\n|---|---|---|---|'
+    )
     for name, seconds in rows.items():
         print(f"| {name} | {seconds:.1f} | {256 / seconds:.1f} | {seconds / rows['ours']:.1f}× |")
 
 
 def main():
     parser = argparse.ArgumentParser()
-    for option in ("--nanogpt", "--only", "--one-memory"): parser.add_argument(option)
-    parser.add_argument("--rounds", type=int, default=3)
+    for option in ('--nanogpt', '--only', '--one-memory'): parser.add_argument(option)
+    parser.add_argument('--rounds', type=int, default=3)
     args = parser.parse_args()
     if args.nanogpt: sys.path.insert(0, args.nanogpt)
     if args.one_memory: return one_memory(args.one_memory, args.nanogpt)
-    peers, start = ["ours"] + ["nanoGPT"] * bool(args.nanogpt) + ["transformers"], time.monotonic()
+    peers, start = ['ours'] + ['nanoGPT'] * bool(args.nanogpt) + ['transformers'], time.monotonic()
     print(f"{machine('torch', 'transformers')}, {torch.get_num_threads()} threads\n")
-    for device in ["cpu"] + ["cuda"] * torch.cuda.is_available():
-        if device == "cuda": print(f"\n{torch.cuda.get_device_name()}\n")
-        if args.only in (None, "memory") and device == "cpu": memory(peers, args.nanogpt)
-        if args.only in (None, "speed"): speed(args.rounds, device, peers)
-        if args.only in (None, "generate"): generation(peers, device)
-    print(f"\n{time.monotonic() - start:.0f} seconds in all, load {os.getloadavg()[0]:.1f} at the end")
+    for device in ['cpu'] + ['cuda'] * torch.cuda.is_available():
+        if device == 'cuda': print(f'\n{torch.cuda.get_device_name()}\n')
+        if args.only in (None, 'memory') and device == 'cpu': memory(peers, args.nanogpt)
+        if args.only in (None, 'speed'): speed(args.rounds, device, peers)
+        if args.only in (None, 'generate'): generation(peers, device)
+    print(
+        f'\n{time.monotonic() - start:.0f} seconds in all, load {os.getloadavg()[0]:.1f} at the end'
+    )
 
 
-if __name__ == "__main__": main()
+if __name__ == '__main__': main()

@@ -27,7 +27,8 @@ from domain_llm.tokens.dataset import Batches
 
 PAPER_SPEED = 36_000                                # tokens/s of one of the paper's GPUs with 124M
 BARS = dict(mfu=0.55, nanogpt=1.25, paper=10)       # what we aim at with 124M
-TRY = {'gpt2': (16, 32, 64), 'gpt2-medium': (8, 16, 32), 'gpt2-large': (8, 16)}   # rows of a micro-batch
+# rows of a micro-batch
+TRY = {'gpt2': (16, 32, 64), 'gpt2-medium': (8, 16, 32), 'gpt2-large': (8, 16)}
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,10 @@ def rate(work, seconds):
 
 def matrix_rate(plan, device):
     "Measure the floating-point operations per second on square matrices in the training precision."
-    a, b = (torch.randn(plan.matrix, plan.matrix, device=device.device, dtype=device.dtype) for _ in range(2))
+    a, b = (
+        torch.randn(plan.matrix, plan.matrix, device=device.device, dtype=device.dtype)
+        for _ in range(2)
+    )
     return 2 * plan.matrix ** 3 * rate(lambda: a @ b, plan.seconds)
 
 
@@ -78,7 +82,11 @@ def bandwidth(plan, device):
 
 def noise(cfg, rows):
     "Make a step of random ids: speed does not depend on what is read."
-    ids = np.random.default_rng(0).integers(0, cfg.vocab_size, rows * cfg.n_ctx * 2 + 1).astype(np.uint16)
+    ids = (
+        np.random.default_rng(0)
+        .integers(0, cfg.vocab_size, rows * cfg.n_ctx * 2 + 1)
+        .astype(np.uint16)
+    )
     return Batches(ids, cfg.n_ctx, rows * cfg.n_ctx)[0]
 
 
@@ -86,14 +94,25 @@ def noise(cfg, rows):
 
 def our_trainer(plan, cfg, micro, compiled, **recipe):
     "Prepare our model and optimizers."
-    config = TrainConfig(**{**FAST_RECIPE, **recipe, 'steps': 10**6, 'micro_rows': micro,
-                            'tokens_per_step': micro * plan.pieces * cfg.n_ctx, 'compile': compiled and plan.compile})
+    config = TrainConfig(
+        **{
+            **FAST_RECIPE,
+            **recipe,
+            'steps': 10**6,
+            'micro_rows': micro,
+            'tokens_per_step': micro * plan.pieces * cfg.n_ctx,
+            'compile': compiled and plan.compile,
+        }
+    )
     with torch.device(device_info().device): return Trainer(GPT2(cfg), config)
 
 
 def our_step(plan, cfg, micro, compiled, **recipe):
     "Prepare our own step."
-    trainer, batch = our_trainer(plan, cfg, micro, compiled, **recipe), noise(cfg, micro * plan.pieces)
+    trainer, batch = (
+        our_trainer(plan, cfg, micro, compiled, **recipe),
+        noise(cfg, micro * plan.pieces),
+    )
     step = itertools.count(1000)
     def work():
         trainer.update(batch, next(step))
@@ -106,8 +125,17 @@ def nanogpt_step(plan, cfg, micro, folder, device):
     sys.path.insert(0, str(folder))
     from model import GPT, GPTConfig
     with contextlib.redirect_stdout(io.StringIO()):
-        model = GPT(GPTConfig(block_size=cfg.n_ctx, vocab_size=-(-cfg.vocab_size // 64) * 64, n_layer=cfg.n_layer,
-                              n_head=cfg.n_head, n_embd=cfg.n_embd, dropout=0.0, bias=False)).to(device.device)
+        model = GPT(
+            GPTConfig(
+                block_size=cfg.n_ctx,
+                vocab_size=-(-cfg.vocab_size // 64) * 64,
+                n_layer=cfg.n_layer,
+                n_head=cfg.n_head,
+                n_embd=cfg.n_embd,
+                dropout=0.0,
+                bias=False,
+            )
+        ).to(device.device)
         optimizer = model.configure_optimizers(0.1, 6e-4, (0.9, 0.95), device.device)
     model = torch.compile(model) if plan.compile else model
     def finish():
@@ -121,7 +149,9 @@ def paper_step(plan, cfg, micro, device):
     "Prepare the paper's step: the model of transformers as it is, not compiled, all logits in float32, no clipping."
     from transformers import GPT2Config as TheirConfig, GPT2LMHeadModel
     shape = {k: getattr(cfg, k) for k in ('vocab_size', 'n_layer', 'n_head', 'n_embd')}
-    model = GPT2LMHeadModel(TheirConfig(**shape, n_positions=cfg.n_ctx, attn_implementation='eager'))
+    model = GPT2LMHeadModel(
+        TheirConfig(**shape, n_positions=cfg.n_ctx, attn_implementation='eager')
+    )
     model.to(device.device).train()
     optimizer = torch.optim.AdamW(model.parameters(), 2e-5, (0.9, 0.999), 1e-6, 0.001)
     def loss(x, y):
@@ -159,7 +189,10 @@ def measured(prepare, plan):
         per_second = tokens * rate(work, plan.seconds)
     except torch.OutOfMemoryError: return None, 'out of memory'
     except ImportError as error: return None, f'no {error.name}'
-    return per_second, torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else None
+    return (
+        per_second,
+        torch.cuda.max_memory_allocated() / 2** 30 if torch.cuda.is_available() else None,
+    )
 
 
 def speed(plan, device, late, args):
@@ -173,17 +206,25 @@ def speed(plan, device, late, args):
 def speed_of(name, plan, device, peak, late, args):
     "Print the table of one size; 124M is compared with the peers."
     (cfg, rows), best, compared = plan.sizes[name], {}, name in ('gpt2', 'tiny')
-    print(f'\n| {name}: step | micro-batch | tokens/s | MFU of the measured rate | peak GiB |\n|---|---|---|---|---|')
+    print(
+        f'\n| {name}: step | micro-batch | tokens/s | MFU of the measured rate | peak GiB '
+        '|\n|---|---|---|---|---|'
+    )
     def row(way, micro, prepare):
         got, memory = (None, 'no time left') if late() else measured(lambda: prepare(micro), plan)
-        if got is None: return print(f'| {way} | {micro} | not measured: {memory} | | |', flush=True)
+        if got is None:
+            return print(f'| {way} | {micro} | not measured: {memory} | | |', flush=True)
         mfu, gib = got * flops_per_token(cfg) / peak, f'{memory:.1f}' if memory else 'not measured'
         print(f'| {way} | {micro} | {got:,.0f} | {mfu:.1%} | {gib} |', flush=True)
         best[way] = max(best.get(way, (0, 0, micro)), (got, mfu, micro))
     for micro in rows:                                                      # ours and nanoGPT's in turn
         row('ours, FAST, compiled', micro, lambda m: our_step(plan, cfg, m, True))
         if compared and args.nanogpt:
-            row('nanoGPT, compiled', micro, lambda m: nanogpt_step(plan, cfg, m, args.nanogpt, device))
+            row(
+                'nanoGPT, compiled',
+                micro,
+                lambda m: nanogpt_step(plan, cfg, m, args.nanogpt, device),
+            )
     micro = best.get('ours, FAST, compiled', (0, 0, rows[0]))[2]
     row('ours, FAST, eager', micro, lambda m: our_step(plan, cfg, m, False))
     if not compared: return
@@ -195,11 +236,17 @@ def speed_of(name, plan, device, peak, late, args):
 def bars(found):
     "Say which bars are reached."
     ours, peers = found.get('ours, FAST, compiled'), ('nanoGPT, compiled', "the paper's loop")
-    say = lambda what, got, bar: print(f'- {what}: {"not measured" if got is None else f"{got:.2f}"}{bar}')
+    say = lambda what, got, bar: print(
+        f'- {what}: {"not measured" if got is None else f"{got:.2f}"}{bar}'
+    )
     print()
     say('share of the measured matrix rate', ours and ours[1], f' (bar {BARS["mfu"]:g})')
     for name, bar in zip(peers, (f' (bar {BARS["nanogpt"]:g})', '')):
-        say(f'times the tokens per second of {name}', ours[0] / found[name][0] if ours and name in found else None, bar)
+        say(
+            f'times the tokens per second of {name}',
+            ours[0] / found[name][0] if ours and name in found else None,
+            bar,
+        )
     say("times the tokens per second of one of the paper's GPUs", ours and ours[0] / PAPER_SPEED,
         f' (bar {BARS["paper"]:g})')
 
@@ -222,7 +269,9 @@ def kernels(work, n=3):
     found = dict(attention=0.0, product=0.0, other=0.0)
     for event in seen.key_averages():
         if (event.device_type.name == 'CPU') == gpu: continue
-        found[kind(event.key)] += (event.self_device_time_total if gpu else event.self_cpu_time_total) / 1e6 / n
+        found[kind(event.key)] += (
+            (event.self_device_time_total if gpu else event.self_cpu_time_total) / 1e6 / n
+        )
     return found
 
 
@@ -230,11 +279,18 @@ def profile(plan, device, late, args):
     "Print where the time of our step goes with the first size, and draw it."
     cfg, rows = next(iter(plan.sizes.values()))
     micro = rows[len(rows) // 2]
-    trainer, batch, step = our_trainer(plan, cfg, micro, True), noise(cfg, micro * plan.pieces), itertools.count(1000)
+    trainer, batch, step = (
+        our_trainer(plan, cfg, micro, True),
+        noise(cfg, micro * plan.pieces),
+        itertools.count(1000),
+    )
     def update(): trainer.update(batch, next(step))
     wall, whole = 1 / rate(update, plan.seconds), kernels(update)
     x = torch.randn(micro * cfg.n_ctx, cfg.n_embd, device=device.device, requires_grad=True)
-    targets, table = torch.zeros(len(x), dtype=torch.long, device=device.device), trainer.model.wte.weight
+    targets, table = (
+        torch.zeros(len(x), dtype=torch.long, device=device.device),
+        trainer.model.wte.weight,
+    )
     def loss():
         for _ in range(plan.pieces):
             with torch.autocast(device.device, device.dtype, enabled=device.dtype != torch.float32):
@@ -249,9 +305,12 @@ def profile(plan, device, late, args):
     parts = {'matrix products of the blocks': rest('product'), 'attention': whole['attention'],
              'loss over the token table': sum(head.values()), 'optimizers': sum(moved.values()),
              'everything elementwise': rest('other'), 'no kernel runs': wall - sum(whole.values())}
-    print(f'A step of {trainer.config.tokens_per_step:,} tokens in micro-batches of {micro} rows: {wall * 1e3:,.1f} ms.'
-          '\n\n| part | ms | share |\n|---|---|---|')
-    for name, seconds in parts.items(): print(f'| {name} | {seconds * 1e3:,.1f} | {seconds / wall:.1%} |')
+    print(
+        f'A step of {trainer.config.tokens_per_step:,} tokens in micro-batches of {micro} rows: '
+        f'{wall * 1e3:,.1f} ms.\n\n| part | ms | share |\n|---|---|---|'
+    )
+    for name, seconds in parts.items():
+        print(f'| {name} | {seconds * 1e3:,.1f} | {seconds / wall:.1%} |')
     if args.picture: draw(parts, wall, args.picture)
 
 
@@ -259,7 +318,12 @@ def draw(parts, wall, path):
     "Draw the shares of a step as bars."
     from matplotlib import pyplot as plt
     fig, ax = plt.subplots(figsize=(8, 3.2), layout='constrained')
-    bars = ax.barh([*parts][::-1], [100 * s / wall for s in parts.values()][::-1], color='#0072B2', edgecolor='black')
+    bars = ax.barh(
+        [*parts][::-1],
+        [100 * s / wall for s in parts.values()][::-1],
+        color='#0072B2',
+        edgecolor='black',
+    )
     ax.bar_label(bars, fmt='%.0f %%', padding=3, fontsize=11)
     ax.margins(x=0.15)   # room for the numbers
     ax.set(xlabel='% of the time of a step', title='Where the time of a training step goes')
@@ -310,9 +374,13 @@ PARTS = dict(speed=speed, profile=profile, curves=curves)
 def main(plan, args):
     device = device_info()
     if not plan.compile: print('A smoke test, without compilers: the speeds below mean nothing.\n')
-    sizes = ', '.join(f'{name} with {num_params(cfg):,} parameters' for name, (cfg, _) in plan.sizes.items())
-    print(f'{time.strftime("%Y-%m-%d")}, {device}, {platform.system()}, Python {platform.python_version()}, torch '
-          f'{torch.__version__}; {sizes}; {plan.pieces} micro-batches in a step')
+    sizes = ', '.join(
+        f'{name} with {num_params(cfg):,} parameters' for name, (cfg, _) in plan.sizes.items()
+    )
+    print(
+        f'{time.strftime("%Y-%m-%d")}, {device}, {platform.system()}, Python '
+        f'{platform.python_version()}, torch {torch.__version__}; {sizes}; {plan.pieces} micro-batches in a step'
+    )
     for name in args.parts or PARTS:
         start = time.perf_counter()
         forget(plan)
@@ -323,15 +391,25 @@ def main(plan, args):
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('parts', nargs='*', metavar='part', help=f'any of {", ".join(PARTS)}; all by default')
-    parser.add_argument('--sizes', nargs='+', choices=[*TRY], help='models whose speed is measured; all by default')
-    parser.add_argument('--nanogpt', type=Path, help='a clone of nanoGPT: its step is measured on the same card')
+    parser.add_argument(
+        'parts', nargs='*', metavar='part', help=f'any of {", ".join(PARTS)}; all by default'
+    )
+    parser.add_argument(
+        '--sizes', nargs='+', choices=[*TRY], help='models whose speed is measured; all by default'
+    )
+    parser.add_argument(
+        '--nanogpt', type=Path, help='a clone of nanoGPT: its step is measured on the same card'
+    )
     parser.add_argument('--picture', type=Path, help='a file to draw the profile into')
-    parser.add_argument('--smoke', action='store_true', help='run everything tiny, on whatever is there')
+    parser.add_argument(
+        '--smoke', action='store_true', help='run everything tiny, on whatever is there'
+    )
     args = parser.parse_args()
-    if unknown := set(args.parts) - set(PARTS): parser.error(f'no part is called {", ".join(unknown)}')
+    if unknown := set(args.parts) - set(PARTS):
+        parser.error(f'no part is called {", ".join(unknown)}')
     if not args.smoke and not torch.cuda.is_available():
         sys.exit('no GPU is here: --smoke runs everything tiny on a CPU')
     plan = SMOKE if args.smoke else Plan()
-    if args.sizes and not args.smoke: plan = replace(plan, sizes={k: plan.sizes[k] for k in args.sizes})
+    if args.sizes and not args.smoke:
+        plan = replace(plan, sizes={k: plan.sizes[k] for k in args.sizes})
     main(plan, args)

@@ -6,8 +6,12 @@ import os, statistics, subprocess, sys
 
 from machine import machine
 
-WAYS = {"as PyTorch is": {}, "GOMP_SPINCOUNT=1000": {"GOMP_SPINCOUNT": "1000"},
-        "GOMP_SPINCOUNT=10000": {"GOMP_SPINCOUNT": "10000"}, "OMP_WAIT_POLICY=PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"}}
+WAYS = {
+    'as PyTorch is': {},
+    'GOMP_SPINCOUNT=1000': {'GOMP_SPINCOUNT': '1000'},
+    'GOMP_SPINCOUNT=10000': {'GOMP_SPINCOUNT': '10000'},
+    'OMP_WAIT_POLICY=PASSIVE': {'OMP_WAIT_POLICY': 'PASSIVE'},
+}
 STEPS = """
 import time
 import numpy as np, torch
@@ -28,22 +32,24 @@ print(time.perf_counter() - start)
 
 def seconds(way):
     "Give the seconds of sixteen steps of the demo's model in a process of its own."
-    bare = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
-    return float(subprocess.check_output([sys.executable, "-c", STEPS], env={**bare, **way}, text=True))
+    bare = {k: v for k, v in os.environ.items() if not k.startswith(('OMP_', 'GOMP_'))}
+    return float(
+        subprocess.check_output([sys.executable, '-c', STEPS], env={**bare, **way}, text=True)
+    )
 
 
 def main(rounds=3):
-    print(machine("torch"), end="\n\n")
-    print("| threads wait | alone, s | beside one busy process, s |\n|---|---|---|")
+    print(machine('torch'), end='\n\n')
+    print('| threads wait | alone, s | beside one busy process, s |\n|---|---|---|')
     found = {way: ([], []) for way in WAYS}
     for _ in range(rounds):
         for busy in (0, 1):
-            other = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if busy else None
+            other = subprocess.Popen([sys.executable, '-c', 'while True: pass']) if busy else None
             for way, environment in WAYS.items(): found[way][busy].append(seconds(environment))
             if other: other.kill(), other.wait()
     for way, both in found.items():
-        alone, beside = (f"{statistics.median(s):.1f} ({min(s):.1f} to {max(s):.1f})" for s in both)
-        print(f"| {way} | {alone} | {beside} |")
+        alone, beside = (f'{statistics.median(s):.1f} ({min(s):.1f} to {max(s):.1f})' for s in both)
+        print(f'| {way} | {alone} | {beside} |')
 
 
-if __name__ == "__main__": main()
+if __name__ == '__main__': main()

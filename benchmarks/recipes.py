@@ -45,18 +45,29 @@ class Setup:
     late: tuple = ()  # shares of them after which it is compared with the tuned AdamW
     most: int = 60_000  # tokens of the validation text
 
-ON_CPU = Setup(GPT2Config(vocab_size=4096, n_layer=4, n_head=4, n_embd=128, n_ctx=128), 1024, 1_200_000,
-               (0.05,), (0.8, 0.5))
+ON_CPU = Setup(
+    GPT2Config(vocab_size=4096, n_layer=4, n_head=4, n_embd=128, n_ctx=128),
+    1024,
+    1_200_000,
+    (0.05,),
+    (0.8, 0.5),
+)
 ON_GPU = Setup(GPT2Config.preset('gpt2', 16_384), 65_536, 20_000_000, (0.05, 0.1))
 
 
 def read_text(vocab_size):
     "Give training and validation ids of the real text, in a vocabulary made for it."
     data = Path(os.environ['DOMAIN_LLM_DATA'])
-    splits = split_documents(read_documents([data / 'corpus/neuro_reviews.jsonl.gz', data / 'jats']), 0.04)
+    splits = split_documents(
+        read_documents([data / 'corpus/neuro_reviews.jsonl.gz', data / 'jats']), 0.04
+    )
     tokenizer = train_tokenizer(splits['train']['text'], vocab_size)
-    return [np.concatenate([e.ids + [0] for e in tokenizer.encode_batch(splits[k]['text'])]).astype(np.uint16)
-            for k in ('train', 'validation')]
+    return [
+        np.concatenate([e.ids + [0] for e in tokenizer.encode_batch(splits[k]['text'])]).astype(
+            np.uint16
+        )
+        for k in ('train', 'validation')
+    ]
 
 
 def train(task):
@@ -64,8 +75,13 @@ def train(task):
     name, recipe, tokens, seed, setup, train_ids, held_out = task
     if not torch.cuda.is_available(): torch.set_num_threads(1)
     torch.manual_seed(seed)
-    config = TrainConfig(**{**recipe, 'steps': tokens // setup.step, 'tokens_per_step': setup.step, 'seed': seed})
-    trainer, batches = Trainer(GPT2(setup.cfg), config), Batches(train_ids, setup.cfg.n_ctx, setup.step, seed)
+    config = TrainConfig(
+        **{**recipe, 'steps': tokens // setup.step, 'tokens_per_step': setup.step, 'seed': seed}
+    )
+    trainer, batches = (
+        Trainer(GPT2(setup.cfg), config),
+        Batches(train_ids, setup.cfg.n_ctx, setup.step, seed),
+    )
     curve, seconds = [], 0.0
     for step in range(config.steps + 1):
         if step % max(1, config.steps // 10) == 0 or step == config.steps:
@@ -74,8 +90,15 @@ def train(task):
         start = time.perf_counter()
         if step < config.steps: trainer.update(batches[step], step)
         seconds += time.perf_counter() - start
-    return dict(name=name, lr=config.lr, muon_lr=config.muon_lr, tokens=tokens, seed=seed, loss=curve[-1][-1],
-                curve=curve)
+    return dict(
+        name=name,
+        lr=config.lr,
+        muon_lr=config.muon_lr,
+        tokens=tokens,
+        seed=seed,
+        loss=curve[-1][-1],
+        curve=curve,
+    )
 
 
 def key(name, recipe, tokens, seed): return name, recipe['lr'], tokens, seed
@@ -104,13 +127,21 @@ def row(runs, name):
 def course(runs, name):
     "Write the loss along the way: the median over seeds, with tokens and seconds."
     points = zip(*(r['curve'] for r in runs if r['name'] == name))
-    middle = [(at[0][0], *(statistics.median(values) for values in list(zip(*at))[1:])) for at in points]
-    return f'{name}: ' + ', '.join(f'{loss:.3f} ({tokens:,}; {seconds:,.0f} s)' for tokens, seconds, loss in middle)
+    middle = [
+        (at[0][0], *(statistics.median(values) for values in list(zip(*at))[1:])) for at in points
+    ]
+    return f'{name}: ' + ', '.join(
+        f'{loss:.3f} ({tokens:,}; {seconds:,.0f} s)' for tokens, seconds, loss in middle
+    )
 
 
 def main(setup, jobs, log):
     texts, log, budget = read_text(setup.cfg.vocab_size), Path(log), setup.budget
-    done = {key(r['name'], r, r['tokens'], r['seed']): r for r in map(json.loads, log.open())} if log.exists() else {}
+    done = (
+        {key(r['name'], r, r['tokens'], r['seed']): r for r in map(json.loads, log.open())}
+        if log.exists()
+        else {}
+    )
     with ProcessPoolExecutor(jobs, mp_context=get_context('spawn')) as pool, log.open('a') as f:
         def work(tasks):
             for r in pool.map(train, [(*t, setup, *texts) for t in tasks if key(*t) not in done]):
@@ -119,23 +150,46 @@ def main(setup, jobs, log):
                 print({k: v for k, v in r.items() if k != 'curve'}, file=sys.stderr, flush=True)
             return [done[key(*t)] for t in tasks]
         kinds = [('PAPER', PAPER_RECIPE, 1)]
-        kinds += [(f'FAST at {share:g} of the tokens', FAST_RECIPE, share) for share in setup.early + setup.late]
+        kinds += [
+            (f'FAST at {share:g} of the tokens', FAST_RECIPE, share)
+            for share in setup.early + setup.late
+        ]
         best, tried = tuned(work, budget) if setup.late else (None, {})
         if best: kinds.append(('tuned AdamW', {**ADAMW, 'lr': best}, 1))
-        runs = work([(name, recipe, int(share * budget), seed) for name, recipe, share in kinds for seed in SEEDS])
+        runs = work(
+            [
+                (name, recipe, int(share * budget), seed)
+                for name, recipe, share in kinds
+                for seed in SEEDS
+            ]
+        )
     report(runs, setup, best, tried, texts)
 
 
 def report(runs, setup, best, tried, texts):
     "Print the table, the courses, and whether the bars are reached."
-    print(f'{num_params(setup.cfg):,} parameters, {len(texts[0]):,} training tokens, {setup.step:,} tokens per step, '
-          f'{device_info()}; {machine("torch")}\n')
-    unigram, bigram = (NGram(texts[0], setup.cfg.vocab_size, n).nll(texts[1][:setup.most]).mean() for n in (1, 2))
+    print(
+        f'{num_params(setup.cfg):,} parameters, {len(texts[0]):,} training tokens, {setup.step:,} '
+        f'tokens per step, {device_info()}; {machine("torch")}\n'
+    )
+    unigram, bigram = (
+        NGram(texts[0], setup.cfg.vocab_size, n).nll(texts[1][: setup.most]).mean() for n in (1, 2)
+    )
     rates = ', '.join(f'{lr:g} {loss:.3f}' for lr, loss in sorted(tried.items()))
-    print(f'Validation loss in nats per token; a uniform guess has {np.log(setup.cfg.vocab_size):.3f}, '
-          f'counting single tokens {unigram:.3f}, pairs {bigram:.3f}.\n')
-    if best: print(f'AdamW at {setup.budget:,} tokens on the tuning seed, by rate: {rates}; {best:g} is taken.\n')
-    print('| recipe | tokens | median of three seeds | range | seconds of training |\n|---|---|---|---|---|')
+    print(
+        'Validation loss in nats per token; a uniform guess has '
+        f'{np.log(setup.cfg.vocab_size):.3f}, counting single tokens {unigram:.3f}, pairs '
+        f'{bigram:.3f}.\n'
+    )
+    if best:
+        print(
+            f'AdamW at {setup.budget:,} tokens on the tuning seed, by rate: {rates}; {best:g} is '
+            'taken.\n'
+        )
+    print(
+        '| recipe | tokens | median of three seeds | range | seconds of training '
+        '|\n|---|---|---|---|---|'
+    )
     names = dict.fromkeys(r['name'] for r in runs)
     for name in names: print(row(runs, name))
     print('\nThe loss along the way (tokens read; seconds of training), medians of the seeds:\n')
@@ -144,12 +198,16 @@ def report(runs, setup, best, tried, texts):
     for other, shares in (('PAPER', setup.early), ('tuned AdamW', setup.late)):
         for share in shares:
             reached = median(f'FAST at {share:g} of the tokens') <= median(other)
-            print(f'\nFAST reaches the last loss of {other} with {share:g} of the tokens: {reached}')
+            print(
+                f'\nFAST reaches the last loss of {other} with {share:g} of the tokens: {reached}'
+            )
 
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--gpu', action='store_true', help='124M on a GPU instead of a small model on a CPU')
+    parser.add_argument(
+        '--gpu', action='store_true', help='124M on a GPU instead of a small model on a CPU'
+    )
     parser.add_argument('--tokens', type=int, help='budget of PAPER and of the tuned AdamW')
     parser.add_argument('--jobs', type=int, default=2, help='runs at a time; on a GPU one')
     parser.add_argument('--log', default='recipes.jsonl', help='each finished run, one JSON line')

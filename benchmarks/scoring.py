@@ -37,7 +37,11 @@ def plain_loop(model, tokenizer, cases):
 
 def ours(model, tokenizer, cases, **how):
     "Score with `score_cases`; give ln PPL of both versions (n, 2)."
-    return np.log(score_cases(model, tokenizer, cases, "paper", **how).frame[["original", "altered"]].to_numpy())
+    return np.log(
+        score_cases(model, tokenizer, cases, 'paper', **how)
+        .frame[['original', 'altered']]
+        .to_numpy()
+    )
 
 
 def timed(way, *args):
@@ -58,7 +62,10 @@ def measure(ways, tokenizer, cases, slices):
             values, seconds = timed(way, tokenizer, [cases[i] for i in part])
             found[name][0].append(values)
             found[name][1].append(seconds)
-    return {name: (np.concatenate(values), np.array(seconds)) for name, (values, seconds) in found.items()}
+    return {
+        name: (np.concatenate(values), np.array(seconds))
+        for name, (values, seconds) in found.items()
+    }
 
 
 def show(device, found, cases, base=None):
@@ -68,48 +75,61 @@ def show(device, found, cases, base=None):
     for name, (values, seconds) in found.items():
         ratios, total = base_seconds / seconds, base_seconds.sum() / seconds.sum()
         changed = np.flatnonzero(np.argmin(values, 1) != np.argmin(base, 1))
-        print(f"| {device} | {name} | {seconds.sum():.1f} | {len(cases) / seconds.sum():.1f} | {total:.2f} "
-              f"| {ratios.min():.2f} to {ratios.max():.2f} | {abs(values - base).max():.1e} | {len(changed)} |")
+        print(
+            f'| {device} | {name} | {seconds.sum():.1f} | {len(cases) / seconds.sum():.1f} | '
+            f'{total:.2f} | {ratios.min():.2f} to {ratios.max():.2f} | {abs(values - base).max():.1e} | {len(changed)} |'
+        )
         before, after = base[:, 1] - base[:, 0], values[:, 1] - values[:, 0]
-        margins = [f"case {cases[i].id} (margin {before[i]:+.1e} → {after[i]:+.1e})" for i in changed]
+        margins = [
+            f'case {cases[i].id} (margin {before[i]:+.1e} → {after[i]:+.1e})' for i in changed
+        ]
         if margins: notes.append(f"Changed choices, {device}, {name}: {'; '.join(margins)}.")
     return notes
 
 
 def ways_on(model, judge):
     "List the ways to score, the plain loop first."
-    return {"plain loop, transformers, fp32": lambda t, c: plain_loop(judge, t, c),
-            "`score_cases`, our GPT2, fp32": lambda t, c: ours(model, t, c),
-            "`score_cases`, our GPT2, bf16": lambda t, c: ours(model, t, c, dtype="bfloat16"),
-            "`score_cases`, transformers, fp32": lambda t, c: ours(judge, t, c)}
+    return {'plain loop, transformers, fp32': lambda t, c: plain_loop(judge, t, c),
+            '`score_cases`, our GPT2, fp32': lambda t, c: ours(model, t, c),
+            '`score_cases`, our GPT2, bf16': lambda t, c: ours(model, t, c, dtype='bfloat16'),
+            '`score_cases`, transformers, fp32': lambda t, c: ours(judge, t, c)}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--cases", type=int, default=200)
-    parser.add_argument("--slices", type=int, default=4)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--cases', type=int, default=200)
+    parser.add_argument('--slices', type=int, default=4)
+    parser.add_argument('--threads', type=int, default=torch.get_num_threads())
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
-    if not os.environ.get("DOMAIN_LLM_DATA"):
+    if not os.environ.get('DOMAIN_LLM_DATA'):
         parser.error("needs DOMAIN_LLM_DATA for the cases and the paper's tokenizer")
-    tokenizer = load_tokenizer(Path(os.environ["DOMAIN_LLM_DATA"]) / "tokenizers" / "neuro")
-    cases = load_cases("brainbench-human")[:chosen.cases]
+    tokenizer = load_tokenizer(Path(os.environ['DOMAIN_LLM_DATA']) / 'tokenizers' / 'neuro')
+    cases = load_cases('brainbench-human')[:chosen.cases]
     torch.manual_seed(0)
     model = GPT2(GPT2Config()).eval()
     with tempfile.TemporaryDirectory() as home:
-        save_model(model, f"{home}/model")
-        judge = transformers.AutoModelForCausalLM.from_pretrained(f"{home}/model", dtype=torch.float32).eval()
-    print(f"\n{machine('torch', 'transformers')}, {torch.get_num_threads()} threads; {len(cases)} cases, "
-          f"{sum(p.numel() for p in model.parameters()):,} random parameters, the paper's tokenizer and protocol\n")
-    print("| on | way | seconds | cases/s | times as fast | in the slices | largest Δ ln PPL | changed choices |\n"
-          "|---|---|---|---|---|---|---|---|")
-    device, base = "CPU", None
+        save_model(model, f'{home}/model')
+        judge = transformers.AutoModelForCausalLM.from_pretrained(
+            f'{home}/model', dtype=torch.float32
+        ).eval()
+    print(
+        f"\n{machine('torch', 'transformers')}, {torch.get_num_threads()} threads; {len(cases)} "
+        f"cases, {sum(p.numel() for p in model.parameters()):,} random parameters, the paper's "
+        "tokenizer and protocol\n"
+    )
+    print(
+        '| on | way | seconds | cases/s | times as fast | in the slices | largest Δ ln PPL | '
+        'changed choices |\n|---|---|---|---|---|---|---|---|'
+    )
+    device, base = 'CPU', None
     if torch.cuda.is_available():
         device, base = torch.cuda.get_device_name(), ours(model, tokenizer, cases)
         model, judge = model.cuda(), judge.cuda()
-    notes = show(device, measure(ways_on(model, judge), tokenizer, cases, chosen.slices), cases, base)
-    print("\n" + "\n\n".join(notes) if notes else "\nNo choice changed.")
+    notes = show(
+        device, measure(ways_on(model, judge), tokenizer, cases, chosen.slices), cases, base
+    )
+    print('\n' + '\n\n'.join(notes) if notes else '\nNo choice changed.')
 
 
 main()

@@ -27,7 +27,10 @@ def real_texts(folder):
 
 def generated_texts(mb):
     "Make documents of made-up words whose frequencies fall as those of real words do (Zipf)."
-    rng, parts = random.Random(0), 'ra mu ti on se pha lo gen ic ne u r ex st al or ka in am y'.split()
+    rng, parts = (
+        random.Random(0),
+        'ra mu ti on se pha lo gen ic ne u r ex st al or ka in am y'.split(),
+    )
     words = list({''.join(rng.choices(parts, k=rng.randint(1, 6))): 0 for _ in range(200_000)})
     weights = [1 / (i + 10) for i in range(len(words))]
     size = 0
@@ -49,7 +52,10 @@ def limited(texts, mb):
 def corpus(mb):
     "Give the documents to train on, and what they are."
     folder = os.environ.get('DOMAIN_LLM_DATA')
-    if folder: return list(limited(real_texts(Path(folder)), mb)), 'abstracts and articles of neuroscience and biology'
+    if folder:
+        return list(
+            limited(real_texts(Path(folder)), mb)
+        ), 'abstracts and articles of neuroscience and biology'
     return list(limited(generated_texts(mb), mb)), 'generated'
 
 
@@ -57,8 +63,13 @@ def alone(texts):
     "Train as the library's documentation does."
     from tokenizers import ByteLevelBPETokenizer
     tokenizer = ByteLevelBPETokenizer()
-    tokenizer.train_from_iterator(texts, vocab_size=VOCAB_SIZE, min_frequency=0, special_tokens=['<|endoftext|>'],
-                                  show_progress=False)
+    tokenizer.train_from_iterator(
+        texts,
+        vocab_size=VOCAB_SIZE,
+        min_frequency=0,
+        special_tokens=['<|endoftext|>'],
+        show_progress=False,
+    )
     return tokenizer._tokenizer
 
 
@@ -70,13 +81,16 @@ def ours(texts):
 
 def train_once(way, mb):
     "Train in this process; print the seconds and what came out."
-    import domain_llm.tokens.tokenizer                                            # imports are not part of the time
+    # imports are not part of the time
+    import domain_llm.tokens.tokenizer
     texts, _ = corpus(mb)
     start = time.perf_counter()
     tokenizer = {WAYS[0]: alone, WAYS[1]: ours}[way](text for text in texts)
     seconds = time.perf_counter() - start
     model = json.loads(tokenizer.to_str())['model']
-    digest = hashlib.sha256(json.dumps([model['vocab'], model['merges']], sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(
+        json.dumps([model['vocab'], model['merges']], sort_keys=True).encode()
+    ).hexdigest()
     print(json.dumps(dict(seconds=seconds, size=tokenizer.get_vocab_size(), digest=digest)))
 
 
@@ -93,13 +107,21 @@ def measure(rounds, mb):
 
 def show(found, texts, what):
     "Print the table and what it was measured on."
-    n_bytes, results = sum(len(t.encode()) for t in texts), [r for results in found.values() for r in results]
+    n_bytes, results = (
+        sum(len(t.encode()) for t in texts),
+        [r for results in found.values() for r in results],
+    )
     assert len({r['digest'] for r in results}) == 1, 'the two ways made different vocabularies'
     base = [r['seconds'] for r in found[WAYS[0]]]
     print(machine('tokenizers') + '\n')
-    print(f'Text: {what}, {len(texts):,} documents, {n_bytes / 1e6:.1f} MB. '
-          f'Vocabulary: {results[0]["size"]:,} tokens, identical in all {len(results)} trainings.\n')
-    print('| way | seconds, median | in the rounds | times the library\'s | in the rounds |\n|---|---|---|---|---|')
+    print(
+        f'Text: {what}, {len(texts):,} documents, {n_bytes / 1e6:.1f} MB. '
+        f'Vocabulary: {results[0]["size"]:,} tokens, identical in all {len(results)} trainings.\n'
+    )
+    print(
+        "| way | seconds, median | in the rounds | times the library's | in the rounds "
+        "|\n|---|---|---|---|---|"
+    )
     for way, runs in found.items():
         seconds = [r['seconds'] for r in runs]
         ratios = [s / b for s, b in zip(seconds, base)]

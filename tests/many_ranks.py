@@ -14,7 +14,9 @@ home, team = Path(sys.argv[1]), join()
 
 def text(model, step):
     assert team.rank == 0, 'rank 0 alone evaluates'
-    return dict(text=model.generate(torch.zeros(1, 1, dtype=torch.long), 8, temperature=0).tolist()[0])
+    return dict(
+        text=model.generate(torch.zeros(1, 1, dtype=torch.long), 8, temperature=0).tolist()[0]
+    )
 
 
 class Until:
@@ -34,8 +36,13 @@ def half(name, shard):
 def exchanges():
     "Count how often gradients are exchanged in a step of several micro-batches."
     from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
-    trainer, seen = Trainer(d.model(), TrainConfig(steps=5, tokens_per_step=128, micro_rows=1), team), []
-    trainer.wrapped.register_comm_hook(None, lambda _, bucket: seen.append(1) or allreduce_hook(None, bucket))
+    trainer, seen = (
+        Trainer(d.model(), TrainConfig(steps=5, tokens_per_step=128, micro_rows=1), team),
+        [],
+    )
+    trainer.wrapped.register_comm_hook(
+        None, lambda _, bucket: seen.append(1) or allreduce_hook(None, bucket)
+    )
     counts = []
     for step in range(2):
         trainer.update(d.batches()[step], step + 1)
@@ -51,5 +58,8 @@ if team.size == 2: d.run(home / 'weighted-2-shard', True, 'adamw', loss=d.weight
 half(f'half-{team.size}', False)
 if team.size == 2:
     half('half-2-shard', True)
-    found = dict(exchanges=exchanges(), uneven=validation_loss(d.model(), d.TEXT[:603], rows=4, team=team))    # 37 rows
+    # 37 rows
+    found = dict(
+        exchanges=exchanges(), uneven=validation_loss(d.model(), d.TEXT[:603], rows=4, team=team)
+    )
     if not team.rank: (home / 'found.json').write_text(json.dumps(found))

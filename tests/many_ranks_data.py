@@ -10,7 +10,8 @@ from domain_llm.train.pretraining import pretrain
 from domain_llm.train.recipe import FAST_RECIPE, TrainConfig
 
 torch.set_num_threads(1)
-CFG = GPT2Config(53, 2, 2, 32, 16)                        # 53: a table that two processes cannot share evenly
+# 53: a table that two processes cannot share evenly
+CFG = GPT2Config(53, 2, 2, 32, 16)
 TEXT = np.random.default_rng(0).integers(1, 5, 3000).cumsum() % 53
 RECIPES = {'adamw': dict(lr=2e-3), 'fast': FAST_RECIPE}
 
@@ -24,8 +25,17 @@ def batches(): return Batches(TEXT, 16, 128, 0, join().rank, join().size)
 
 
 def config(recipe, shard=False):
-    return TrainConfig(**{**RECIPES[recipe], 'steps': 20, 'tokens_per_step': 128, 'eval_every': 5, 'save_every': 5,
-                          'micro_rows': 2, 'shard': shard})
+    return TrainConfig(
+        **{
+            **RECIPES[recipe],
+            'steps': 20,
+            'tokens_per_step': 128,
+            'eval_every': 5,
+            'save_every': 5,
+            'micro_rows': 2,
+            'shard': shard,
+        }
+    )
 
 
 def weighted(model, ids, targets):
@@ -35,4 +45,6 @@ def weighted(model, ids, targets):
 
 
 def run(folder, shard, recipe='fast', evaluate=None, source=None, loss=None):
-    pretrain(model(), source or batches(), config(recipe, shard), folder, TEXT[:603], evaluate, loss)
+    pretrain(
+        model(), source or batches(), config(recipe, shard), folder, TEXT[:603], evaluate, loss
+    )

@@ -18,7 +18,9 @@ needs_data = pytest.mark.skipif(not DATA, reason='needs DOMAIN_LLM_DATA')
 
 
 def dataset(texts, **more):
-    return Dataset.from_dict(dict(id=[f'd{i}' for i in range(len(texts))], text=list(texts), **more))
+    return Dataset.from_dict(
+        dict(id=[f'd{i}' for i in range(len(texts))], text=list(texts), **more)
+    )
 
 
 def runs(text):
@@ -47,7 +49,9 @@ def made(n, words, draw):
 @settings(deadline=None, max_examples=150)
 @given(st.text(alphabet='ab \n.é', max_size=40), st.text(alphabet='ab \n.é', max_size=40))
 def test_the_similarity_is_that_of_the_sets(a, b):
-    assert overlap._jaccard(overlap._shingles(a), overlap._shingles(b)) == pytest.approx(alike(a, b))
+    assert overlap._jaccard(overlap._shingles(a), overlap._shingles(b)) == pytest.approx(
+        alike(a, b)
+    )
 
 
 @settings(deadline=None, max_examples=60)
@@ -70,7 +74,12 @@ def test_recall_and_precision_against_brute_force(near):
     draw = random.Random(1)
     texts = made(150, 120, draw)
     copies = [edited(t, n, draw) for t in texts for n in (1, 3, 8, 16, 30)]
-    pairs = {(i, 150 + 5 * i + k) for i in range(150) for k in range(5) if alike(texts[i], copies[5 * i + k]) >= near}
+    pairs = {
+        (i, 150 + 5 * i + k)
+        for i in range(150)
+        for k in range(5)
+        if alike(texts[i], copies[5 * i + k]) >= near
+    }
     assert pairs
     assert overlap._near_copies(dataset(texts), near) == {}, 'unrelated texts stay'
     everything = texts + copies
@@ -105,7 +114,9 @@ def test_a_thousand_copies_of_one_text_are_not_compared_with_each_other(monkeypa
     found = overlap._near_copies(dataset([text] + [edited(text, 2, draw) for _ in range(1000)]), .6)
     assert len(found) == 1000 and set(found.values()) == {0} and len(asked) < 2500
     links = overlap._suspects(np.zeros((3000, overlap._RANKS), np.uint32), .6)
-    assert sum(map(len, links.values())) <= 4 * 3000, 'a few links for each document, however many are alike'
+    assert sum(map(len, links.values())) <= 4 * 3000, (
+        'a few links for each document, however many are alike'
+    )
 
 
 def test_memory_and_time_grow_with_the_documents_and_not_with_their_pairs():
@@ -125,7 +136,7 @@ def test_memory_and_time_grow_with_the_documents_and_not_with_their_pairs():
 
 
 def test_the_result_does_not_depend_on_the_hash_seed():
-    code = '''if True:
+    code = """if True:
         import random
         from datasets import Dataset
         from domain_llm.text.overlap import _near_copies, _signatures
@@ -133,16 +144,24 @@ def test_the_result_does_not_depend_on_the_hash_seed():
         t = [' '.join(f'w{d.randrange(300)}' for _ in range(50)) for _ in range(30)]
         t += [x.replace('w1', 'w2') for x in t]
         s = Dataset.from_dict(dict(id=list(map(str, range(60))), text=t))
-        print(_near_copies(s, .3), _signatures(s).sum())'''
-    said = lambda seed: subprocess.run([sys.executable, '-c', code], env={**os.environ, 'PYTHONHASHSEED': seed},
-                                       capture_output=True, text=True, check=True).stdout
+        print(_near_copies(s, .3), _signatures(s).sum())"""
+    said = lambda seed: (
+        subprocess.run(
+            [sys.executable, '-c', code],
+            env={**os.environ, 'PYTHONHASHSEED': seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    )
     outs = {said('1'), said('2')}
     assert len(outs) == 1
 
 
 def test_near_needs_a_sensible_number():
     for near in (0, .29, 1.01, -1):
-        with pytest.raises(ValueError, match='between 0.3 and 1'): deduplicate(dataset(['a', 'b']), near=near)
+        with pytest.raises(ValueError, match='between 0.3 and 1'):
+            deduplicate(dataset(['a', 'b']), near=near)
     assert len(deduplicate(dataset([]), near=.5)) == 0
     assert len(deduplicate(dataset(['one text']), near=.5)) == 1
     short = dataset(['', '?!', 'one', 'One.', 'two words', 'Two; words', 'two other'])
@@ -153,7 +172,10 @@ def test_near_needs_a_sensible_number():
 def test_any_script_has_near_copies():
     greek = 'ο ιππόκαμπος των τρωκτικών αποθηκεύει διαδρομές στον λαβύρινθο κατά τη διάρκεια του ύπνου τους κάθε βράδυ'
     other = 'κάτι άλλο εντελώς διαφορετικό για τον εγκέφαλο'
-    assert len(deduplicate(dataset([greek, greek.replace('λαβύρινθο', 'κλουβί'), other]), near=.5)) == 2
+    assert (
+        len(deduplicate(dataset([greek, greek.replace('λαβύρινθο', 'κλουβί'), other]), near=0.5))
+        == 2
+    )
 
 
 @needs_data
@@ -166,7 +188,9 @@ def test_brainbench_and_the_reviews():
     texts = reviews + [c[k] for c in cases for k in ('original_abstract', 'incorrect_abstract')]
     found = overlap._near_copies(dataset(texts), .6)
     altered = {n + 2 * k + 1: n + 2 * k for k in range(len(cases))}
-    assert {i: j for i, j in found.items() if i >= n} == altered, 'each altered abstract, and no original'
+    assert {i: j for i, j in found.items() if i >= n} == altered, (
+        'each altered abstract, and no original'
+    )
     for i, j in found.items(): assert alike(texts[i], texts[j]) >= .6
     assert sum(i < n for i in found) <= 3
 
@@ -175,14 +199,23 @@ def test_brainbench_and_the_reviews():
 
 @pytest.fixture(scope='module')
 def card():
-    data = dataset(['one two three', 'four five', 'six', 'seven eight'], year=[1999, 2001, None, 2001],
-                   source=[f'/home/me/secret/{name}' for name in
-                           ('b/x.jsonl', 'b/x.jsonl', '<script>alert(1).txt', 'b/y.xml')],
-                   title=[''] * 4)
+    data = dataset(
+        ['one two three', 'four five', 'six', 'seven eight'],
+        year=[1999, 2001, None, 2001],
+        source=[
+            f'/home/me/secret/{name}'
+            for name in ('b/x.jsonl', 'b/x.jsonl', '<script>alert(1).txt', 'b/y.xml')
+        ],
+        title=[''] * 4,
+    )
     import pandas as pd
     known = [('d0', 'CC BY 4.0'), ('d1', 'CC0 & more')]
-    table = pd.DataFrame([dict(pmcid='', pmid=i, doi='', licence=name, terms='', place='') for i, name in known])
-    report = ReadReport(skipped=[('f', 'broken: no <tag> here'), ('g', 'broken: something else'), ('h', 'no text')])
+    table = pd.DataFrame(
+        [dict(pmcid='', pmid=i, doi='', licence=name, terms='', place='') for i, name in known]
+    )
+    report = ReadReport(
+        skipped=[('f', 'broken: no <tag> here'), ('g', 'broken: something else'), ('h', 'no text')]
+    )
     dropped = [('a', 'exact copy', 'b'), ('c', 'near copy', 'b'), ('e', 'near copy', 'b')]
     return corpus_card(split_documents(data, .3), report, dropped, ['leak'], table)
 
@@ -193,14 +226,24 @@ def test_the_card_counts(card):
     assert card.years == {'1999': 1, '2001': 2, 'unknown': 1}
     assert card.sources == {'b': 3, '<script>alert(1).txt': 1}
     assert card.licences == {'not recorded': 2, 'CC BY 4.0': 1, 'CC0 & more': 1}
-    assert card.dropped == {'not read: broken': 2, 'near copy': 2, 'not read: no text': 1, 'exact copy': 1,
-                            'shares words with the benchmark': 1}
+    assert card.dropped == {
+        'not read: broken': 2,
+        'near copy': 2,
+        'not read: no text': 1,
+        'exact copy': 1,
+        'shares words with the benchmark': 1,
+    }
     assert '4 documents with 8 words' in str(card) and '2 near copy' in str(card)
 
 
 def test_the_card_of_a_plain_dataset_and_nothing_else():
     card = corpus_card(dataset(['a b'], year=[None], source=['owner/name'], title=['']))
-    assert card.splits == {'all': 1} and card.dropped == {} and card.sources == {'name': 1} and 'nothing' in str(card)
+    assert (
+        card.splits == {'all': 1}
+        and card.dropped == {}
+        and card.sources == {'name': 1}
+        and 'nothing' in str(card)
+    )
     assert card.licences == {'not recorded': 1}
     import matplotlib.pyplot as plt
     plt.close(card.plot())
@@ -218,12 +261,22 @@ def test_the_saved_card(card, tmp_path):
 
 def test_the_page_is_accessible_and_safe(card, tmp_path):
     page = (card.save(tmp_path)/'card.html').read_text(encoding='utf-8')
-    assert 'secret' not in page and '/home' not in page and '<script' not in page and 'CC0 &amp; more' in page
+    assert (
+        'secret' not in page
+        and '/home' not in page
+        and '<script' not in page
+        and 'CC0 &amp; more' in page
+    )
     tree = html.document_fromstring(page)
-    assert tree.get('lang') == 'en' and tree.findtext('.//title') and len(tree.findall('.//h1')) == 1
+    assert (
+        tree.get('lang') == 'en' and tree.findtext('.//title') and len(tree.findall('.//h1')) == 1
+    )
     for table in tree.findall('.//table'):
-        assert table.findtext('caption') and all(th.get('scope') == 'col' for th in table.findall('thead//th'))
-        for row in table.findall('tbody/tr'): assert row.find('th').get('scope') == 'row' and row.find('td') is not None
+        assert table.findtext('caption') and all(
+            th.get('scope') == 'col' for th in table.findall('thead//th')
+        )
+        for row in table.findall('tbody/tr'):
+            assert row.find('th').get('scope') == 'row' and row.find('td') is not None
     assert len(tree.findall('.//table')) == 5
     policy, = tree.xpath('//meta[@http-equiv="Content-Security-Policy"]/@content')
     assert policy.startswith("default-src 'none'") and 'prefers-color-scheme:dark' in page
@@ -237,7 +290,9 @@ def test_names_with_dollars_are_no_formulas(tmp_path):
     card = corpus_card(dataset(['one', 'two'], year=[1999, 2001], source=names, title=['', '']))
     page = (card.save(tmp_path)/'card.html').read_text(encoding='utf-8')
     assert card.sources == {'a$_$b': 1, 'cost $^$ x': 1} and 'cost $^$ x 1' in page
-    assert [label.get_text() for label in card.plot().axes[1].get_yticklabels()] == list(card.sources)
+    assert [label.get_text() for label in card.plot().axes[1].get_yticklabels()] == list(
+        card.sources
+    )
 
 
 def test_many_sources_become_their_folder():

@@ -15,7 +15,8 @@ DATA = ENV.pop('DOMAIN_LLM_DATA', '')
 def cli(*args):
     "Give a command in this process, which spares the imports; what is not a sentence and an exit code is raised."
     out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended: main(list(map(str, args)))
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        main(list(map(str, args)))
     return subprocess.CompletedProcess(args, ended.value.code or 0, out.getvalue(), err.getvalue())
 
 
@@ -76,34 +77,60 @@ def test_each_step_is_a_command_and_is_skipped_when_done(run):
     assert done.returncode == 0 and 'already done' in done.stdout
     assert 'tokens of' in cli('tokens', '--out', run / 'out', '--force').stdout
     done = cli('report', '--out', run / 'out')
-    assert 'already done' in done.stdout and 'trained GPT-2' in done.stdout and 'chance' in done.stdout
+    assert (
+        'already done' in done.stdout and 'trained GPT-2' in done.stdout and 'chance' in done.stdout
+    )
 
 
 def headings_and_tables(path):
     "Read a report: its headings, and {caption: rows of cells}."
     from lxml import html
     tree = html.fromstring(path.read_bytes())
-    tables = {t.xpath('string(caption)'): [[''.join(c.itertext()) for c in r] for r in t.xpath('tbody/tr')]
-              for t in tree.iter('table')}
+    tables = {
+        t.xpath('string(caption)'): [
+            [''.join(c.itertext()) for c in r] for r in t.xpath('tbody/tr')
+        ]
+        for t in tree.iter('table')
+    }
     assert len(tree.xpath('//img')) == len([a for a in tree.xpath('//img/@alt') if a.strip()])
     assert not tree.xpath('//script | //link')
-    for section in tree.xpath('//section[.//img]'): assert section.xpath('.//table'), section.xpath('string(h2)')
+    for section in tree.xpath('//section[.//img]'):
+        assert section.xpath('.//table'), section.xpath('string(h2)')
     return [h.text for h in tree.iter('h2')], tables
 
 
 def test_the_report_is_the_evaluation_of_lesson_08_with_its_controls(run):
     headings, tables = headings_and_tables(run / 'out/report.html')
-    assert headings == ['What this is', 'What was found (c)', 'Accuracy (c)', 'Does it know when it knows? (c)',
-                        'Can the score be trusted? (c)',
-                        'Training', 'What the model writes when left alone', 'What it was made from']
+    assert headings == [
+        'What this is',
+        'What was found (c)',
+        'Accuracy (c)',
+        'Does it know when it knows? (c)',
+        'Can the score be trusted? (c)',
+        'Training',
+        'What the model writes when left alone',
+        'What it was made from',
+    ]
     first = [row[0] for row in tables['Right answers, accuracy and its 95 % interval']]
     assert first == ['untrained GPT-2', 'token trigram', 'trained GPT-2', 'chance']
     controls = {row[0]: row for row in tables['Can the score be trusted? (c)']}
-    assert {'untrained, mean over seeds', 'last untrained, labels exchanged', 'oracle', 'shorter text', 'zlib',
-            'word unigram', 'word trigram'} == set(controls)
+    assert {
+        'untrained, mean over seeds',
+        'last untrained, labels exchanged',
+        'oracle',
+        'shorter text',
+        'zlib',
+        'word unigram',
+        'word trigram',
+    } == set(controls)
     assert controls['oracle'][1:4] == ['20.000', '20', '1.000'] and controls['oracle'][-1] == 'yes'
     drawn = {p.name for p in (run / 'out/figures').iterdir()}
-    assert drawn == {'accuracy-c.png', 'does-it-know-when-it-knows-c.png', 'training.png', '.domain_llm.json'}
+    assert drawn == {
+        'accuracy-c.png',
+        'does-it-know-when-it-knows-c.png',
+        'training.png',
+        '.domain_llm.json',
+    }
 
 
 def test_a_control_that_fails_is_said(run):
@@ -127,10 +154,27 @@ def test_the_report_puts_the_experts_beside_the_model(run, monkeypatch):
     above = 'It is above the experts (641 of 1011 right, 0.634; cases and participants random, p = 0.013)'
     assert done.returncode == 0 and above in done.stdout, done.stderr
     headings, tables = headings_and_tables(run / 'out/report.html')
-    assert headings[1:7] == [f'{h} (brainbench-human)' for h in (
-        'What was found', 'Accuracy', 'By subfield', 'Does it know when it knows?',
-        'Are the same cases hard for all?', 'Who is right where the others are wrong? trained GPT-2')]
-    assert len([rows for caption, rows in tables.items() if caption.startswith('Every case') and len(rows) == 200]) == 1
+    assert headings[1:7] == [
+        f'{h} (brainbench-human)'
+        for h in (
+            'What was found',
+            'Accuracy',
+            'By subfield',
+            'Does it know when it knows?',
+            'Are the same cases hard for all?',
+            'Who is right where the others are wrong? trained GPT-2',
+        )
+    ]
+    assert (
+        len(
+            [
+                rows
+                for caption, rows in tables.items()
+                if caption.startswith('Every case') and len(rows) == 200
+            ]
+        )
+        == 1
+    )
 
 
 def test_the_model_is_what_transformers_loads(run):
@@ -138,7 +182,10 @@ def test_the_model_is_what_transformers_loads(run):
     import transformers
     from domain_llm.model.weights import load_model
     folder = run / 'out/pretrain/model'
-    model, judge = load_model(folder), transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+    model, judge = (
+        load_model(folder),
+        transformers.AutoModelForCausalLM.from_pretrained(folder).eval(),
+    )
     ids = torch.tensor([transformers.AutoTokenizer.from_pretrained(folder)('Muscimol in the amygdala')['input_ids']])
     with torch.no_grad(): assert (model(ids) - judge(ids).logits).abs().max() < 1e-4
 
@@ -163,7 +210,14 @@ def test_a_bad_corpus_is_a_sentence(tmp_path, name, content, words):
 def test_bytes_that_are_not_text_are_kept_counted_and_reported(tmp_path):
     for name, content in (('a.txt', b'na\xefve words'), ('b.txt', b'good words'), ('c.xml', b'<article>')):
         (tmp_path / name).write_bytes(content)
-    done = cli('corpus', tmp_path / 'a.txt', tmp_path / 'b.txt', tmp_path / 'c.xml', '--out', tmp_path / 'out')
+    done = cli(
+        'corpus',
+        tmp_path / 'a.txt',
+        tmp_path / 'b.txt',
+        tmp_path / 'c.xml',
+        '--out',
+        tmp_path / 'out',
+    )
     assert done.returncode == 0 and 'not UTF-8' in done.stdout and 'c.xml (broken' in done.stdout
     card = json.loads((tmp_path / 'out/corpus/card.json').read_text())
     assert card['documents'] == 2 and card['dropped'] == {'not read: broken': 1}
@@ -175,8 +229,18 @@ def test_bytes_that_are_not_text_are_kept_counted_and_reported(tmp_path):
     ([('same', 'same')], None, 'the same'), ([('', 'b')], None, 'empty')])
 def test_bad_cases_are_a_sentence_before_any_work(tmp_path, rows, header, words):
     cases(tmp_path / 'c.csv', rows, header or ('original_abstract', 'incorrect_abstract'))
-    refused(words, args=['run', '--corpus', papers(tmp_path / 'p.jsonl'), '--cases', tmp_path / 'c.csv', '--out',
-                         tmp_path / 'out'])
+    refused(
+        words,
+        args=[
+            'run',
+            '--corpus',
+            papers(tmp_path / 'p.jsonl'),
+            '--cases',
+            tmp_path / 'c.csv',
+            '--out',
+            tmp_path / 'out',
+        ],
+    )
     assert not (tmp_path / 'out').exists()
 
 
@@ -184,33 +248,63 @@ def test_missing_and_empty_cases(tmp_path):
     (tmp_path / 'empty.csv').write_bytes(b'')
     for path, word in ((tmp_path / 'none.csv', 'neither'), (tmp_path / 'empty.csv', 'cannot be read'),
                        (tmp_path, 'neither')):
-        refused(word, args=['corpus', papers(tmp_path / 'p.jsonl'), '--cases', path, '--out', tmp_path / 'out'])
+        refused(
+            word,
+            args=[
+                'corpus',
+                papers(tmp_path / 'p.jsonl'),
+                '--cases',
+                path,
+                '--out',
+                tmp_path / 'out',
+            ],
+        )
 
 
 def test_a_step_without_the_one_before_names_it(tmp_path):
     for step, needs in (('tokenizer', 'corpus'), ('tokens', 'corpus'), ('pretrain', 'tokens'), ('report', 'evaluate')):
         refused(f'run `domain-llm {needs}`', args=[step, '--out', tmp_path / 'none'])
-    refused('run `domain-llm pretrain`', args=['evaluate', '--cases', cases(tmp_path / 'c.csv'), '--out',
-                                               tmp_path / 'none'])
+    refused(
+        'run `domain-llm pretrain`',
+        args=['evaluate', '--cases', cases(tmp_path / 'c.csv'), '--out', tmp_path / 'none'],
+    )
 
 
 def test_a_corpus_too_small_for_one_batch(tmp_path):
-    refused('tokens; at least', args=['run', '--corpus', papers(tmp_path / 'p.jsonl', 5), '--cases',
-                                      cases(tmp_path / 'c.csv'), '--size', 'demo', '--minutes', '0.01', '--out',
-                                      tmp_path / 'out'])
+    refused(
+        'tokens; at least',
+        args=[
+            'run',
+            '--corpus',
+            papers(tmp_path / 'p.jsonl', 5),
+            '--cases',
+            cases(tmp_path / 'c.csv'),
+            '--size',
+            'demo',
+            '--minutes',
+            '0.01',
+            '--out',
+            tmp_path / 'out',
+        ],
+    )
     assert (tmp_path / 'out/tokens/meta.json').exists()
 
 
 def test_a_tokenizer_that_is_not_the_tokens_own(run):
     assert cli('tokenizer', '--vocab-size', 500, '--out', run / 'out', '--force').returncode == 0
-    refused('another tokenizer', args=['pretrain', '--out', run / 'out', '--size', 'demo', '--minutes', 0.01,
-                                       '--force'])
+    refused(
+        'another tokenizer',
+        args=['pretrain', '--out', run / 'out', '--size', 'demo', '--minutes', 0.01, '--force'],
+    )
 
 
 def test_damaged_tokens_and_settings(run):
     data = (run / 'out/tokens/train.bin').read_bytes()
     (run / 'out/tokens/train.bin').write_bytes(data[:-8])
-    refused('cut short', args=['pretrain', '--out', run / 'out', '--size', 'demo', '--minutes', 0.01, '--force'])
+    refused(
+        'cut short',
+        args=['pretrain', '--out', run / 'out', '--size', 'demo', '--minutes', 0.01, '--force'],
+    )
     (run / 'out/steps.json').write_text('{"corpus": ')
     refused('cannot be read', args=['tokens', '--out', run / 'out'])
 
@@ -225,14 +319,27 @@ def test_the_folder_of_another_run_is_refused_and_kept(run):
 
 
 FIRST_FILES = {
-    'corpus/train/data.arrow': 'papers', 'corpus/card.json': '{}', 'tokenizer/tokenizer.json': '{"model": 1}',
-    'tokens/train.bin': 'ids', 'tokens/meta.json': '{"vocab_size": 668}',
-    'pretrain/config.json': '{}', 'pretrain/log.jsonl': '{"step": 0, "loss": 6.5}'}
-FIRST_STEPS = {  # with the fingerprints that the first edition (commit e931d86) computed for these files
+    'corpus/train/data.arrow': 'papers',
+    'corpus/card.json': '{}',
+    'tokenizer/tokenizer.json': '{"model": 1}',
+    'tokens/train.bin': 'ids',
+    'tokens/meta.json': '{"vocab_size": 668}',
+    'pretrain/config.json': '{}',
+    'pretrain/log.jsonl': '{"step": 0, "loss": 6.5}',
+}
+# with the fingerprints that the first edition (commit e931d86) computed for these files
+FIRST_STEPS = {
     'corpus': {'inputs': {'science': 0}, 'done': True},
     'tokenizer': {'inputs': {'corpus': '40c57978ceb78ccc', 'vocab_size': 800}, 'done': True},
-    'tokens': {'inputs': {'corpus': '40c57978ceb78ccc', 'tokenizer': 'b80331f26de2b605'}, 'done': True},
-    'pretrain': {'inputs': {'tokens': 'f0043d77283f694f', 'size': 'demo', 'seed': 0, 'steps': 5}, 'done': False}}
+    'tokens': {
+        'inputs': {'corpus': '40c57978ceb78ccc', 'tokenizer': 'b80331f26de2b605'},
+        'done': True,
+    },
+    'pretrain': {
+        'inputs': {'tokens': 'f0043d77283f694f', 'size': 'demo', 'seed': 0, 'steps': 5},
+        'done': False,
+    },
+}
 
 
 @pytest.fixture
@@ -248,15 +355,19 @@ def first_edition(tmp_path):
 def test_a_run_that_the_first_edition_left_half_done_is_refused_in_a_sentence_and_kept(first_edition):
     before = everything(first_edition)
     said = 'pretrain has no list of what domain-llm wrote, as in a run of its first edition'
-    done = refused(said, 'choose another --out', args=['demo', '--steps', 5, '--out', first_edition])
-    for step in 'corpus', 'tokenizer', 'tokens': assert f'{step}: already done with the same inputs' in done.stdout
+    done = refused(
+        said, 'choose another --out', args=['demo', '--steps', 5, '--out', first_edition]
+    )
+    for step in 'corpus', 'tokenizer', 'tokens':
+        assert f'{step}: already done with the same inputs' in done.stdout
     for args in ['demo', '--steps', 5], ['tokenizer', '--vocab-size', 800], ['tokens'], ['pretrain', '--size', 'demo']:
         refused('as in a run of its first edition', args=[*args, '--out', first_edition, '--force'])
     assert everything(first_edition) == before
 
 
 def test_a_finished_run_of_the_first_edition_is_read_and_scored_with_other_cases(run):
-    for path in (run / 'out').rglob('.domain_llm.json'): path.unlink()              # it kept no lists
+    # it kept no lists
+    for path in (run / 'out').rglob('.domain_llm.json'): path.unlink()
     before = everything(run / 'out')
     for step in 'tokens', 'report': assert 'already done' in cli(step, '--out', run / 'out').stdout
     assert 'trained GPT-2' in cli('report', '--out', run / 'out').stdout
@@ -266,7 +377,9 @@ def test_a_finished_run_of_the_first_edition_is_read_and_scored_with_other_cases
     now, steps = everything(run / 'out'), run / 'out/steps.json'
     assert now.pop(steps) and before.pop(steps) and now == before
     shutil.rmtree(run / 'out/figures')
-    assert cli('evaluate', '--cases', cases(run / 'other.csv'), '--out', run / 'out').returncode == 0
+    assert (
+        cli('evaluate', '--cases', cases(run / 'other.csv'), '--out', run / 'out').returncode == 0
+    )
     assert 'other' in cli('report', '--out', run / 'out', '--force').stdout
 
 
@@ -283,7 +396,10 @@ def test_papers_that_lie_where_a_step_would_write_are_refused_and_kept(tmp_path,
     for step in ['corpus', 'corpus'], ['run', '--corpus', 'corpus', '--cases', 'c.csv', '--minutes', '0.05']:
         refused('corpus should lie outside corpus', args=[*step, '--out', '.', *force])
         assert everything(tmp_path) == before
-    refused('corpus is there and was not written by domain-llm', args=['corpus', 'p.jsonl', '--out', '.', *force])
+    refused(
+        'corpus is there and was not written by domain-llm',
+        args=['corpus', 'p.jsonl', '--out', '.', *force],
+    )
     assert everything(tmp_path) == before
 
 
@@ -297,7 +413,12 @@ def test_folders_of_the_user_with_the_names_of_steps_are_refused_and_kept(tmp_pa
         refused(f'{step} is there and was not written', args=[step, '--out', out, *force])
         assert (out / step / 'mine.json').read_text() == 'mine'
         shutil.rmtree(out / step)
-        assert cli(step, '--out', out, *(['--vocab-size', 400] if step == 'tokenizer' else [])).returncode == 0
+        assert (
+            cli(
+                step, '--out', out, *(['--vocab-size', 400] if step == 'tokenizer' else [])
+            ).returncode
+            == 0
+        )
 
 
 def test_what_lies_beside_and_inside_a_step_stays(tmp_path):
@@ -311,7 +432,13 @@ def test_what_lies_beside_and_inside_a_step_stays(tmp_path):
     refused('corpus holds train/notes.md, which is not on the list', args=[*args, '--force'])
     (out / 'corpus/train/notes.md').rename(out / 'notes.md')
     assert cli(*args, '--force').returncode == 0
-    assert sorted(p.name for p in out.iterdir()) == ['corpus', 'corpus.old', 'corpus.part', 'notes.md', 'steps.json']
+    assert sorted(p.name for p in out.iterdir()) == [
+        'corpus',
+        'corpus.old',
+        'corpus.part',
+        'notes.md',
+        'steps.json',
+    ]
     assert len(list(out.rglob('precious.txt'))) == 2
     refused('should lie outside', args=['corpus', out / 'corpus', '--out', out, '--force'])
     assert (out / 'corpus/card.json').exists()
@@ -322,14 +449,18 @@ def test_cases_whose_name_is_no_folders_name_delete_nothing(run, monkeypatch, na
     monkeypatch.chdir(run)
     shutil.copy('c.csv', name)
     before = everything(run / 'out')
-    refused('becomes that of a folder', args=['evaluate', '--cases', f'./{name}', '--out', 'out', '--force'])
+    refused(
+        'becomes that of a folder',
+        args=['evaluate', '--cases', f'./{name}', '--out', 'out', '--force'],
+    )
     assert everything(run / 'out') == before
 
 
 def test_a_step_stays_inside_the_run(tmp_path):
     from domain_llm.app.steps import once
     for step in '..', 'evaluate/..', 'evaluate/../..', '/tmp':
-        with pytest.raises(ValueError, match='should write below'): once(tmp_path / 'out', step, {}, print, force=True)
+        with pytest.raises(ValueError, match='should write below'):
+            once(tmp_path / 'out', step, {}, print, force=True)
 
 
 def test_a_file_that_the_desktop_left_in_a_run_does_no_harm(run):
@@ -339,8 +470,10 @@ def test_a_file_that_the_desktop_left_in_a_run_does_no_harm(run):
 
 def test_unknown_size_and_no_minutes(run):
     refused('--size should be one of', args=['pretrain', '--out', run / 'out', '--size', 'huge'])
-    refused('--minutes should be more than 0', args=['pretrain', '--out', run / 'out', '--size', 'toy', '--minutes',
-                                                     -1])
+    refused(
+        '--minutes should be more than 0',
+        args=['pretrain', '--out', run / 'out', '--size', 'toy', '--minutes', -1],
+    )
 
 
 def test_an_out_that_is_a_file_is_refused(tmp_path):
@@ -351,9 +484,11 @@ def test_an_out_that_is_a_file_is_refused(tmp_path):
 @pytest.mark.parametrize('given, wanted', [({}, '1000 None'), (dict(GOMP_SPINCOUNT='7'), '7 None'),
                                           (dict(OMP_WAIT_POLICY='ACTIVE'), 'None ACTIVE')])
 def test_threads_wait_as_is_best_beside_others_unless_the_user_has_set_it(given, wanted):
-    code = ('import os, sys\nfrom domain_llm.app.cli import main\ntry: main(["--help"])\nexcept SystemExit: pass\n'
-            'assert "torch" not in sys.modules\n'
-            'print(os.environ.get("GOMP_SPINCOUNT"), os.environ.get("OMP_WAIT_POLICY"))')
+    code = (
+        'import os, sys\nfrom domain_llm.app.cli import main\ntry: main(["--help"])\nexcept '
+        'SystemExit: pass\nassert "torch" not in '
+        'sys.modules\nprint(os.environ.get("GOMP_SPINCOUNT"), os.environ.get("OMP_WAIT_POLICY"))'
+    )
     env = {k: v for k, v in ENV.items() if k not in ('GOMP_SPINCOUNT', 'OMP_WAIT_POLICY')} | given
     done = subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == wanted, done.stderr
@@ -365,9 +500,15 @@ weights = lambda folder: (folder / 'pretrain/model/model.safetensors').read_byte
 
 def test_a_demo_that_is_stopped_three_times_is_resumed_by_the_same_command(tmp_path):
     out, log, end = tmp_path / 'out', tmp_path / 'out/pretrain/log.jsonl', time.time() + 300
-    steps = lambda: [json.loads(l)['step'] for l in log.read_text().splitlines() if 'lr' in l] if log.exists() else []
+    steps = lambda: (
+        [json.loads(l)['step'] for l in log.read_text().splitlines() if 'lr' in l]
+        if log.exists()
+        else []
+    )
     for how, step in ((signal.SIGINT, 3), (signal.SIGKILL, 8), (signal.SIGTERM, 13)):
-        process = subprocess.Popen([*DEMO, out], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [*DEMO, out], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         while time.time() < end and step not in steps(): time.sleep(0.01)
         process.send_signal(how)
         _, stderr = process.communicate(timeout=200)
@@ -378,9 +519,12 @@ def test_a_demo_that_is_stopped_three_times_is_resumed_by_the_same_command(tmp_p
     assert done.returncode == 0, done.stderr
     assert 'corpus: already done' in done.stdout and 'resuming at step' in done.stdout
     end = time.time() + 300
-    alone = subprocess.Popen([*DEMO, tmp_path / 'alone'], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    alone = subprocess.Popen(
+        [*DEMO, tmp_path / 'alone'], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     while time.time() < end and not (tmp_path / 'alone/pretrain/model').exists(): time.sleep(0.1)
-    alone.kill(), alone.communicate()                                              # its evaluation is not asked for
+    # its evaluation is not asked for
+    alone.kill(), alone.communicate()
     assert weights(out) == weights(tmp_path / 'alone') and steps() == list(range(20))
 
 
@@ -400,11 +544,26 @@ def small_disk(tmp_path):
 def test_a_full_disk_is_a_sentence_and_keeps_what_was_there(small_disk, finished, left):
     "The disk fills up at another step of the run for each number of kilobytes left."
     (small_disk / 'filler').write_bytes(b'x' * (3_000_000 - 1000 * left))
-    done = refused('the disk is full', args=['run', '--corpus', finished / 'p.jsonl', '--cases', finished / 'c.csv',
-                                             '--size', 'demo', '--minutes', '0.01', '--out', small_disk / 'out'])
+    done = refused(
+        'the disk is full',
+        args=[
+            'run',
+            '--corpus',
+            finished / 'p.jsonl',
+            '--cases',
+            finished / 'c.csv',
+            '--size',
+            'demo',
+            '--minutes',
+            '0.01',
+            '--out',
+            small_disk / 'out',
+        ],
+    )
     (small_disk / 'filler').unlink()
     left = [p.name for p in (small_disk / 'out').rglob('*.part')]
-    assert not [name for name in left if not name.startswith('.tokens.')], left     # tokens go on where they stopped
+    # tokens go on where they stopped
+    assert not [name for name in left if not name.startswith('.tokens.')], left
 
 
 # near copies, workers, and papers from the network
@@ -415,13 +574,19 @@ def card(out):
 
 def test_near_copies_are_dropped_where_asked_and_make_another_corpus(tmp_path):
     one = 'Sleep spindles in the thalamus rose after learning and the rise predicted which rats remembered the maze.'
-    texts = [one, one.replace('maze', 'path'), 'Grid cells kept their spacing in darkness although others drifted.']
+    texts = [
+        one,
+        one.replace('maze', 'path'),
+        'Grid cells kept their spacing in darkness although others drifted.',
+    ]
     (tmp_path / 'p.jsonl').write_text('\n'.join(json.dumps(dict(text=t)) for t in texts))
     args = ['corpus', tmp_path / 'p.jsonl', '--out']
     assert cli(*args, tmp_path / 'all').returncode == 0 and card(tmp_path / 'all')['documents'] == 3
     done = cli(*args, tmp_path / 'near', '--near', 0.6, '--workers', 2)
     assert done.returncode == 0, done.stderr
-    assert card(tmp_path / 'near')['documents'] == 2 and card(tmp_path / 'near')['dropped'] == {'near copy': 1}
+    assert card(tmp_path / 'near')['documents'] == 2 and card(tmp_path / 'near')['dropped'] == {
+        'near copy': 1
+    }
     assert 'already done' in cli(*args, tmp_path / 'near', '--near', 0.6, '--workers', 0).stdout
     refused('near 0.6 there, None here', args=[*args, tmp_path / 'near'])
     refused('between 0.3 and 1', args=[*args, tmp_path / 'bad', '--near', 2])
@@ -432,7 +597,9 @@ def test_workers_reach_the_reader(tmp_path, monkeypatch):
     from domain_llm.app import steps
     from domain_llm.text import documents
     seen = []
-    monkeypatch.setattr(documents, 'read_documents', lambda *args, workers, **more: seen.append(workers) or 1 / 0)
+    monkeypatch.setattr(
+        documents, 'read_documents', lambda *args, workers, **more: seen.append(workers) or 1 / 0
+    )
     with pytest.raises(ZeroDivisionError):
         steps.read_papers(tmp_path / 'out', [papers(tmp_path / 'p.jsonl', 5)], [], workers=3)
     assert seen == [3]
@@ -456,12 +623,27 @@ def test_fetched_papers_become_a_corpus_with_its_licences(source, network, tmp_p
     monkeypatch.setenv('NCBI_API_KEY', 'secret')
     name = f'fetch_{source}'
     monkeypatch.setattr(fetching, name, partial(getattr(fetching, name), server=network.url))
-    words = ('fetch', source, 'cells', '--journal', 'Cell', 'Neuron', '--since', '1990', '--until', '2030',
-             '--out', tmp_path / 'papers')
+    words = (
+        'fetch',
+        source,
+        'cells',
+        '--journal',
+        'Cell',
+        'Neuron',
+        '--since',
+        '1990',
+        '--until',
+        '2030',
+        '--out',
+        tmp_path / 'papers',
+    )
     done = cli(*words)
-    assert done.returncode == 0 and f'30 records in {tmp_path / "papers"}, by licence: ' in done.stdout, done
+    assert (
+        done.returncode == 0 and f'30 records in {tmp_path / "papers"}, by licence: ' in done.stdout
+    ), done
     asked = len(network.log)
-    assert cli(*words).returncode == 0 and len(network.log) == asked               # complete: nothing is asked again
+    # complete: nothing is asked again
+    assert cli(*words).returncode == 0 and len(network.log) == asked
     done = cli('corpus', tmp_path / 'papers', '--out', tmp_path / 'run')
     assert done.returncode == 0 and card(tmp_path / 'run')['documents'] == 30
     found = licences(tmp_path / 'papers').licence.value_counts().to_dict()

@@ -24,17 +24,17 @@ def read(paths, **kw):
 
 def pubmed(pmid, abstract, more='', tail=''):
     return (
-        f'<PubmedArticle><MedlineCitation><PMID Version="1">{pmid}</PMID><Article><Journal><JournalIssue>'
-        '<PubDate><Year>2001</Year><Month>Jun</Month></PubDate></JournalIssue></Journal>'
-        f'<ArticleTitle>Title {pmid} of <i>Pvalb</i>.</ArticleTitle>'
-        f'<Abstract>{abstract}</Abstract>{more}</Article></MedlineCitation>{tail}</PubmedArticle>'
+        '<PubmedArticle><MedlineCitation><PMID '
+        f'Version="1">{pmid}</PMID><Article><Journal><JournalIssue><PubDate><Year>2001</Year><Month>Jun</Month></PubDate></JournalIssue></Journal><ArticleTitle>Title '
+        f'{pmid} of '
+        f'<i>Pvalb</i>.</ArticleTitle><Abstract>{abstract}</Abstract>{more}</Article></MedlineCitation>{tail}</PubmedArticle>'
     )
 
 
 def pubmed_set(
     *articles,
-    head='<?xml version="1.0" encoding="utf-8"?>\n<!DOCTYPE PubmedArticleSet PUBLIC "-//NLM//DTD PubMedArticle//EN" '
-    '"https://dtd.nlm.nih.gov/ncbi/pubmed/out/pubmed_250101.dtd">\n',
+    head='<?xml version="1.0" encoding="utf-8"?>\n<!DOCTYPE PubmedArticleSet PUBLIC "-//NLM//DTD '
+         'PubMedArticle//EN" "https://dtd.nlm.nih.gov/ncbi/pubmed/out/pubmed_250101.dtd">\n',
 ):
     return f'{head}<PubmedArticleSet>{"".join(articles)}</PubmedArticleSet>'
 
@@ -44,23 +44,25 @@ def pubmed_set(
 
 def test_all_parts_of_an_abstract_are_read_with_their_labels(tmp_path):
     parts = (
-        '<AbstractText Label="OBJECTIVE" NlmCategory="X">Why <i>TERT</i> &amp; p<sub>trend</sub>?</AbstractText>'
-        '<AbstractText Label="UNLABELLED">In 10<sup>6</sup> cells.</AbstractText><AbstractText>Yes.</AbstractText>'
-        '<CopyrightInformation>Copyright 2001 Nobody.</CopyrightInformation>'
+        '<AbstractText Label="OBJECTIVE" NlmCategory="X">Why <i>TERT</i> &amp; '
+        'p<sub>trend</sub>?</AbstractText><AbstractText Label="UNLABELLED">In 10<sup>6</sup> '
+        'cells.</AbstractText><AbstractText>Yes.</AbstractText><CopyrightInformation>Copyright '
+        '2001 Nobody.</CopyrightInformation>'
     )
     other = '<OtherAbstract><AbstractText>Résumé.</AbstractText></OtherAbstract>'
     tail = (
-        '<PubmedData><ArticleIdList><ArticleId IdType="pubmed">1</ArticleId>'
-        '<ArticleId IdType="doi">10.1/x</ArticleId></ArticleIdList>'
-        '<ReferenceList><Reference><ArticleIdList><ArticleId IdType="doi">10.9/cited</ArticleId></ArticleIdList>'
-        '</Reference></ReferenceList></PubmedData>'
+        '<PubmedData><ArticleIdList><ArticleId IdType="pubmed">1</ArticleId><ArticleId '
+        'IdType="doi">10.1/x</ArticleId></ArticleIdList><ReferenceList><Reference><ArticleIdList><ArticleId '
+        'IdType="doi">10.9/cited</ArticleId></ArticleIdList></Reference></ReferenceList></PubmedData>'
     )
     (tmp_path / 'a.xml').write_text(
-        pubmed_set(pubmed(1, parts, other, tail), pubmed(2, '<AbstractText>B.</AbstractText>')), encoding='utf-8'
+        pubmed_set(pubmed(1, parts, other, tail), pubmed(2, '<AbstractText>B.</AbstractText>')),
+        encoding='utf-8',
     )
     data, report = read(tmp_path)
     assert (
-        data['text'][:] == ['OBJECTIVE: Why TERT & ptrend?\n\nIn 10^6 cells.\n\nYes.', 'B.'] and not report.skipped
+        data['text'][:] == ['OBJECTIVE: Why TERT & ptrend?\n\nIn 10^6 cells.\n\nYes.', 'B.']
+        and not report.skipped
     )
     assert (
         data['id'][:] == ['10.1/x', '2']
@@ -71,15 +73,19 @@ def test_all_parts_of_an_abstract_are_read_with_their_labels(tmp_path):
 
 def test_records_without_an_abstract_are_counted_and_the_rest_of_a_broken_file_is_told(tmp_path):
     text = pubmed_set(
-        pubmed(1, '<AbstractText>A.</AbstractText>'), pubmed(2, ''), pubmed(3, '<AbstractText>C.</AbstractText>')
+        pubmed(1, '<AbstractText>A.</AbstractText>'),
+        pubmed(2, ''),
+        pubmed(3, '<AbstractText>C.</AbstractText>'),
     )
     (tmp_path / 'a.xml').write_text(text)
     (tmp_path / 'b.xml').write_text(text[:-60])
     data, report = read(tmp_path)
     assert data['text'][:] == ['A.', 'C.', 'A.'] and data['id'][:] == ['1', '3', '1']
-    assert [where for where, _ in report.skipped] == ['a.xml:2', 'b.xml:2', 'b.xml'] and 'broken' in report.skipped[
-        2
-    ][1]
+    assert [where for where, _ in report.skipped] == [
+        'a.xml:2',
+        'b.xml:2',
+        'b.xml',
+    ] and 'broken' in report.skipped[2][1]
 
 
 @pytest.mark.parametrize(
@@ -97,20 +103,27 @@ def test_pubmed_xml_expands_and_fetches_nothing(tmp_path, head, reference, befor
     head = head.replace('{uri}', (tmp_path / 'secret.txt').as_uri()).replace('{bomb}', bomb)
     for shift in range(1, 13):
         text = pubmed_set(
-            pubmed(1, f'<AbstractText>{"a" * (before + shift)} {reference} b</AbstractText>'), head=head
+            pubmed(1, f'<AbstractText>{"a" * (before + shift)} {reference} b</AbstractText>'),
+            head=head,
         )
         (tmp_path / 'a.xml').write_text(text)
         try:
             found = read(tmp_path / 'a.xml')[0][0]['text']
         except ValueError:
             continue  # refused is as good
-        assert 'hunter2' not in found and found.endswith(' \ufffd b') and len(found) == before + shift + 4
+        assert (
+            'hunter2' not in found
+            and found.endswith(' \ufffd b')
+            and len(found) == before + shift + 4
+        )
 
 
 def test_a_named_character_survives_the_edge_of_a_piece(tmp_path):
     for shift in range(0, 40):
         (tmp_path / 'a.xml').write_text(
-            f'<article><body><p>{"a " * (2000 + shift)}' + '&alpha;&amp;&#946; ' * 8000 + '</p></body></article>'
+            f'<article><body><p>{"a " * (2000 + shift)}'
+            + '&alpha;&amp;&#946; ' * 8000
+            + '</p></body></article>'
         )
         text = read_jats(tmp_path / 'a.xml')['text']
         assert text.count('α&β') == 8000 and '\ufffd' not in text
@@ -133,14 +146,21 @@ def test_a_long_pubmed_file_is_read_in_little_memory(tmp_path):
 
 def test_lxml_holds_one_article_at_a_time(tmp_path):
     with open(tmp_path / 'a.xml', 'w') as f:
-        f.write(pubmed_set(*(pubmed(i, f'<AbstractText>{"Word " * 2000}</AbstractText>') for i in range(60))))
+        f.write(
+            pubmed_set(
+                *(pubmed(i, f'<AbstractText>{"Word " * 2000}</AbstractText>') for i in range(60))
+            )
+        )
     with open(tmp_path / 'a.xml', 'rb') as raw:
-        assert max(len(node.getparent()) for node in iter_articles(raw)) <= 8  # the parser reads some 32 KB ahead
+        # the parser reads some 32 KB ahead
+        assert max(len(node.getparent()) for node in iter_articles(raw)) <= 8
 
 
 def test_several_jats_articles_in_one_file_and_a_namespace(tmp_path):
     figure = '<fig><caption><p>no</p></caption></fig>'
-    one = f'<article xmlns="https://jats.nlm.nih.gov"><body><p>One {figure}two.</p></body></article>'
+    one = (
+        f'<article xmlns="https://jats.nlm.nih.gov"><body><p>One {figure}two.</p></body></article>'
+    )
     (tmp_path / 'a.xml').write_text(
         f'<pmc-articleset>{one}<article><body><p>Three.</p></body></article></pmc-articleset>'
     )
@@ -152,7 +172,8 @@ def test_several_jats_articles_in_one_file_and_a_namespace(tmp_path):
 def test_xml_in_its_declared_encoding(tmp_path, encoding):
     declared = encoding.removesuffix('-sig')
     (tmp_path / 'a.xml').write_bytes(
-        f'<?xml version="1.0" encoding="{declared}"?><article><body><p>é &eacute;</p></body></article>'.encode(
+        f'<?xml version="1.0" encoding="{declared}"?><article><body><p>é '
+        '&eacute;</p></body></article>'.encode(
             encoding
         )
     )
@@ -161,7 +182,7 @@ def test_xml_in_its_declared_encoding(tmp_path, encoding):
 
 # ---- PubMed's text
 
-TAGGED = '''
+TAGGED = """
 PMID- 16403221
 DP  - 2006 Jan-Feb
 TI  - A high level interface to
@@ -179,9 +200,9 @@ AB  - SUMMARY: We present it.
 
 PMID- 3
 TI  - No abstract.
-'''
+"""
 
-ABSTRACTS = '''1. J Neurochem. 2013 Dec;127(5):1-9. doi: 10.1111/jnc.1. Epub 2013 Oct 1.
+ABSTRACTS = """1. J Neurochem. 2013 Dec;127(5):1-9. doi: 10.1111/jnc.1. Epub 2013 Oct 1.
 
 Unfolding of PKCγ in
 ataxia.
@@ -221,7 +242,7 @@ PMID: 7
 Doe J.
 
 PMID: 8
-'''
+"""
 
 
 @pytest.mark.parametrize('name', ['a.txt', 'a.nbib', 'a.txt.gz'])
@@ -252,7 +273,8 @@ def test_export_of_abstracts(tmp_path):
     assert found['title'][:] == ['Unfolding of PKCγ in ataxia.', 'A note without authors.']
     assert (
         found[0]['text']
-        == 'BACKGROUND: PKCγ is mutated. There were 1. three, and 2. four cells. RESULTS: It unfolds.'
+        == 'BACKGROUND: PKCγ is mutated. There were 1. three, and 2. four cells. RESULTS: It '
+           'unfolds.'
     )
     assert found[1]['text'] == 'We saw it once, in 1998, and never again.'
     assert [where for where, _ in report.skipped] == ['a.txt:3']
@@ -281,7 +303,9 @@ def test_every_text_format_is_read_from_gzip(tmp_path):
         (tmp_path / f'{name}.gz').write_bytes(gzip.compress(content.encode()))
     (tmp_path / 'f.txt.gz').write_bytes(gzip.compress(b'x' * 100_000)[:60])
     data, report = read(tmp_path)
-    assert data['text'][:] == 'one two three four five'.split() and [w for w, _ in report.skipped] == ['f.txt.gz']
+    assert data['text'][:] == 'one two three four five'.split() and [
+        w for w, _ in report.skipped
+    ] == ['f.txt.gz']
 
 
 def test_a_long_text_is_cut_at_blank_lines_and_loses_nothing(tmp_path, monkeypatch):
@@ -292,14 +316,20 @@ def test_a_long_text_is_cut_at_blank_lines_and_loses_nothing(tmp_path, monkeypat
     (tmp_path / 'a.txt').write_text(text)
     data, _ = read(tmp_path / 'a.txt')
     assert (
-        len(data) > 5 and '\n\n'.join(data['text'][:]) == text and data['id'][:3] == ['a.txt', 'a.txt:2', 'a.txt:3']
+        len(data) > 5
+        and '\n\n'.join(data['text'][:]) == text
+        and data['id'][:3] == ['a.txt', 'a.txt:2', 'a.txt:3']
     )
     (tmp_path / 'b.txt').write_text('x' * 5500)  # a line without an end
     pieces = read(tmp_path / 'b.txt')[0]['text'][:]
     assert ''.join(pieces) == 'x' * 5500 and max(map(len, pieces)) <= 3000
-    (tmp_path / 'c.txt').write_text('\n'.join(f'line {i}' for i in range(5000)))  # no blank line anywhere
+    # no blank line anywhere
+    (tmp_path / 'c.txt').write_text('\n'.join(f'line {i}' for i in range(5000)))
     pieces = read(tmp_path / 'c.txt')[0]['text'][:]
-    assert '\n'.join(pieces) == '\n'.join(f'line {i}' for i in range(5000)) and max(map(len, pieces)) <= 3000
+    assert (
+        '\n'.join(pieces) == '\n'.join(f'line {i}' for i in range(5000))
+        and max(map(len, pieces)) <= 3000
+    )
 
 
 # ---- mojibake
@@ -376,7 +406,9 @@ def test_the_repair_touches_no_real_abstract():
 def test_nearly_every_broken_real_abstract_comes_back_whole():
     with gzip.open(Path(DATA, 'corpus/neuro_reviews.jsonl.gz'), 'rt', encoding='utf-8') as f:
         texts = [t for t in (json.loads(line)['text'] for line in f) if not t.isascii()]
-    broken = (''.join(bytes([b]).decode('cp1252', 'ignore') or chr(b) for b in t.encode()) for t in texts)
+    broken = (
+        ''.join(bytes([b]).decode('cp1252', 'ignore') or chr(b) for b in t.encode()) for t in texts
+    )
     back = sum(clean_text(b) == clean_text(t) for b, t in zip(broken, texts))
     assert len(texts) > 100 and back / len(texts) >= 0.99, (back, len(texts))
 
@@ -406,8 +438,9 @@ def in_order(text, truth, n=20):
 def craft(**kw):
     "(precision, recall, paragraphs in order) of each article"
     for path in sorted(Path(DATA, 'jats').glob('craft-*')):
-        article, truth = read_jats(path, **kw), Path(DATA, 'jats_text', path.stem + '.txt').read_text(
-            encoding='utf-8'
+        article, truth = (
+            read_jats(path, **kw),
+            Path(DATA, 'jats_text', path.stem + '.txt').read_text(encoding='utf-8'),
         )
         text = article['title'] + '\n' + article['text']
         yield *agreement(text, truth), in_order(text, truth)
@@ -427,7 +460,10 @@ def test_craft_with_back_and_captions_has_all_the_curators_words_in_their_order(
 @needs_data
 def test_craft_by_default_has_no_words_of_its_own():
     precision, recall, _ = zip(*craft())
-    assert median(precision) >= 0.998 and min(precision) >= 0.99, (median(precision), min(precision))
+    assert median(precision) >= 0.998 and min(precision) >= 0.99, (
+        median(precision),
+        min(precision),
+    )
     assert 0.7 < median(recall) < 0.95, 'captions and acknowledgements are left out'
 
 
@@ -435,16 +471,23 @@ def test_craft_by_default_has_no_words_of_its_own():
 def test_tables_add_the_cells_and_nothing_else():
     for path in sorted(Path(DATA, 'jats').glob('craft-*'))[:20]:
         without, with_cells = (
-            Counter(re.findall(r'\w+', read_jats(path, back=True, captions=True, tables=on)['text']))
+            Counter(
+                re.findall(r'\w+', read_jats(path, back=True, captions=True, tables=on)['text'])
+            )
             for on in (False, True)
         )
         assert not without - with_cells
         from lxml import etree
 
         cells = Counter(
-            re.findall(r'\w+', ' '.join(' '.join(e.itertext()) for e in etree.parse(str(path)).iter('td', 'th')))
+            re.findall(
+                r'\w+',
+                ' '.join(' '.join(e.itertext()) for e in etree.parse(str(path)).iter('td', 'th')),
+            )
         )
-        assert (with_cells - without).total() <= cells.total() and bool(with_cells - without) == bool(cells)
+        assert (with_cells - without).total() <= cells.total() and bool(
+            with_cells - without
+        ) == bool(cells)
 
 
 # ---- leaks

@@ -35,7 +35,8 @@ def many(tmp_path):
     for i in range(30):
         if i % 5 == 0:
             (folder / f'{i:02}.jsonl').write_text(
-                '\n'.join(json.dumps(dict(text=f'{i} row {j}', year=2000 + j)) for j in range(40)) + '\nno'
+                '\n'.join(json.dumps(dict(text=f'{i} row {j}', year=2000 + j)) for j in range(40))
+                + '\nno'
             )
         elif i % 5 == 1:
             (folder / f'{i:02}.xml').write_text(
@@ -44,7 +45,9 @@ def many(tmp_path):
         elif i % 5 == 2:
             (folder / f'{i:02}.txt').write_bytes(f'text {i} caf\xe9'.encode('latin-1'))
         else:
-            (folder / f'{i:02}.csv').write_text('id,text\n' + ''.join(f'{i}-{j},words {j}\n' for j in range(20)))
+            (folder / f'{i:02}.csv').write_text(
+                'id,text\n' + ''.join(f'{i}-{j},words {j}\n' for j in range(20))
+            )
     return folder
 
 
@@ -60,7 +63,11 @@ def small_groups(monkeypatch):
 
 def test_any_number_of_workers_gives_the_same(many, small_groups):
     first, report = read(many, workers=0)
-    assert len(first) == report.documents > 400 and len(report.skipped) == 7 and report.undecodable == 6
+    assert (
+        len(first) == report.documents > 400
+        and len(report.skipped) == 7
+        and report.undecodable == 6
+    )
     assert first['source'][:] == sorted(first['source'][:])
     assert report.words == sum(len(t.split()) for t in first['text'][:])
     for workers in 1, 2, 3:
@@ -71,10 +78,12 @@ def test_any_number_of_workers_gives_the_same(many, small_groups):
 def test_jats_options_reach_the_workers(tmp_path, small_groups):
     for i in range(4):
         (tmp_path / f'{i}.xml').write_text(
-            f'<article><body><p>{"a " * 600}</p></body><back><ack><p>Thanks {i}.</p></ack></back></article>'
+            f'<article><body><p>{"a " * 600}</p></body><back><ack><p>Thanks '
+            f'{i}.</p></ack></back></article>'
         )
     assert [
-        t.endswith(f'Thanks {i}.') for i, t in enumerate(read(tmp_path, workers=2, back=True)[0]['text'][:])
+        t.endswith(f'Thanks {i}.')
+        for i, t in enumerate(read(tmp_path, workers=2, back=True)[0]['text'][:])
     ] == [True] * 4
     assert not any('Thanks' in t for t in read(tmp_path, workers=2)[0]['text'][:])
 
@@ -83,8 +92,9 @@ def test_jats_options_reach_the_workers(tmp_path, small_groups):
 def test_workers_run_under_every_start_method_and_need_no_main_guard(many, tmp_path, method):
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip('not on this system')
-    script = tmp_path / 'script.py'  # without a guard: whoever imports or runs it again would print again
-    script.write_text(f'''
+    # without a guard: whoever imports or runs it again would print again
+    script = tmp_path / 'script.py'
+    script.write_text(f"""
 import multiprocessing
 if multiprocessing.get_start_method(allow_none=True) is None: multiprocessing.set_start_method({method!r})
 from domain_llm.text import documents
@@ -93,10 +103,12 @@ documents._groups = lambda files: original(files, 1000)
 print("started")
 data = documents.read_documents({str(many)!r}, workers=2)
 print(len(data), data[-1]["id"])
-''')
+""")
     said = run(str(script)).split('\n')
     assert (
-        said[0] == 'started' and said.count('started') == 1 and said[1] == f'{len(read(many, workers=0)[0])} 29-19'
+        said[0] == 'started'
+        and said.count('started') == 1
+        and said[1] == f'{len(read(many, workers=0)[0])} 29-19'
     )
 
 
@@ -104,7 +116,7 @@ def test_a_table_without_text_is_the_same_error_in_a_worker(tmp_path, small_grou
     for i in range(3):
         (tmp_path / f'{i}.csv').write_text('id,abstract\n' + '1,x\n' * 400)
     for workers in 0, 2:
-        with pytest.raises(ValueError, match=r"found id, abstract: rename"):
+        with pytest.raises(ValueError, match=r'found id, abstract: rename'):
             read(tmp_path, workers=workers)
 
 
@@ -240,7 +252,9 @@ def test_limit_and_few_files_need_no_worker(many, small_groups, monkeypatch):
 def test_an_edit_is_seen_though_size_time_and_name_stay(tmp_path, small_groups, workers):
     for i in range(3):
         (tmp_path / f'{i}.txt').write_text(f'old {i} ' + 'word ' * 400)
-    length = lambda data: data.map(lambda row: dict(first=row['text'][:5]), load_from_cache_file=True)['first'][:]
+    length = lambda data: data.map(
+        lambda row: dict(first=row['text'][:5]), load_from_cache_file=True
+    )['first'][:]
     before = read(tmp_path, workers=workers)[0]
     assert length(before) == ['old 0', 'old 1', 'old 2']
     was = (tmp_path / '1.txt').stat()
@@ -264,7 +278,9 @@ def test_from_generator_would_have_missed_it(tmp_path):
     path.write_text('old')
     Dataset.from_generator(rows, gen_kwargs=dict(name=str(path)), cache_dir=str(tmp_path / 'cache'))
     path.write_text('new')
-    stale = Dataset.from_generator(rows, gen_kwargs=dict(name=str(path)), cache_dir=str(tmp_path / 'cache'))
+    stale = Dataset.from_generator(
+        rows, gen_kwargs=dict(name=str(path)), cache_dir=str(tmp_path / 'cache')
+    )
     assert stale[0]['text'] == 'old', 'the reason for our own Arrow file is gone: simplify'
 
 
@@ -274,12 +290,12 @@ def test_from_generator_would_have_missed_it(tmp_path):
 def test_memory_does_not_grow_with_the_corpus(tmp_path):
     if not Path('/proc/self/status').exists():
         pytest.skip('needs /proc')
-    code = '''if True:
+    code = """if True:
         import sys
         from domain_llm.ground.files import peak_memory
         from domain_llm.text.documents import ReadReport, read_documents
         read_documents(sys.argv[1], report=ReadReport(), workers=0)
-        print(peak_memory() // 10**6)'''
+        print(peak_memory() // 10**6)"""
     (tmp_path / 'code.py').write_text('\n'.join(line[8:] for line in code.split('\n')[1:]))
     peaks = []
     for mb in 4, 60:
@@ -311,7 +327,10 @@ def test_the_papers_corpus_by_name_streamed_and_capped(tmp_path, monkeypatch):
 
     monkeypatch.setattr(datasets, 'load_dataset', load_dataset)
     data, report = read(PAPER, limit=20, workers=4)
-    assert asked == [(PAPER, dict(split='train', streaming=True))] and report.documents == len(data) == 20
+    assert (
+        asked == [(PAPER, dict(split='train', streaming=True))]
+        and report.documents == len(data) == 20
+    )
     assert (
         data[19]['text'] == 'Paper 19 on axons.'
         and data[19]['id'] == f'{PAPER}:20'
@@ -322,7 +341,16 @@ def test_the_papers_corpus_by_name_streamed_and_capped(tmp_path, monkeypatch):
 # ---- another field, another language
 
 DISHES = ['Rösti', 'Käsespätzle', 'Grüne Soße', 'Apfelstrudel', 'Labskaus', 'Maultaschen']
-THINGS = ['Mehl', 'Butter', 'Äpfel', 'Kartoffeln', 'süße Sahne', 'Weißkohl', 'Zwiebeln', '½ Liter Brühe']
+THINGS = [
+    'Mehl',
+    'Butter',
+    'Äpfel',
+    'Kartoffeln',
+    'süße Sahne',
+    'Weißkohl',
+    'Zwiebeln',
+    '½ Liter Brühe',
+]
 
 
 def recipes(n):
@@ -365,7 +393,8 @@ def test_a_foreign_field_in_one_argument(texts, ending, tmp_path):
             (folder / f'{i}.txt').write_text(text, encoding='utf-8')
     elif ending == 'jsonl':
         (folder / '海.jsonl').write_text(
-            '\n'.join(json.dumps(dict(text=t), ensure_ascii=False) for t in texts(120)), encoding='utf-8'
+            '\n'.join(json.dumps(dict(text=t), ensure_ascii=False) for t in texts(120)),
+            encoding='utf-8',
         )
     else:
         import pandas as pd
@@ -376,7 +405,9 @@ def test_a_foreign_field_in_one_argument(texts, ending, tmp_path):
     assert ids.shape == targets.shape == (4, 16) and (ids[:, 1:] == targets[:, :-1]).all()
     end = tokenizer.token_to_id('<|endoftext|>')
     parts = np.split(np.asarray(tokens.ids), np.flatnonzero(np.asarray(tokens.ids) == end) + 1)
-    assert [tokenizer.decode(part.tolist()).removesuffix('<|endoftext|>') for part in parts if len(part)] == splits[
-        'train'
-    ]['text'][:]
-    assert {t.replace('\r', '') for t in splits['train']['text'][:]} <= {clean_text(t) for t in texts(120)}
+    assert [
+        tokenizer.decode(part.tolist()).removesuffix('<|endoftext|>') for part in parts if len(part)
+    ] == splits['train']['text'][:]
+    assert {t.replace('\r', '') for t in splits['train']['text'][:]} <= {
+        clean_text(t) for t in texts(120)
+    }

@@ -25,15 +25,24 @@ from domain_llm.experts.verdict import (against_experts, answers_by_case, compar
 
 DATA = os.environ.get('DOMAIN_LLM_DATA')
 needs_data = pytest.mark.skipif(not DATA, reason='needs DOMAIN_LLM_DATA')
-CHROMIUM = next((c for c in map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome')) if c), None)
+CHROMIUM = next(
+    (c for c in map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome')) if c), None
+)
 needs_browser = pytest.mark.skipif(not CHROMIUM, reason='needs Chromium')
 
 
 def made_up(name, correct, ids=None):
     correct = np.asarray(correct, bool)
     original = np.full(len(correct), 30.)
-    frame = pd.DataFrame(dict(id=ids or [str(i) for i in range(len(correct))], section='', original=original,
-                              altered=original + np.where(correct, 1, -1), correct=correct))
+    frame = pd.DataFrame(
+        dict(
+            id=ids or [str(i) for i in range(len(correct))],
+            section='',
+            original=original,
+            altered=original + np.where(correct, 1, -1),
+            correct=correct,
+        )
+    )
     return Scores(name, frame, {})
 
 
@@ -52,7 +61,9 @@ def test_participants_agree_with_the_raw_file(answers):
     assert answers.shape == (1514, 8) and answers.notna().all(axis=None)
     assert (answers.correct.to_numpy() == raw.correct.to_numpy()).all()
     rebuilt = answers.maker.map(dict(human='human', gpt4='machine')) + '_' + answers.section
-    assert (rebuilt == raw.journal_section).all() and (answers.case.astype(float) == raw.abstract_id).all()
+    assert (rebuilt == raw.journal_section).all() and (
+        answers.case.astype(float) == raw.abstract_id
+    ).all()
     cases = pd.read_csv(Path(DATA) / 'brainbench' / 'BrainBench_Human_v0.1.csv')
     human = answers[answers.maker == 'human']
     # case 1 is the first row
@@ -77,7 +88,9 @@ def test_models_against_the_experts(answers, model, k, z, p):
     side = 'above the experts' if z > 0 else 'below the experts'
     words = 'cannot tell it from the experts' if p >= .05 else side
     assert words in state_verdict(scores, line) and words in state_verdict(scores, answers)
-    assert 'z test' in state_verdict(scores, line) and 'cases and participants random' in state_verdict(scores, answers)
+    assert 'z test' in state_verdict(
+        scores, line
+    ) and 'cases and participants random' in state_verdict(scores, answers)
     assert ('cannot tell it from guessing' in state_verdict(scores)) == (model == 'gpt2_init')
 
 
@@ -105,10 +118,20 @@ def test_calibration_ignores_the_order_of_rows(rows, bins, random):
     first = calibration(*zip(*rows), bins=bins)
     random.shuffle(rows)
     assert np.allclose(first, calibration(*zip(*rows), bins=bins))
-    assert first.n.sum() == len(rows) and len(first) == min(bins, len(rows)) and first.n.max() - first.n.min() <= 1
+    assert (
+        first.n.sum() == len(rows)
+        and len(first) == min(bins, len(rows))
+        and first.n.max() - first.n.min() <= 1
+    )
     assert np.isclose((first.n * first.accuracy).sum(), sum(ok for _, ok in rows))
-    assert (first.confidence.diff().dropna() >= 0).all() and first.low.ge(0).all() and first.high.le(1).all()
-    assert (first.low <= first.accuracy + 1e-9).all() and (first.accuracy <= first.high + 1e-9).all()
+    assert (
+        (first.confidence.diff().dropna() >= 0).all()
+        and first.low.ge(0).all()
+        and first.high.le(1).all()
+    )
+    assert (first.low <= first.accuracy + 1e-9).all() and (
+        first.accuracy <= first.high + 1e-9
+    ).all()
 
 
 @settings(deadline=None, max_examples=60)
@@ -127,23 +150,31 @@ def test_compare_matches_by_id_and_refuses_other_cases():
     a, b = made_up('a', [1, 1, 0, 0], list('wxyz')), made_up('b', [0, 0, 1, 1], list('zyxw'))
     assert compare(a, b).both == 2 and compare(a, b).only_a == 0
     for ids in list('wxyq'), list('wxyy'):
-        with pytest.raises(ValueError, match='same cases'): compare(a, made_up('c', [1, 1, 0, 0], ids))
-    with pytest.raises(ValueError, match='same cases'): compare(a, made_up('c', [1, 1, 0], list('wxy')))
+        with pytest.raises(ValueError, match='same cases'):
+            compare(a, made_up('c', [1, 1, 0, 0], ids))
+    with pytest.raises(ValueError, match='same cases'):
+        compare(a, made_up('c', [1, 1, 0], list('wxy')))
 
 
 def test_the_sentence_names_the_winner_and_its_lead():
     much, little = made_up('much', [1] * 90 + [0] * 10), made_up('little', [1] * 60 + [0] * 40)
     for a, b in (much, little), (little, much):
         said = str(compare(a, b))
-        assert said.startswith('much (90 right) is better than little (60 right) on these 100 cases: ')
+        assert said.startswith(
+            'much (90 right) is better than little (60 right) on these 100 cases: '
+        )
         assert 'a lead of 0.300' in said
-    assert str(compare(much, much)).startswith('100 cases cannot decide between much (90 right) and much (90 right)')
+    assert str(compare(much, much)).startswith(
+        '100 cases cannot decide between much (90 right) and much (90 right)'
+    )
 
 
 def test_the_verdict_is_the_score_test():
     # Wilson's interval leaves out one half exactly when the score test rejects it
     for k in range(201):
-        undecided = 'cannot tell it from guessing' in state_verdict(made_up('m', [1] * k + [0] * (200 - k)))
+        undecided = 'cannot tell it from guessing' in state_verdict(
+            made_up('m', [1] * k + [0] * (200 - k))
+        )
         assert undecided == (abs(k - 100) / np.sqrt(50) <= stats.norm.ppf(.975))
 
 
@@ -162,9 +193,19 @@ def tiny(tmp_path):
 
 def test_answers_under_plain_names(tiny, tmp_path):
     assert tiny.equals(load_participants(tmp_path / 'participant_data.csv'))
-    assert tiny.iloc[1].to_dict() == dict(participant='7', case='151', maker='gpt4', section='Systems/Circuits',
-                                          correct=False, confidence=58, expertise=55, position='Postdoc')
-    assert str(human_accuracy(tiny)) == 'experts: 1 of 1 right, 1.000 (95 % interval 0.207 to 1.000)'
+    assert tiny.iloc[1].to_dict() == dict(
+        participant='7',
+        case='151',
+        maker='gpt4',
+        section='Systems/Circuits',
+        correct=False,
+        confidence=58,
+        expertise=55,
+        position='Postdoc',
+    )
+    assert (
+        str(human_accuracy(tiny)) == 'experts: 1 of 1 right, 1.000 (95 % interval 0.207 to 1.000)'
+    )
     assert human_accuracy(tiny, 'gpt4') == Line('experts', 0, 1) and len(top_experts(tiny)) == 1
     with pytest.raises(ValueError, match='0 of 0'): human_accuracy(tiny, 'robots')
     with pytest.raises(ValueError, match='should have a column age'): accuracy_by(tiny, 'age')
@@ -182,7 +223,8 @@ def test_an_impossible_answer_is_named(tmp_path, old, new, words):
 
 def test_published_scores_need_the_data(monkeypatch, tmp_path):
     monkeypatch.setenv('DOMAIN_LLM_DATA', str(tmp_path))
-    with pytest.raises(FileNotFoundError, match='published/gpt2/labels.npy'): published_scores('gpt2')
+    with pytest.raises(FileNotFoundError, match='published/gpt2/labels.npy'):
+        published_scores('gpt2')
 
 
 # paired comparisons
@@ -190,16 +232,24 @@ def test_published_scores_need_the_data(monkeypatch, tmp_path):
 def test_clusters_of_equal_sentences_count_once():
     rng = np.random.default_rng(0)
     left, right = rng.random(60) < .5, rng.random(60) < .7
-    once, thrice = (made_up(n, c) for n, c in (('l', left), ('r', right))), (made_up(n, np.repeat(c, 3)) for n,
-        c in (('l', left), ('r', right)))
-    thrice = [Scores(s.name, s.frame.assign(abstract=np.repeat(np.arange(60), 3)), {}) for s in thrice]
+    once, thrice = (
+        (made_up(n, c) for n, c in (('l', left), ('r', right))),
+        (made_up(n, np.repeat(c, 3)) for n, c in (('l', left), ('r', right))),
+    )
+    thrice = [
+        Scores(s.name, s.frame.assign(abstract=np.repeat(np.arange(60), 3)), {}) for s in thrice
+    ]
     one, three = compare(*once), compare(*thrice, clusters='abstract')
     assert math.isclose(one.p, three.p) and (one.low, one.high) == (three.low, three.high)
     back = compare(made_up('r', right), made_up('l', left))
     assert str(one).split('a lead of ')[1][:5] == str(back).split('a lead of ')[1][:5]
     assert np.allclose([back.low, back.high], [-one.high, -one.low], atol=.02)
     assert compare(*thrice).p < one.p and 'exact sign flips by abstract' in str(three)
-    turned = compare(thrice[0], Scores('r', thrice[1].frame.sample(frac=1, random_state=1), {}), clusters='abstract')
+    turned = compare(
+        thrice[0],
+        Scores('r', thrice[1].frame.sample(frac=1, random_state=1), {}),
+        clusters='abstract',
+    )
     # the order of the second model's cases does not matter
     assert (turned.p, turned.low, turned.high) == (three.p, three.low, three.high)
     with pytest.raises(ValueError, match="'section_' came"): compare(*thrice, clusters='section_')
@@ -207,13 +257,18 @@ def test_clusters_of_equal_sentences_count_once():
 
 @needs_data
 def test_isolated_sentences_are_compared_by_abstract():
-    small, large = (published(f'{size}_scratch_neuro_tokenizer', isolated=True) for size in ('gpt2', 'gpt2-large'))
+    small, large = (
+        published(f'{size}_scratch_neuro_tokenizer', isolated=True)
+        for size in ('gpt2', 'gpt2-large')
+    )
     result = compare(small, large, clusters='abstract')
     gap = large.frame.correct.astype(int) - small.frame.correct.astype(int)
     gap = gap.groupby(small.frame.abstract).sum().to_numpy()
     signs = np.random.default_rng(0).choice([-1, 1], (20000, len(gap)))
     assert abs(result.p - np.mean(abs(signs @ gap) >= abs(gap.sum()))) < .003
-    assert result.n == 488 and (result.only_a, result.only_b) == (49, 78) and result.unit == 'abstract'
+    assert (
+        result.n == 488 and (result.only_a, result.only_b) == (49, 78) and result.unit == 'abstract'
+    )
     by_id = [Scores(s.name, s.frame.drop(columns='abstract').sample(frac=1, random_state=0), {})
              for s in (small, large)]
     # the id alone, as lesson 54 makes it: 12.2
@@ -234,8 +289,16 @@ def world(rng, people, each, cases=200, skill=.22):
     hard, skill = rng.uniform(-.12, .12, cases), rng.uniform(-skill, skill, people)
     case = np.concatenate([rng.permutation(cases)[:each] for _ in range(people)])
     person = np.repeat(np.arange(people), each)
-    rows = pd.DataFrame(dict(participant=person.astype(str), maker='human', case=case.astype(str), section='',
-                             confidence=50, expertise=person % 101))
+    rows = pd.DataFrame(
+        dict(
+            participant=person.astype(str),
+            maker='human',
+            case=case.astype(str),
+            section='',
+            confidence=50,
+            expertise=person % 101,
+        )
+    )
     model = made_up('model', rng.random(cases) < .70 + hard)
     return model, rows.assign(correct=rng.random(len(case)) < .63 + hard[case] + skill[person])
 
@@ -273,13 +336,19 @@ def test_against_experts_by_the_long_way():
     by_person = [e[rows.participant == p].sum() / n for p in rows.participant.unique()]
     variance = cases / (cases - 1) * np.square(by_case).sum() + max(0,
         40 / 39 * np.square(by_person).sum() - np.square(e / n).sum())
-    assert math.isclose(gap.error**2, variance) and math.isclose(gap.difference, scores.accuracy - rows.correct.mean())
-    turned = against_experts(Scores('model', scores.frame[::-1], {}), rows.sample(frac=1, random_state=0))
+    assert math.isclose(gap.error**2, variance) and math.isclose(
+        gap.difference, scores.accuracy - rows.correct.mean()
+    )
+    turned = against_experts(
+        Scores('model', scores.frame[::-1], {}), rows.sample(frac=1, random_state=0)
+    )
     assert math.isclose(turned.error, gap.error)
 
 
 def test_a_gap_says_no_more_than_its_test():
-    assert 'is above the experts' in str(Gap('m', .09, .03)) and 'is below' in str(Gap('m', -.09, .03))
+    assert 'is above the experts' in str(Gap('m', 0.09, 0.03)) and 'is below' in str(
+        Gap('m', -0.09, 0.03)
+    )
     assert 'cannot be told' in str(Gap('m', .05, .03))
     assert Gap('m', 0., 0.).p == 1 and Gap('m', .1, 0.).p == 0
     for d in np.linspace(-.2, .2, 41):
@@ -306,13 +375,20 @@ def test_the_other_set_cannot_be_taken_for_this_one(answers):
     scores = Scores('m', scores.frame.assign(section=cases.journal_section), {})
     table = answers_by_case(scores, answers, 'gpt4')
     assert len(table) == 100 and (table.answers.sum(), table.right.sum()) == (503, 351)
-    human_number = {doi: str(i) for i,
-                    doi in enumerate(pd.read_csv(Path(DATA) / 'brainbench' / 'BrainBench_Human_v0.1.csv').doi, 1)}
+    human_number = {
+        doi: str(i)
+        for i, doi in enumerate(
+            pd.read_csv(Path(DATA) / 'brainbench' / 'BrainBench_Human_v0.1.csv').doi, 1
+        )
+    }
     for row, doi in zip(table.itertuples(), cases.doi):
         mine = answers[(answers.maker == 'gpt4') & (answers.case == human_number[doi])]
         assert (row.answers, row.right) == (len(mine), mine.correct.sum())
-    assert math.isclose(against_experts(scores, answers, 'gpt4').difference, scores.accuracy - 351 / 503)
-    with pytest.raises(ValueError, match='another subfield'): answers_by_case(scores, answers, 'human')
+    assert math.isclose(
+        against_experts(scores, answers, 'gpt4').difference, scores.accuracy - 351 / 503
+    )
+    with pytest.raises(ValueError, match='another subfield'):
+        answers_by_case(scores, answers, 'human')
 
 
 # calibration without bins
@@ -322,12 +398,16 @@ def test_logistic_against_a_plain_minimiser(ridge):
     rng = np.random.default_rng(0)
     sure = rng.normal(3, 2, 200)
     hit = rng.random(200) < 1 / (1 + np.exp(-.3 * sure))
-    lost = lambda w: np.logaddexp(0, np.where(hit, -1, 1) * (w[0] + w[1] * sure)).sum() + ridge * w[1]**2 / 2
+    lost = lambda w: (
+        np.logaddexp(0, np.where(hit, -1, 1) * (w[0] + w[1] * sure)).sum() + ridge * w[1] ** 2 / 2
+    )
     best = minimize(lost, [0, 0], tol=1e-14).x
     fit = logistic(sure, hit, ridge=ridge)
     assert np.allclose([fit.intercept, fit.slope], best, atol=1e-5)
-    if not ridge: assert math.isclose(logistic(sure * 7, hit).z,
-                                      fit.z) and np.allclose(logistic(sure * 7, hit).odds_ratio, fit.odds_ratio)
+    if not ridge:
+        assert math.isclose(logistic(sure * 7, hit).z, fit.z) and np.allclose(
+            logistic(sure * 7, hit).odds_ratio, fit.odds_ratio
+        )
 
 
 def test_copies_of_an_answer_are_one_answer():
@@ -345,9 +425,12 @@ def test_the_clustered_logistic_covers_where_the_plain_one_does_not():
         case = rng.integers(0, 60, 1200)
         # confidence is a trait of the person, and so is skill
         trait = rng.normal(0, 1, 40)[person]
-        hit = rng.random(1200) < 1 / (1 + np.exp(-(.5 + rng.normal(0, .6, 40)[person] + rng.normal(0, .4, 60)[case])))
+        hit = rng.random(1200) < 1 / (
+            1 + np.exp(-(0.5 + rng.normal(0, 0.6, 40)[person] + rng.normal(0, 0.4, 60)[case]))
+        )
         for store, clusters in (held, [person, case]), (plain, ()):
-            store.append(logistic(trait, hit, clusters).p >= .05)                         # the true slope is 0
+            # the true slope is 0
+            store.append(logistic(trait, hit, clusters).p >= .05)
     assert np.mean(held) > .88 and np.mean(plain) < .8, (np.mean(held), np.mean(plain))
 
 
@@ -373,9 +456,13 @@ def test_the_ceiling_is_what_the_truth_would_reach():
     rng, found = np.random.default_rng(5), []
     for _ in range(40):
         hard, case = rng.uniform(.2, .98, 200), np.tile(np.arange(200), 6)
-        rows = pd.DataFrame(dict(maker='human', case=case.astype(str), correct=rng.random(1200) < hard[case]))
+        rows = pd.DataFrame(
+            dict(maker='human', case=case.astype(str), correct=rng.random(1200) < hard[case])
+        )
         shares = rows.groupby('case').correct.mean()
-        found.append((noise_ceiling(rows), np.corrcoef(shares, hard[shares.index.astype(int)])[0, 1]))
+        found.append(
+            (noise_ceiling(rows), np.corrcoef(shares, hard[shares.index.astype(int)])[0, 1])
+        )
     assert abs(np.subtract(*np.mean(found, axis=0))) < .015
 
 
@@ -402,8 +489,12 @@ def test_who_is_right_counts_every_case():
     scores, rows = world(np.random.default_rng(7), 40, 60)
     table = answers_by_case(scores, rows)
     counts = who_is_right(table)
-    assert counts.to_numpy().sum() == 200 and counts.loc['model right'].sum() == scores.correct.sum()
-    assert counts['most experts wrong'].sum() == (table.share < .5).sum() and table.answers.sum() == len(rows)
+    assert (
+        counts.to_numpy().sum() == 200 and counts.loc['model right'].sum() == scores.correct.sum()
+    )
+    assert counts['most experts wrong'].sum() == (
+        table.share < 0.5
+    ).sum() and table.answers.sum() == len(rows)
     assert counts['as many right as wrong'].sum() == (table.share == .5).sum() > 0
 
 
@@ -417,8 +508,13 @@ def test_the_choice_is_tested_on_logarithms_beside_the_raw_difference():
     rng = np.random.default_rng(0)
     original, learned = rng.uniform(20, 60, 50), rng.normal(.01, .02, 50)
     altered = original * np.exp(rng.normal(.05, .01, 50))
-    def scored(o, a): return Scores('m', pd.DataFrame(dict(id=[str(i) for i in range(50)], original=o, altered=a)), {})
-    boost = finetuning_boost(scored(original, altered), scored(original / 2, altered / 2 * np.exp(learned)))
+    def scored(o, a):
+        return Scores(
+            'm', pd.DataFrame(dict(id=[str(i) for i in range(50)], original=o, altered=a)), {}
+        )
+    boost = finetuning_boost(
+        scored(original, altered), scored(original / 2, altered / 2 * np.exp(learned))
+    )
     t, p = stats.ttest_1samp(learned, 0)
     assert np.allclose([boost['t_log_choice'], boost['p_log_choice']], [t, p])
     # half of every perplexity: the raw difference shrinks although the ratio grew
@@ -430,22 +526,37 @@ def test_the_choice_is_tested_on_logarithms_beside_the_raw_difference():
 def test_figures_leave_nothing_open_and_settings_alone():
     import matplotlib.pyplot as plt
     before, size = plt.get_fignums(), plt.rcParams['font.size']
-    table = summary_table([made_up('a', [1, 0, 1]), made_up('a', [1, 1, 1])], Line('experts', 6, 9), .9)
+    table = summary_table(
+        [made_up('a', [1, 0, 1]), made_up('a', [1, 1, 1])], Line('experts', 6, 9), 0.9
+    )
     fig = plot_accuracy(table)
     plot_calibration({'a': calibration([1, 2, 3], [1, 0, 1])})
     assert plt.get_fignums() == before and plt.rcParams['font.size'] == size
     bars = [p for p in fig.axes[0].patches if abs(p.get_height() - .42) < 1e-9]
-    assert [round(b.get_width(), 4) for b in bars] == [.6667, 1] and bars[0].get_hatch() and len(bars) == 2
+    assert (
+        [round(b.get_width(), 4) for b in bars] == [0.6667, 1]
+        and bars[0].get_hatch()
+        and len(bars) == 2
+    )
 
 
 def test_figures_show_the_numbers_of_their_tables():
     import matplotlib.pyplot as plt
     before = plt.get_fignums()
     parts = [made_up(n, [1] * k + [0] * (200 - k)) for n, k in (('one', 120), ('two', 0))]
-    groups = {s.name: accuracy_by(s.frame.assign(section=['a', 'b'] * 100), 'section') for s in parts}
-    assert [c.lines[0].get_xdata().tolist() for c in plot_groups(groups).axes[0].containers] == [[.6, .6], [0, 0]]
+    groups = {
+        s.name: accuracy_by(s.frame.assign(section=['a', 'b'] * 100), 'section') for s in parts
+    }
+    assert [c.lines[0].get_xdata().tolist() for c in plot_groups(groups).axes[0].containers] == [
+        [0.6, 0.6],
+        [0, 0],
+    ]
     square = pd.DataFrame([[1, .5, .1], [.5, 1, .9], [.1, .9, 1]], list('abc'), list('abc'))
-    assert sorted(t.get_text() for t in plot_correlation(square).axes[0].texts) == ['0.10', '0.50', '0.90']
+    assert sorted(t.get_text() for t in plot_correlation(square).axes[0].texts) == [
+        '0.10',
+        '0.50',
+        '0.90',
+    ]
     assert plot_correlation(square).axes[0].images[0].get_array().tolist() == [[.5, None], [.1, .9]]
     scores, rows = world(np.random.default_rng(8), 40, 60)
     assert len(plot_expertise(rows).axes) == 2
@@ -455,14 +566,20 @@ def test_figures_show_the_numbers_of_their_tables():
     assert len(plot_calibration({str(i): curve for i in range(9)}).axes[0].containers) == 9
     words = ' '.join(t.get_text() for t in plot_accuracy(summary_table(parts, Line('experts', 6, 9),
         .96)).axes[0].texts)
-    for part in 'one · 120 of 200', '0.600', 'chance 0.500', 'experts 0.667', 'oracle 0.960': assert part in words
+    for part in 'one · 120 of 200', '0.600', 'chance 0.500', 'experts 0.667', 'oracle 0.960':
+        assert part in words
     assert len(plot_accuracy(summary_table([])).axes) == 1 and plt.get_fignums() == before
 
 
 @pytest.mark.parametrize('k,n', [(0, 1), (1, 1), (200, 200), (0, 200)])
 def test_extreme_scores_draw_and_stay_inside(k, n):
-    fig = plot_accuracy(summary_table(made_up('a rather long name of a model in a paper',
-                                                    [1] * k + [0] * (n - k)), Line('experts', n, n), 1.))
+    fig = plot_accuracy(
+        summary_table(
+            made_up('a rather long name of a model in a paper', [1] * k + [0] * (n - k)),
+            Line('experts', n, n),
+            1.0,
+        )
+    )
     fig.canvas.draw()
     width, height = fig.canvas.get_width_height()
     for text in fig.axes[0].texts:
@@ -474,25 +591,46 @@ def test_extreme_scores_draw_and_stay_inside(k, n):
 
 @pytest.fixture(scope='module')
 def report(tmp_path_factory):
-    table = summary_table([made_up('gpt2-medium_scratch_neuro_tokenizer_spt', [1] * 132 + [0] * 68)],
-                             Line('experts', 641, 1011), .96)
+    table = summary_table(
+        [made_up('gpt2-medium_scratch_neuro_tokenizer_spt', [1] * 132 + [0] * 68)],
+        Line('experts', 641, 1011),
+        0.96,
+    )
     curve = calibration(np.arange(200), np.arange(200) % 3 > 0)
     wide = pd.DataFrame({f'column {i}': [i / 7] for i in range(14)})
-    return write_report(tmp_path_factory.mktemp('report') / 'r.html', 'A & B <script>alert(1)</script>', [
-        ('Accuracy', 'One paragraph, <i>as text</i>.', table,
-         (plot_accuracy(table), 'Bar at 0.660, "experts" at 0.634')),
-        ('Calibration', curve, (plot_calibration({'model': curve}), 'A flat line')), ('Wide', wide)])
+    return write_report(
+        tmp_path_factory.mktemp('report') / 'r.html',
+        'A & B <script>alert(1)</script>',
+        [
+            (
+                'Accuracy',
+                'One paragraph, <i>as text</i>.',
+                table,
+                (plot_accuracy(table), 'Bar at 0.660, "experts" at 0.634'),
+            ),
+            ('Calibration', curve, (plot_calibration({'model': curve}), 'A flat line')),
+            ('Wide', wide),
+        ],
+    )
 
 
 def test_report_is_one_accessible_file(report):
     page = report.read_text(encoding='utf-8')
     tree = reader.fromstring(page.encode())
-    assert tree.get('lang') == 'en' and not tree.xpath('//script | //link | //i') and len(tree.xpath('//h1')) == 1
-    assert all(s.startswith('data:image/png;base64,') for s in tree.xpath('//@src')) and not tree.xpath('//@href')
+    assert (
+        tree.get('lang') == 'en'
+        and not tree.xpath('//script | //link | //i')
+        and len(tree.xpath('//h1')) == 1
+    )
+    assert all(
+        s.startswith('data:image/png;base64,') for s in tree.xpath('//@src')
+    ) and not tree.xpath('//@href')
     assert not re.search(r'https?://|@import|url\(', page)
     assert all(a.strip() for a in tree.xpath('//img/@alt')) and len(tree.xpath('//img')) == 2
     assert len(tree.xpath('//table')) == len(tree.xpath('//table/caption')) == 3
-    assert all(th.get('scope') in ('col', 'row') for th in tree.iter('th')) and not tree.xpath('//thead//td')
+    assert all(th.get('scope') in ('col', 'row') for th in tree.iter('th')) and not tree.xpath(
+        '//thead//td'
+    )
     assert all(th.get('scope') == 'row' for th in tree.xpath('//tbody//th'))
     assert tree.xpath('//img/@alt')[0] == 'Bar at 0.660, "experts" at 0.634'
     ids = tree.xpath('//@id')
@@ -512,21 +650,41 @@ def test_an_evaluation_holds_every_figure_as_a_table(tmp_path):
                                                  'Does it know when it knows?',
                                                 'Are the same cases hard for all?',
                                                 'Who is right where the others are wrong? model']
-    for section in tree.xpath('//section[.//img]'): assert section.xpath('.//table'), section.get('aria-labelledby')
-    assert f'model: accuracy {scores.accuracy:.3f}' in tree.xpath('//img/@alt')[0] and 'other &lt;model&gt;' in page
-    assert 'cases and participants random' in page and 'exact McNemar' in page and '<model>' not in page
+    for section in tree.xpath('//section[.//img]'):
+        assert section.xpath('.//table'), section.get('aria-labelledby')
+    assert (
+        f'model: accuracy {scores.accuracy:.3f}' in tree.xpath('//img/@alt')[0]
+        and 'other &lt;model&gt;' in page
+    )
+    assert (
+        'cases and participants random' in page
+        and 'exact McNemar' in page
+        and '<model>' not in page
+    )
     every = tree.xpath('//table[starts-with(caption, "Every case")]/tbody/tr')
-    assert len(every) == 200 and sum(row.xpath('td[2]/text()') == ['yes'] for row in every) == scores.correct.sum()
+    assert (
+        len(every) == 200
+        and sum(row.xpath('td[2]/text()') == ['yes'] for row in every) == scores.correct.sum()
+    )
     matrix = error_correlation(difficulty([scores, other], rows))
-    cells = tree.xpath('//table[starts-with(caption, "Spearman correlation of")]/tbody/tr[1]/td/text()')
+    cells = tree.xpath(
+        '//table[starts-with(caption, "Spearman correlation of")]/tbody/tr[1]/td/text()'
+    )
     assert cells == [f'{v:.3f}' for v in matrix.loc['model']]
 
 
 def test_a_section_with_dollars_is_no_formula(tmp_path):
     flat = made_up('model $_$', [1, 0] * 10)
     scores = Scores(flat.name, flat.frame.assign(section=[r'cost $\frac$ x', 'a$_$b'] * 10), {})
-    page = write_report(tmp_path / 'r.html', 'x', evaluation_sections(scores)).read_text(encoding='utf-8')
-    names = [h.strip() for h in reader.fromstring(page.encode()).xpath('//section[h2="By subfield"]//tbody//th/text()')]
+    page = write_report(tmp_path / 'r.html', 'x', evaluation_sections(scores)).read_text(
+        encoding='utf-8'
+    )
+    names = [
+        h.strip()
+        for h in reader.fromstring(page.encode()).xpath(
+            '//section[h2="By subfield"]//tbody//th/text()'
+        )
+    ]
     assert r'cost $\frac$ x' in page and len(names) >= 2
 
 
@@ -541,16 +699,32 @@ def test_an_evaluation_without_experts_and_with_a_constant_confidence(tmp_path):
 def test_report_never_scrolls_sideways(report, tmp_path, width):
     outer = tmp_path / 'outer.html'
     source = report.read_text(encoding='utf-8').replace('&', '&amp;').replace('"', '&quot;')
-    outer.write_text(f'''<meta charset="utf-8"><body>
+    outer.write_text(
+        f"""<meta charset="utf-8"><body>
         <iframe width="{width}" height="900" style="border:0" srcdoc="{source}"></iframe><script>
         onload = () => {{ const d = document.querySelector('iframe').contentDocument;
         const fits = i => i.naturalWidth > 0 && i.getBoundingClientRect().right <= {width};
         document.body.textContent = 'WIDTH ' + d.documentElement.scrollWidth + ' IMAGES ' + [...d.images].every(fits) }}
-        </script>''', encoding='utf-8')
-    flags = ('--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking '
-             '--disable-component-update --disable-sync --window-size=1400,1000')
-    dom = subprocess.run([CHROMIUM, *flags.split(), f'--user-data-dir={tmp_path}/profile', '--dump-dom',
-                          outer.as_uri()], capture_output=True, text=True, timeout=120).stdout
+        </script>""",
+        encoding='utf-8',
+    )
+    flags = (
+        '--headless --no-sandbox --disable-gpu --disable-quic --no-first-run '
+        '--disable-background-networking --disable-component-update --disable-sync '
+        '--window-size=1400,1000'
+    )
+    dom = subprocess.run(
+        [
+            CHROMIUM,
+            *flags.split(),
+            f'--user-data-dir={tmp_path}/profile',
+            '--dump-dom',
+            outer.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    ).stdout
     found = re.search(r'WIDTH (\d+) IMAGES (\w+)', dom)
     assert found and int(found[1]) <= width and found[2] == 'true', found
 
@@ -559,11 +733,11 @@ def test_a_killed_writer_leaves_the_old_report(tmp_path):
     file = tmp_path / 'r.html'
     write_report(file, 'old', [])
     kept = file.read_bytes()
-    code = textwrap.dedent(f'''
+    code = textwrap.dedent(f"""
         import os, signal
         import domain_llm.experts.report as report
         os.fsync = lambda fd: os.kill(os.getpid(), signal.SIGKILL)
-        report.write_report({str(file)!r}, 'new', [('h', 'x' * 100000)])''')
+        report.write_report({str(file)!r}, 'new', [('h', 'x' * 100000)])""")
     assert subprocess.run([sys.executable, '-c', code]).returncode == -signal.SIGKILL
     assert file.read_bytes() == kept
     write_report(file, 'new', [])

@@ -20,10 +20,14 @@ from domain_llm.text.jats import parse_xml
 DATA = os.environ.get('DOMAIN_LLM_DATA')
 REAL = {name: getattr(fetching, name) for name in ('_WAITS', '_PAUSES')}
 N = 25_000
-LICENCES = ['<license xlink:href="https://creativecommons.org/licenses/by/4.0/"><license-p>Free.</license-p></license>',
-            '<license><license-p>See <ext-link xlink:href="http://creativecommons.org/licenses/by-nc-nd/4.0/">this'
-            '</ext-link></license-p></license>',
-            '<license><license-p>© The Publisher. All rights reserved.</license-p></license>', '']
+LICENCES = [
+    '<license '
+    'xlink:href="https://creativecommons.org/licenses/by/4.0/"><license-p>Free.</license-p></license>',
+    '<license><license-p>See <ext-link '
+    'xlink:href="http://creativecommons.org/licenses/by-nc-nd/4.0/">this</ext-link></license-p></license>',
+    '<license><license-p>© The Publisher. All rights reserved.</license-p></license>',
+    '',
+]
 
 
 def dates_of(i):
@@ -33,22 +37,25 @@ def dates_of(i):
 
 
 def pubmed_record(i):
-    rights = f'<CopyrightInformation>Copyright © {i} Someone</CopyrightInformation>' if i % 2 else ''
-    return (f'<PubmedArticle><MedlineCitation><PMID Version="1">{i}</PMID>'
-            f'<Article><ArticleTitle>Title {i}</ArticleTitle><Abstract>'
-            f'<AbstractText>Abstract number {i} of the made corpus.</AbstractText>{rights}</Abstract></Article>'
-            '<CommentsCorrectionsList><CommentsCorrections><PMID>999999</PMID></CommentsCorrections>'
-            '</CommentsCorrectionsList></MedlineCitation><PubmedData>'
-            f'<ArticleIdList><ArticleId IdType="doi">10.1/{i}</ArticleId></ArticleIdList>'
-            '<ReferenceList><Reference><ArticleIdList><ArticleId IdType="doi">10.9/wrong</ArticleId></ArticleIdList>'
-            '</Reference></ReferenceList></PubmedData></PubmedArticle>')
+    rights = (
+        f'<CopyrightInformation>Copyright © {i} Someone</CopyrightInformation>' if i % 2 else ''
+    )
+    return (
+        f'<PubmedArticle><MedlineCitation><PMID Version="1">{i}</PMID><Article><ArticleTitle>Title '
+        f'{i}</ArticleTitle><Abstract><AbstractText>Abstract number {i} of the made '
+        f'corpus.</AbstractText>{rights}</Abstract></Article><CommentsCorrectionsList><CommentsCorrections><PMID>999999</PMID></CommentsCorrections></CommentsCorrectionsList></MedlineCitation><PubmedData><ArticleIdList><ArticleId '
+        f'IdType="doi">10.1/{i}</ArticleId></ArticleIdList><ReferenceList><Reference><ArticleIdList><ArticleId '
+        'IdType="doi">10.9/wrong</ArticleId></ArticleIdList></Reference></ReferenceList></PubmedData></PubmedArticle>'
+    )
 
 
 def pmc_record(i):
-    return ('<article xmlns:xlink="http://www.w3.org/1999/xlink"><front><article-meta>'
-            f'<article-id pub-id-type="pmcid">PMC{i}</article-id><article-id pub-id-type="doi">10.1/{i}</article-id>'
-            f'<pub-date><year>2010</year></pub-date><permissions>{LICENCES[i % 4]}</permissions>'
-            f'</article-meta></front><body><p>Full text number {i} &amp; more.</p></body></article>')
+    return (
+        '<article xmlns:xlink="http://www.w3.org/1999/xlink"><front><article-meta><article-id '
+        f'pub-id-type="pmcid">PMC{i}</article-id><article-id '
+        f'pub-id-type="doi">10.1/{i}</article-id><pub-date><year>2010</year></pub-date><permissions>{LICENCES[i % 4]}</permissions></article-meta></front><body><p>Full '
+        f'text number {i} &amp; more.</p></body></article>'
+    )
 
 
 HEAD = '<?xml version="1.0" ?>\n<!DOCTYPE {0} PUBLIC "-//NLM//DTD {0}//EN" "https://dtd.invalid/{0}.dtd">\n'
@@ -59,13 +66,18 @@ class Server:
     def __init__(self, n=N):
         self.known = {i: dates_of(i) for i in range(1, n + 1)}
         self.log, self.trouble, self.slow = [], {}, 0
-        self.http = ThreadingHTTPServer(('127.0.0.1', 0), type('Handler', (Handler,), {'corpus': self}))
+        self.http = ThreadingHTTPServer(
+            ('127.0.0.1', 0), type('Handler', (Handler,), {'corpus': self})
+        )
         self.http.daemon_threads = True
         self.url = f'http://127.0.0.1:{self.http.server_port}/'
-        threading.Thread(target=self.http.serve_forever, kwargs=dict(poll_interval=.05), daemon=True).start()
+        threading.Thread(
+            target=self.http.serve_forever, kwargs=dict(poll_interval=0.05), daemon=True
+        ).start()
 
     def asked(self, tool): return [form for _, t, form in self.log if t == tool]
-    def fetched(self): return Counter(i for form in self.asked('efetch') for i in form['id'].split(','))
+    def fetched(self):
+        return Counter(i for form in self.asked('efetch') for i in form['id'].split(','))
 
     def search(self, form):
         first, last = (date(*map(int, form[k].split('/'))) for k in ('mindate', 'maxdate'))
@@ -78,7 +90,11 @@ class Server:
     def fetch(self, form):
         ids = [int(i) for i in form['id'].split(',') if int(i) in self.known]
         assert len(ids) <= 500
-        tag, record = ('PubmedArticleSet', pubmed_record) if form['db'] == 'pubmed' else ('pmc-articleset', pmc_record)
+        tag, record = (
+            ('PubmedArticleSet', pubmed_record)
+            if form['db'] == 'pubmed'
+            else ('pmc-articleset', pmc_record)
+        )
         return HEAD.format(tag) + f'<{tag}>' + ''.join(map(record, ids)) + f'</{tag}>'
 
 
@@ -87,7 +103,12 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *args): pass
 
     def do_POST(self):
-        form = {k: v[0] for k, v in parse_qs(self.rfile.read(int(self.headers['Content-Length'])).decode()).items()}
+        form = {
+            k: v[0]
+            for k, v in parse_qs(
+                self.rfile.read(int(self.headers['Content-Length'])).decode()
+            ).items()
+        }
         tool = re.sub(r'\W*(\w+)\.fcgi', r'\1', self.path)
         number = len(self.corpus.log)
         self.corpus.log.append((time.monotonic(), tool, form))
@@ -106,36 +127,58 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def answer(self, what, body):
-        if what in (400, 500, 503): self.send(what, b'{"error":"API key invalid"}')
-        elif what == 429: self.send(429, b'{"error":"API rate limit exceeded"}', Retry_After='1')
-        elif what == 'long': self.send(429, b'{}', Retry_After='7200')
-        elif what == 'zipped': self.send(200, gzip.compress(body), Content_Encoding='gzip')
-        elif isinstance(what, dict): self.send(**dict(length=False, body=b'') | what)
+        if what in (400, 500, 503):
+            self.send(what, b'{"error":"API key invalid"}')
+        elif what == 429:
+            self.send(429, b'{"error":"API rate limit exceeded"}', Retry_After='1')
+        elif what == 'long':
+            self.send(429, b'{}', Retry_After='7200')
+        elif what == 'zipped':
+            self.send(200, gzip.compress(body), Content_Encoding='gzip')
+        elif isinstance(what, dict):
+            self.send(**dict(length=False, body=b'') | what)
         elif what == 'error':
-            self.send(200, b'<eFetchResult><ERROR>Cannot retrieve history data</ERROR></eFetchResult>')
+            self.send(
+                200, b'<eFetchResult><ERROR>Cannot retrieve history data</ERROR></eFetchResult>'
+            )
         elif what == 'error in kind':
             self.send(200, b'<eSearchResult><ERROR>Search Backend failed</ERROR></eSearchResult>')
-        elif what == 'html': self.send(200, b'<html><body>Down for maintenance</body></html>')
-        elif what == 'json': self.send(200, b'{"error":"error forwarding request"}')
-        elif what == 'empty': self.send(200, b'')
-        elif what == 'short': self.send(200, body[:len(body) // 2], length=len(body))
-        elif what == 'cut': self.send(200, body[:len(body) // 2], length=False)
-        elif what == 'hang up': pass
-        elif what == 'silent': time.sleep(30)
+        elif what == 'html':
+            self.send(200, b'<html><body>Down for maintenance</body></html>')
+        elif what == 'json':
+            self.send(200, b'{"error":"error forwarding request"}')
+        elif what == 'empty':
+            self.send(200, b'')
+        elif what == 'short':
+            self.send(200, body[: len(body) // 2], length=len(body))
+        elif what == 'cut':
+            self.send(200, body[: len(body) // 2], length=False)
+        elif what == 'hang up':
+            pass
+        elif what == 'silent':
+            time.sleep(30)
         elif what in ('flood', 'endless'):  # without end, as a good and as a bad answer
             self.send(200 if what == 'flood' else 503, b'', length=False)
-            while True: self.wfile.write(bytes(2**16)); time.sleep(.001)
-        elif what == 'stall': self.send(200, body[:50], length=len(body)); time.sleep(30)
+            while True:
+                self.wfile.write(bytes(2**16))
+                time.sleep(0.001)
+        elif what == 'stall':
+            self.send(200, body[:50], length=len(body))
+            time.sleep(30)
         elif what == 'drip':
             self.send(200, b'', length=len(body))
-            for byte in body[:500]: self.wfile.write(bytes([byte])); time.sleep(.05)
-        else: self.send(200, body)
+            for byte in body[:500]:
+                self.wfile.write(bytes([byte]))
+                time.sleep(0.05)
+        else:
+            self.send(200, body)
 
 
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv('no_proxy', '127.0.0.1')
-    for name, value in dict(_WAITS=(.01,) * 6, _PAUSES=(0, 0)).items(): monkeypatch.setattr(fetching, name, value)
+    for name, value in dict(_WAITS=(0.01,) * 6, _PAUSES=(0, 0)).items():
+        monkeypatch.setattr(fetching, name, value)
     made = []
     def make(n=N):
         made.append(Server(n))
@@ -146,13 +189,17 @@ def server(monkeypatch):
 
 def contents(folder):
     "What lies below a folder, but for the lists of what the library wrote, and what a kill left of a single file."
-    found = [p for p in sorted(Path(folder).rglob('*')) if p.is_file() and p.name != '.domain_llm.json']
+    found = [
+        p for p in sorted(Path(folder).rglob('*')) if p.is_file() and p.name != '.domain_llm.json'
+    ]
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in found if p.suffix != '.part'}
 
 
 def pmids(folder):
     paths = sorted(Path(folder).glob('[0-9]*/records.xml'))
-    return [int(record.findtext('.//PMID')) for path in paths for record in etree.parse(path).getroot()]
+    return [
+        int(record.findtext('.//PMID')) for path in paths for record in etree.parse(path).getroot()
+    ]
 
 
 @pytest.fixture(scope='module')
@@ -170,10 +217,15 @@ def uninterrupted(tmp_path_factory):
 def test_25000_records_arrive_once_each(uninterrupted):
     server, folder = uninterrupted
     assert pmids(folder) == list(range(1, N + 1))
-    assert set(server.fetched().values()) == {1} and len(server.fetched()) == N, 'every record is asked for once'
+    assert set(server.fetched().values()) == {1} and len(server.fetched()) == N, (
+        'every record is asked for once'
+    )
     assert len(server.asked('efetch')) == N // 500
     assert 5 <= len(server.asked('esearch')) < 40
-    assert all(form['tool'] == 'domain_llm' and form['email'] == 'me@example.org' for _, _, form in server.log)
+    assert all(
+        form['tool'] == 'domain_llm' and form['email'] == 'me@example.org'
+        for _, _, form in server.log
+    )
 
 
 def test_a_complete_folder_needs_no_server(uninterrupted, tmp_path):
@@ -182,8 +234,24 @@ def test_a_complete_folder_needs_no_server(uninterrupted, tmp_path):
     assert contents(folder) == before
 
 
-TROUBLES = [500, 503, 429, 'error', 'error in kind', 'html', 'json', 'empty', 'short', 'cut', 'hang up', 'stall',
-            'drip', 'silent', 'endless', 'flood']
+TROUBLES = [
+    500,
+    503,
+    429,
+    'error',
+    'error in kind',
+    'html',
+    'json',
+    'empty',
+    'short',
+    'cut',
+    'hang up',
+    'stall',
+    'drip',
+    'silent',
+    'endless',
+    'flood',
+]
 
 def test_whatever_goes_wrong_the_result_is_the_same(server, tmp_path, monkeypatch):
     monkeypatch.setattr(fetching, '_STALL', .4)
@@ -286,7 +354,9 @@ def test_an_answer_to_a_search_holds_numbers(server, tmp_path, bad, always):
 
 def test_an_answer_in_an_encoding_nobody_knows_is_asked_for_again(server, tmp_path):
     s = server(5)
-    s.trouble = {0: dict(code=200, body=b'<?xml version="1.0" encoding="klingon"?><eSearchResult/>')}
+    s.trouble = {
+        0: dict(code=200, body=b'<?xml version="1.0" encoding="klingon"?><eSearchResult/>')
+    }
     assert pmids(fetch_pubmed('brain', tmp_path/'x', server=s.url)) == [1, 2, 3, 4, 5]
 
 
@@ -332,15 +402,16 @@ def test_an_address_whose_encryption_fails_is_not_asked_again(server, clock):
 def test_nobody_there(tmp_path, monkeypatch):
     monkeypatch.setattr(fetching, '_WAITS', (.01,) * 6)
     monkeypatch.setenv('no_proxy', '127.0.0.1')
-    with pytest.raises(OSError, match='refused'): fetch_pubmed('brain', tmp_path/'x', server='http://127.0.0.1:9/')
+    with pytest.raises(OSError, match='refused'):
+        fetch_pubmed('brain', tmp_path / 'x', server='http://127.0.0.1:9/')
 
 
-SCRIPT = '''
+SCRIPT = """
 import sys
 from domain_llm.text import fetching
 fetching._PAUSES, fetching._WAITS = (0, 0), (.01,) * 6
 fetching.fetch_pubmed('brain', sys.argv[1], server=sys.argv[2])
-'''
+"""
 
 def killed(folder, url, when):
     "Fetch in a process of its own, which is killed as soon as `when()` is true"
@@ -349,7 +420,9 @@ def killed(folder, url, when):
     try:
         end = time.monotonic() + 60
         while not when():
-            assert process.poll() is None and time.monotonic() < end, 'it ended before it could be killed'
+            assert process.poll() is None and time.monotonic() < end, (
+                'it ended before it could be killed'
+            )
             time.sleep(.002)
     finally: process.send_signal(signal.SIGKILL); process.wait()
 
@@ -365,8 +438,12 @@ def test_killed_three_times_and_resumed_nothing_is_lost_or_fetched_again(server,
     clean = contents(uninterrupted[1])
     assert contents(folder) == clean
     again = [i for i, n in s.fetched().items() if n > 1]
-    assert len(again) <= 3 * 500 and max(s.fetched().values()) <= 4, 'only the batch in flight is asked for again'
-    assert len(s.asked('esearch')) == len(uninterrupted[0].asked('esearch')), 'the search is not repeated'
+    assert len(again) <= 3 * 500 and max(s.fetched().values()) <= 4, (
+        'only the batch in flight is asked for again'
+    )
+    assert len(s.asked('esearch')) == len(uninterrupted[0].asked('esearch')), (
+        'the search is not repeated'
+    )
 
 
 @pytest.mark.skipif(os.name == 'nt', reason='there is no SIGKILL')
@@ -379,7 +456,7 @@ def test_killed_while_searching(server, tmp_path, uninterrupted):
     assert contents(folder) == contents(uninterrupted[1])
 
 
-HALF = '''
+HALF = """
 import os, signal, stat, sys
 left, fsync = int(sys.argv[3]), os.fsync
 def half(handle):
@@ -390,13 +467,15 @@ def half(handle):
         os.kill(os.getpid(), signal.SIGKILL)
     fsync(handle)
 os.fsync = half
-'''
+"""
 
 @pytest.mark.skipif(not os.path.exists('/proc/self/fd'), reason='needs /proc and SIGKILL')
 @pytest.mark.parametrize('files', range(0, 12, 2))
 def test_killed_in_the_middle_of_a_file(server, tmp_path, files):
     s, folder = server(700), tmp_path/'x'
-    done = subprocess.run([sys.executable, '-c', HALF + SCRIPT, str(folder), s.url, str(files)], capture_output=True)
+    done = subprocess.run(
+        [sys.executable, '-c', HALF + SCRIPT, str(folder), s.url, str(files)], capture_output=True
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert len(list(folder.glob('[0-9]*'))) < 2, 'killed at the plan or in one of the two batches'
     fetch_pubmed('brain', folder, server=s.url)
@@ -409,7 +488,8 @@ def test_what_was_half_written_never_counts(server, tmp_path, uninterrupted):
     fetch_pubmed('brain', folder, server=s.url)
     whole = contents(folder)
     half = (folder/'00002').rename(folder/'.00002.0123abcd.part')    # killed before the rename ...
-    (half/'records.xml').write_text('<PubmedArticleSet>')            # ... and in the middle of a file
+    # ... and in the middle of a file
+    (half/'records.xml').write_text('<PubmedArticleSet>')
     assert len(pmids(folder)) == 700 and len(licences(folder)) == 700
     s.log.clear()
     fetch_pubmed('brain', folder, server=s.url)
@@ -432,10 +512,14 @@ def test_content_is_on_the_disk_before_its_name_and_the_name_before_the_next_req
     monkeypatch.setattr(os, 'replace', replaced)
     s, folder, said = server(700), tmp_path/'x', []
     ask, place = fetching._Eutils.ask, lambda: folder.stat().st_ino
-    monkeypatch.setattr(fetching._Eutils, 'ask', lambda *a, **kw: said.append(place() in log) or ask(*a, **kw))
+    monkeypatch.setattr(
+        fetching._Eutils, 'ask', lambda *a, **kw: said.append(place() in log) or ask(*a, **kw)
+    )
     fetch_pubmed('brain', folder, server=s.url)
     assert renames == [('.request.json', 1), ('00001', 4), ('00002', 4)]
-    assert said == [False, True, True] and place() in log, 'the folder is brought to the disk after each rename'
+    assert said == [False, True, True] and place() in log, (
+        'the folder is brought to the disk after each rename'
+    )
 
 
 class Clock:
@@ -475,20 +559,38 @@ def test_the_rate_is_kept(server, clock, pause, per_second, takes, troubles):
 def test_the_waits_double(server, clock, what):
     s = server(5)
     s.trouble = dict.fromkeys(range(100), what)
-    with pytest.raises(OSError): fetching._Eutils(s.url, {}, .34, answered=True).ask('efetch', 'PubmedArticleSet')
+    with pytest.raises(OSError):
+        fetching._Eutils(s.url, {}, 0.34, answered=True).ask('efetch', 'PubmedArticleSet')
     starts = [when for when, _, _ in s.log]
     assert [round(b - a) for a, b in zip(starts, starts[1:])] == [1, 2, 4, 8, 16, 32]
 
 
 def test_journals_dates_limit_and_key_reach_the_server(server, tmp_path):
     s = server(3000)
-    fetch_pubmed('sleep', tmp_path/'x', journal=['J Neurosci', 'Neuron'], since=2002, until='2011-06-30', limit=40,
-                 api_key='K', server=s.url)
+    fetch_pubmed(
+        'sleep',
+        tmp_path / 'x',
+        journal=['J Neurosci', 'Neuron'],
+        since=2002,
+        until='2011-06-30',
+        limit=40,
+        api_key='K',
+        server=s.url,
+    )
     form = s.asked('esearch')[0]
-    assert form['term'] == '(sleep) AND ("J Neurosci"[Journal] OR "Neuron"[Journal])' and form['api_key'] == 'K'
-    assert (form['mindate'], form['maxdate'], form['datetype']) == ('2002/01/01', '2011/06/30', 'pdat')
+    assert (
+        form['term'] == '(sleep) AND ("J Neurosci"[Journal] OR "Neuron"[Journal])'
+        and form['api_key'] == 'K'
+    )
+    assert (form['mindate'], form['maxdate'], form['datetype']) == (
+        '2002/01/01',
+        '2011/06/30',
+        'pdat',
+    )
     got = pmids(tmp_path/'x')
-    assert len(got) == 40 and all(any(date(2002, 1, 1) <= d <= date(2011, 6, 30) for d in dates_of(i)) for i in got)
+    assert len(got) == 40 and all(
+        any(date(2002, 1, 1) <= d <= date(2011, 6, 30) for d in dates_of(i)) for i in got
+    )
     fetch_pubmed('', tmp_path/'y', journal='Neuron', limit=1, server=s.url)
     assert s.asked('esearch')[-1]['term'] == '("Neuron"[Journal])'
     fetch_pmc('sleep', tmp_path/'z', limit=1, server=s.url)
@@ -499,7 +601,11 @@ def test_withdrawn_records_are_counted_and_not_asked_for_for_ever(server, tmp_pa
     s = server(20)
     shown = s.search
     def with_one_more(form):
-        return shown(form).replace('<Id>7</Id>', '<Id>7</Id><Id>70000</Id>').replace('<Count>20<', '<Count>21<')
+        return (
+            shown(form)
+            .replace('<Id>7</Id>', '<Id>7</Id><Id>70000</Id>')
+            .replace('<Count>20<', '<Count>21<')
+        )
     s.search = with_one_more
     fetch_pubmed('brain', tmp_path/'x', server=s.url)
     assert pmids(tmp_path/'x') == list(range(1, 21)) and len(s.asked('efetch')) == 3
@@ -513,15 +619,20 @@ def test_withdrawn_records_are_counted_and_not_asked_for_for_ever(server, tmp_pa
 def test_errors_say_what_to_do(server, tmp_path):
     s = server(50)
     fetch_pubmed('brain', tmp_path/'x', server=s.url)
-    with pytest.raises(ValueError, match='give a new folder'): fetch_pubmed('mouse', tmp_path/'x', server=s.url)
-    with pytest.raises(ValueError, match='give a new folder'): fetch_pmc('brain', tmp_path/'x', server=s.url)
+    with pytest.raises(ValueError, match='give a new folder'):
+        fetch_pubmed('mouse', tmp_path / 'x', server=s.url)
+    with pytest.raises(ValueError, match='give a new folder'):
+        fetch_pmc('brain', tmp_path / 'x', server=s.url)
     with pytest.raises(ValueError, match='neither'): fetch_pubmed('', tmp_path/'y', server=s.url)
-    with pytest.raises(ValueError, match='found no record'): fetch_pubmed('nothing', tmp_path/'z', server=s.url)
+    with pytest.raises(ValueError, match='found no record'):
+        fetch_pubmed('nothing', tmp_path / 'z', server=s.url)
     (tmp_path/'own').mkdir(); (tmp_path/'own'/'thesis.txt').write_text('mine')
-    with pytest.raises(ValueError, match='give a new folder'): fetch_pubmed('brain', tmp_path/'own', server=s.url)
+    with pytest.raises(ValueError, match='give a new folder'):
+        fetch_pubmed('brain', tmp_path / 'own', server=s.url)
     assert contents(tmp_path/'own') == {'thesis.txt': b'mine'}
     s.known = {i: [date(2010, 1, 1)] for i in range(1, 10_002)}
-    with pytest.raises(ValueError, match='single day 2010-01-01'): fetch_pubmed('brain', tmp_path/'day', server=s.url)
+    with pytest.raises(ValueError, match='single day 2010-01-01'):
+        fetch_pubmed('brain', tmp_path / 'day', server=s.url)
 
 
 def test_pmc_gives_full_texts_and_a_licence_for_each(server, tmp_path):
@@ -531,12 +642,19 @@ def test_pmc_gives_full_texts_and_a_licence_for_each(server, tmp_path):
     assert sorted(contents(folder)) == ['.request.json'] + names
     assert len(s.asked('efetch')) == 3
     table = licences(folder)
-    assert Counter(table.licence) == {'CC BY 4.0': 30, 'CC BY-NC-ND 4.0': 30, 'other terms': 30, 'none stated': 30}
+    assert Counter(table.licence) == {
+        'CC BY 4.0': 30,
+        'CC BY-NC-ND 4.0': 30,
+        'other terms': 30,
+        'none stated': 30,
+    }
     assert table.set_index('pmcid').loc['PMC1', 'terms'].startswith('http') and len(table) == 120
     documents = read_documents(folder, report=ReadReport())
     assert len(documents) == 120 and 'Full text number 1 & more.' in documents['text'][:]
     kept = keep_licences(documents, table)
-    assert len(kept) == 30 and all(int(re.search(r'number (\d+)', t)[1]) % 4 == 0 for t in kept['text'])
+    assert len(kept) == 30 and all(
+        int(re.search(r'number (\d+)', t)[1]) % 4 == 0 for t in kept['text']
+    )
     assert len(keep_licences(documents, table, keep=('CC BY', 'CC BY-NC-ND'))) == 60
     assert len(keep_licences(documents, table.head(0), keep=('not recorded',))) == 120
     name = lambda row, i: dict(id=f'pmc/{table.place[i]}')
@@ -575,22 +693,37 @@ def test_licences_of_165_real_articles():
     paths = sorted((Path(DATA)/'jats').glob('*ml'))
     rows = {p.name: fetching._licence_row(parse_xml(io.BytesIO(p.read_bytes()))) for p in paths}
     names = Counter(row['licence'] for row in rows.values())
-    assert names == {'CC BY': 82, 'CC BY 4.0': 29, 'CC BY 2.0': 23, 'other terms': 22, 'CC0': 7, 'CC BY-NC 2.0': 1,
-                     'CC BY 3.0': 1}
+    assert names == {
+        'CC BY': 82,
+        'CC BY 4.0': 29,
+        'CC BY 2.0': 23,
+        'other terms': 22,
+        'CC0': 7,
+        'CC BY-NC 2.0': 1,
+        'CC BY 3.0': 1,
+    }
     assert rows['craft-16870721.nxml']['licence'] == 'CC BY-NC 2.0'
-    assert rows['craft-15784609.nxml']['licence'] == rows['plos-journal.pmed.1001080.xml']['licence'] == 'other terms'
+    assert (
+        rows['craft-15784609.nxml']['licence']
+        == rows['plos-journal.pmed.1001080.xml']['licence']
+        == 'other terms'
+    )
     assert all(row['doi'] or row['pmid'] for row in rows.values())
 
 
 @pytest.mark.parametrize('terms, name', {
     '': 'none stated', '© 2020 Elsevier': 'other terms',
     'the terms of the Creative Commons Attribution License': 'CC BY',
-    'https://creativecommons.org/licenses/by-nc-nd/3.0/ x http://creativecommons.org/licenses/by/4.0/':
+    'https://creativecommons.org/licenses/by-nc-nd/3.0/ x '
+    'http://creativecommons.org/licenses/by/4.0/':
         'CC BY-NC-ND 3.0',
-    'http://creativecommons.org/licenses/by/4.0/ and http://creativecommons.org/publicdomain/zero/1.0/ for data':
+    'http://creativecommons.org/licenses/by/4.0/ and '
+    'http://creativecommons.org/publicdomain/zero/1.0/ for data':
         'CC BY 4.0',
-    'under the CC BY-NC-SA license': 'CC BY-NC-SA', 'the Creative Commons Public Domain declaration': 'CC0',
-    'Creative Commons Attribution NonCommercial License. The CC BY waiver of the data is elsewhere.': 'CC BY-NC',
+    'under the CC BY-NC-SA license': 'CC BY-NC-SA', 'the Creative Commons Public Domain '
+                                                    'declaration': 'CC0',
+    'Creative Commons Attribution NonCommercial License. The CC BY waiver of the data is '
+    'elsewhere.': 'CC BY-NC',
     'Creative Commons Attribution-Non-Commercial-NoDerivs 3.0': 'CC BY-NC-ND',
     'Verbatim copying is permitted': 'other terms'}.items())
 def test_the_names_of_licences(terms, name): assert fetching._cc_name(terms) == name
@@ -606,4 +739,6 @@ def test_halving_stops_at_a_day_and_at_nothing():
         asked.append((a, b))
         return (b - a).days + 1, list(range((b - a).days + 1))[:1]
     assert len(list(fetching._halved(search, day, date(2000, 1, 31)))) == 31
-    assert sorted(a for a, b in asked if a == b) == [day + timedelta(i) for i in range(31)], 'each day once'
+    assert sorted(a for a, b in asked if a == b) == [day + timedelta(i) for i in range(31)], (
+        'each day once'
+    )

@@ -3,10 +3,11 @@ import os, signal, subprocess, sys, threading, time
 
 import pytest
 
-from domain_llm.ground.files import (files_written, foreign_files, is_mounted, note_written, only_writer, read_json,
-                                     sync, whole_folder, write_whole)
+from domain_llm.ground.files import (
+    files_written, foreign_files, is_mounted, note_written, only_writer, read_json, sync,
+    whole_folder, write_whole)
 
-DIE_AT = '''
+DIE_AT = """
 import os, sys
 from pathlib import Path
 from domain_llm.ground.files import whole_folder
@@ -16,7 +17,7 @@ os.replace, os.fsync, os.unlink = counted(os.replace), counted(os.fsync), counte
 with whole_folder(Path(sys.argv[2]) / 'box', 'test') as box:
     for name in 'ab': (box / name).write_text('new')
 print('whole')
-'''
+"""
 
 
 def save(folder, kind='test', **texts):
@@ -40,14 +41,18 @@ def test_a_kill_at_any_point_leaves_the_old_or_the_new(tmp_path, guest):
         home = tmp_path / str(point)
         save(home / 'box', **old)
         for name in guest: (home / 'box' / name).write_text('mine')
-        done = subprocess.run([sys.executable, '-c', DIE_AT, str(point), str(home)], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, '-c', DIE_AT, str(point), str(home)], capture_output=True, text=True
+        )
         finished = 'whole' in done.stdout
-        stop_early(home / 'box')                                       # what was moved away is given back
+        # what was moved away is given back
+        stop_early(home / 'box')
         left = contents(home / 'box')
         assert {n: left.pop(n) for n in guest} == guest                # the guest is never touched
         if guest: assert {left.get(n) for n in 'ab'} <= {'old', 'new'} # the files change one by one
         else: assert left in (old, new)
-        assert foreign_files(home / 'box') == sorted(guest)            # and all that is ours is known as ours
+        # and all that is ours is known as ours
+        assert foreign_files(home / 'box') == sorted(guest)
         save(home / 'box', **new)
         assert contents(home / 'box') == new | guest and [p.name for p in home.iterdir()] == ['box']
         if finished: break
@@ -58,12 +63,15 @@ def test_a_rename_that_fails_gives_the_old_folder_back(tmp_path, monkeypatch):
     save(tmp_path / 'box', a='old')
     real = os.replace
     def failing(source, target):
-        if str(source).endswith('.part') and str(target).endswith('box'): raise OSError(5, 'the disk failed')
+        if str(source).endswith('.part') and str(target).endswith('box'):
+            raise OSError(5, 'the disk failed')
         return real(source, target)
     monkeypatch.setattr(os, 'replace', failing)
     with pytest.raises(OSError, match='the disk failed'): save(tmp_path / 'box', a='new')
     monkeypatch.undo()
-    assert contents(tmp_path / 'box') == dict(a='old') and [p.name for p in tmp_path.iterdir()] == ['box']
+    assert contents(tmp_path / 'box') == dict(a='old') and [p.name for p in tmp_path.iterdir()] == [
+        'box'
+    ]
 
 
 def test_a_file_is_replaced_whole(tmp_path, monkeypatch):
@@ -84,14 +92,17 @@ def test_neighbours_with_the_names_of_the_first_edition_stay(tmp_path):
         save(tmp_path / 'box', a=text)
         write_whole(tmp_path / 'f', text)
     assert [p.read_text() for p in sorted(tmp_path.rglob('precious.txt'))] == ['mine'] * 4
-    assert (tmp_path / 'f.part').read_text() == 'mine' and contents(tmp_path / 'box') == dict(a='second')
+    assert (tmp_path / 'f.part').read_text() == 'mine' and contents(tmp_path / 'box') == dict(
+        a='second'
+    )
 
 
 def test_a_file_that_is_not_ours_is_refused_by_name_and_nothing_is_touched(tmp_path):
     box = tmp_path / 'box'
     box.mkdir()
     (box / 'b').write_text('mine')
-    with pytest.raises(FileExistsError, match='holds b, which domain_llm did not write'): save(box, a='1', b='2')
+    with pytest.raises(FileExistsError, match='holds b, which domain_llm did not write'):
+        save(box, a='1', b='2')
     assert contents(box) == dict(b='mine') and [p.name for p in tmp_path.iterdir()] == ['box']
     save(box, a='1')
     assert contents(box) == dict(a='1', b='mine')
@@ -104,7 +115,9 @@ def test_kinds_do_not_replace_each_other(tmp_path):
     save(tmp_path / 'box', 'tokenizer', merges='m', old='o')
     save(tmp_path / 'box', 'tokenizer', merges='n')
     assert contents(tmp_path / 'box') == dict(weights='w', config='c', merges='n')
-    assert files_written(tmp_path / 'box') == dict(model=['config', 'weights'], tokenizer=['merges'])
+    assert files_written(tmp_path / 'box') == dict(
+        model=['config', 'weights'], tokenizer=['merges']
+    )
     note_written(tmp_path / 'box', 'logs', ['events/'])
     (tmp_path / 'box/events').mkdir()
     (tmp_path / 'box/events/1').write_text('')
@@ -125,7 +138,8 @@ def test_of_two_processes_that_write_at_once_one_is_refused(tmp_path):
     first = subprocess.Popen([sys.executable, '-c', code, tmp_path / 'box'], stdin=subprocess.PIPE,
                              stdout=subprocess.PIPE, text=True)
     assert first.stdout.readline() == 'in\n'
-    with pytest.raises(BlockingIOError, match='is being written by another process'): save(tmp_path / 'box', a='second')
+    with pytest.raises(BlockingIOError, match='is being written by another process'):
+        save(tmp_path / 'box', a='second')
     save(tmp_path / 'other', a='second')                              # a neighbour is free
     first.stdin.write('\n')
     first.stdin.close()
@@ -161,7 +175,8 @@ def test_two_threads_do_not_write_at_once(tmp_path):
                                         (None, 'no such file')], ids=['a list', 'cut', 'deep', 'absent'])
 def test_json_that_cannot_be_read_is_a_sentence(tmp_path, text, said):
     if text is not None: (tmp_path / 'f').write_text(text)
-    with pytest.raises((ValueError, FileNotFoundError), match=said) as caught: read_json(tmp_path / 'f', 'the settings')
+    with pytest.raises((ValueError, FileNotFoundError), match=said) as caught:
+        read_json(tmp_path / 'f', 'the settings')
     assert 'should be the settings' in str(caught.value)
 
 
@@ -175,8 +190,10 @@ def test_sync_waits_for_files_and_folders(tmp_path, monkeypatch):
 
 def test_a_mounted_drive_is_known_by_the_table_of_mounts(tmp_path):
     table = tmp_path / 'mounts'
-    table.write_text('overlay / overlay rw\ndrive /content/drive fuse.drive rw\ntmpfs /dev tmpfs rw\n'
-                     'server:/x /data/nfs nfs4 rw\n')
+    table.write_text(
+        'overlay / overlay rw\ndrive /content/drive fuse.drive rw\ntmpfs /dev tmpfs rw\n'
+        'server:/x /data/nfs nfs4 rw\n'
+    )
     assert is_mounted('/content/drive/MyDrive/run', table) and is_mounted('/data/nfs/a', table)
     assert not is_mounted('/content/run', table) and not is_mounted('/content/driveway', table)
     assert not is_mounted('.', tmp_path / 'no such table')
@@ -199,13 +216,15 @@ def test_a_tokenizer_saved_into_the_folder_of_its_model_leaves_the_weights(tmp_p
         folder.mkdir()
         (folder / 'thesis.docx').write_text('mine')
         for _ in range(2):                                             # and again, over what is ours
-            for what in order: save_model(model, folder) if what == 'model' else save_tokenizer(tokenizer, folder)
+            for what in order:
+                save_model(model, folder) if what == 'model' else save_tokenizer(tokenizer, folder)
         assert (folder / 'thesis.docx').read_text() == 'mine'
         assert load_tokenizer(folder).get_vocab() == tokenizer.get_vocab()
         assert load_model(folder).cfg == model.cfg
     (tmp_path / 'theirs').mkdir()
     (tmp_path / 'theirs/tokenizer.json').write_text('of another program')
-    with pytest.raises(FileExistsError, match='tokenizer.json'): save_tokenizer(tokenizer, tmp_path / 'theirs')
+    with pytest.raises(FileExistsError, match='tokenizer.json'):
+        save_tokenizer(tokenizer, tmp_path / 'theirs')
     assert (tmp_path / 'theirs/tokenizer.json').read_text() == 'of another program'
 
 
@@ -215,10 +234,17 @@ def test_tokens_written_into_the_folder_of_the_papers_leave_the_papers(tmp_path,
     (tmp_path / 'data/papers.jsonl').write_text('mine')
     for text in 'rats freeze', 'the maze':
         write_tokens({'train': [text] * 9}, tokenizer, tmp_path / 'data', shard_chars=20)
-    write_tokens({'train': ['rats']}, tokenizer, tmp_path / 'data')    # fewer shards: the others are gone
-    assert sorted(p.name for p in (tmp_path / 'data').iterdir()) == ['.domain_llm.json', 'meta.json', 'papers.jsonl',
-                                                                     'train.bin']
-    assert (tmp_path / 'data/papers.jsonl').read_text() == 'mine' and len(TokenFile(tmp_path / 'data')) > 0
+    # fewer shards: the others are gone
+    write_tokens({'train': ['rats']}, tokenizer, tmp_path / 'data')
+    assert sorted(p.name for p in (tmp_path / 'data').iterdir()) == [
+        '.domain_llm.json',
+        'meta.json',
+        'papers.jsonl',
+        'train.bin',
+    ]
+    assert (tmp_path / 'data/papers.jsonl').read_text() == 'mine' and len(
+        TokenFile(tmp_path / 'data')
+    ) > 0
 
 
 def test_a_harness_task_leaves_its_neighbours(tmp_path):

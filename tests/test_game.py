@@ -11,20 +11,32 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from domain_llm.app import game as G
 from domain_llm.bench.scores import Scores
 from domain_llm.experts.people import calibration
-from domain_llm.app.game import Answers, Match, Round, answered, case_key, game_widget, mark, play, rounds, show_result
+from domain_llm.app.game import (
+    Answers, Match, Round, answered, case_key, game_widget, mark, play, rounds, show_result)
 from domain_llm.text.synthetic import Case
 
 DATA = os.environ.get('DOMAIN_LLM_DATA')
-CASES = [Case(str(i), f'Rat {i}. Freezing rose.', f'Rat {i}. Freezing fell.', 'behaviour') for i in range(40)]
-quiet = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+CASES = [
+    Case(str(i), f'Rat {i}. Freezing rose.', f'Rat {i}. Freezing fell.', 'behaviour')
+    for i in range(40)
+]
+quiet = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @pytest.fixture
 def match():
     "A model that is right on the even cases, and two people who are right on every third."
     right = np.arange(40) % 2 == 0
-    frame = pd.DataFrame(dict(id=[c.id for c in CASES], section='behaviour', original=np.where(right, 1.0, 2.0),
-                              altered=np.where(right, 2.0, 1.0) + np.arange(40) / 100))
+    frame = pd.DataFrame(
+        dict(
+            id=[c.id for c in CASES],
+            section='behaviour',
+            original=np.where(right, 1.0, 2.0),
+            altered=np.where(right, 2.0, 1.0) + np.arange(40) / 100,
+        )
+    )
     people = pd.DataFrame([dict(participant=p, id=str(i), correct=i % 3 == 0, confidence=10 * p + i)
                            for i in range(40) for p in (1, 2)])
     return Match(CASES, Scores('a model', frame), people, 'two people')
@@ -42,7 +54,11 @@ def test_who_is_always_right_or_wrong_has_one_or_zero(match, tmp_path, right, ca
     play(always(right), match, rounds(CASES, 40), mine)
     table = lines(match, mine)
     assert table.accuracy['player'] == right and table.n['player'] == 40
-    assert table.accuracy['a model'] == 0.5 and table.n['two people'] == 80 and table.accuracy['two people'] == 14 / 40
+    assert (
+        table.accuracy['a model'] == 0.5
+        and table.n['two people'] == 80
+        and table.accuracy['two people'] == 14 / 40
+    )
     said = capsys.readouterr().out
     assert said.count('Right: ' if right else 'Wrong: ') == 40 and said.count('right.\n') >= 20
 
@@ -54,7 +70,11 @@ def test_the_model_and_the_people_are_told_as_they_answered(match):
         assert G.reply(match, r, 3 - r.real)[0] == f'Wrong: version {r.real} is the real one.'
         chose = f'{r.real}: right' if i % 2 == 0 else f'{3 - r.real}: wrong'
         assert told[1] == f'The model, a model, chose version {chose}.'
-        assert told[2] == f'Of 2 two people, right: {2 * (i % 3 == 0)}, with a median confidence of {15 + i:.0f}.'
+        assert (
+            told[2]
+            == f'Of 2 two people, right: {2 * (i % 3 == 0)}, with a median confidence of '
+               f'{15 + i:.0f}.'
+        )
 
 
 def test_a_model_that_cannot_choose_is_wrong(match):
@@ -78,7 +98,8 @@ def test_a_calibrated_player_has_the_curve_it_claims(match, tmp_path):
         sure = rng.randint(0, 100)
         mine.append((sure, rng.random() < 0.5 + sure / 200))
     curve = calibration(*zip(*mine), 5)
-    assert np.abs(curve.accuracy - (0.5 + curve.confidence / 200)).max() < 0.06  # the law it was drawn by
+    # the law it was drawn by
+    assert np.abs(curve.accuracy - (0.5 + curve.confidence / 200)).max() < 0.06
 
 
 @quiet
@@ -86,7 +107,10 @@ def test_a_calibrated_player_has_the_curve_it_claims(match, tmp_path):
 def test_rounds_are_the_cases_each_once_and_more_only_adds(seed, n):
     shown = rounds(CASES, n, seed)
     assert shown == rounds(CASES, 40, seed)[:n] and len({r.case for r in shown}) == n
-    assert all(r.texts[r.real - 1] == r.case.original and r.texts[2 - r.real] == r.case.altered for r in shown)
+    assert all(
+        r.texts[r.real - 1] == r.case.original and r.texts[2 - r.real] == r.case.altered
+        for r in shown
+    )
 
 
 def test_the_order_of_versions_is_even_and_seeds_differ():
@@ -99,7 +123,9 @@ def test_an_impossible_number_of_rounds_is_a_sentence(n):
     with pytest.raises(ValueError, match='between 1 and the 40 cases'): rounds(CASES, n)
 
 
-WORDS = st.lists(st.sampled_from('rats mice rose fell in the a of'.split()), min_size=1, max_size=12).map(' '.join)
+WORDS = st.lists(
+    st.sampled_from('rats mice rose fell in the a of'.split()), min_size=1, max_size=12
+).map(' '.join)
 
 
 @quiet
@@ -122,25 +148,37 @@ GIVEN = st.lists(st.tuples(st.integers(0, 39), st.booleans(), st.integers(0, 100
 def test_a_file_that_was_cut_anywhere_keeps_every_whole_line_and_can_go_on(tmp_path_factory, given_, data):
     path = tmp_path_factory.mktemp('cut') / 'a.jsonl'
     shown, mine = {int(r.case.id): r for r in rounds(CASES, 40)}, Answers(path)
-    for i, right, sure in given_: mine.add(shown[i], shown[i].real if right else 3 - shown[i].real, sure)
+    for i, right, sure in given_:
+        mine.add(shown[i], shown[i].real if right else 3 - shown[i].real, sure)
     whole = path.read_bytes() if path.exists() else b''
     cut = data.draw(st.integers(0, len(whole)))
     path.write_bytes(whole[:cut])
     with redirect_stdout(io.StringIO()): again = Answers(path)
     kept = [json.loads(line)['case'] for line in whole.splitlines()][:whole[:cut].count(b'\n')]
     assert list(again.rows)[:len(kept)] == kept
-    assert len(again.rows) - len(kept) in (0, 1)                                     # 1: only the newline was cut
+    # 1: only the newline was cut
+    assert len(again.rows) - len(kept) in (0, 1)
     before = path.read_bytes()
     for i in shown:
         if not again.of(shown[i].case): again.add(shown[i], 1, 50)
     assert path.read_bytes().startswith(before)
-    with redirect_stdout(io.StringIO()): assert Answers(path).rows == again.rows and len(again.rows) == 40
+    with redirect_stdout(io.StringIO()):
+        assert Answers(path).rows == again.rows and len(again.rows) == 40
 
 
-GARBAGE = [b'{"case": 3}', b'null', b'[]', b'\xff\xfe\x00', b'[' * 5000,
-           b'{"case": "x", "correct": 1, "confidence": 50}', b'{"case": "x", "correct": true, "confidence": NaN}',
-           b'{"case": "x", "correct": true, "confidence": 101}',
-           b'{"case": "x", "correct": true, "confidence": true}', b'{"case": "x", "correct": true}', b'not json']
+GARBAGE = [
+    b'{"case": 3}',
+    b'null',
+    b'[]',
+    b'\xff\xfe\x00',
+    b'[' * 5000,
+    b'{"case": "x", "correct": 1, "confidence": 50}',
+    b'{"case": "x", "correct": true, "confidence": NaN}',
+    b'{"case": "x", "correct": true, "confidence": 101}',
+    b'{"case": "x", "correct": true, "confidence": true}',
+    b'{"case": "x", "correct": true}',
+    b'not json',
+]
 
 
 @pytest.mark.parametrize('line', GARBAGE, ids=range(len(GARBAGE)))
@@ -166,8 +204,11 @@ def test_the_first_answer_counts(tmp_path):
     mine, r = Answers(tmp_path / 'a.jsonl'), rounds(CASES, 1)[0]
     mine.add(r, r.real, 20)
     with pytest.raises(ValueError, match='answered before'): mine.add(r, r.real, 90)
-    assert Answers(mine.path).of(r.case)['confidence'] == 20 and mine.path.read_text().count('\n') == 1
-    mine.path.write_text(mine.path.read_text() + mine.path.read_text().replace('20', '90'))      # by hand
+    assert (
+        Answers(mine.path).of(r.case)['confidence'] == 20 and mine.path.read_text().count('\n') == 1
+    )
+    # by hand
+    mine.path.write_text(mine.path.read_text() + mine.path.read_text().replace('20', '90'))
     assert Answers(mine.path).of(r.case)['confidence'] == 20
 
 
@@ -179,7 +220,7 @@ def test_answers_to_other_cases_stay_and_do_not_count(match, tmp_path):
     assert case_key(other[0]) not in {case_key(c) for c in CASES}
 
 
-PLAYS = '''
+PLAYS = """
 import os, signal, sys
 from domain_llm.app.game import *
 from domain_llm.text.synthetic import Case
@@ -189,7 +230,7 @@ def answer(r):
     return r.real, 70
 mine = Answers(sys.argv[1])
 play(answer, None, rounds(cases, 40), mine, tell=None)
-'''
+"""
 
 
 @pytest.mark.skipif(os.name == 'nt', reason='kill -9 is of POSIX')
@@ -204,7 +245,13 @@ def test_a_game_that_was_killed_goes_on_where_it_stopped(match, tmp_path):
 
 def test_an_answer_is_on_the_disk_before_anything_is_told(match, tmp_path):
     path, there = tmp_path / 'a.jsonl', []
-    play(always(True), match, rounds(CASES, 3), Answers(path), tell=lambda told: there.append(len(Answers(path).rows)))
+    play(
+        always(True),
+        match,
+        rounds(CASES, 3),
+        Answers(path),
+        tell=lambda told: there.append(len(Answers(path).rows)),
+    )
     assert there == [1, 2, 3]
 
 
@@ -226,7 +273,10 @@ def test_typing(monkeypatch, capsys):
 
 def test_the_result_says_three_accuracies_with_intervals_and_draws_three_curves(match, tmp_path, capsys):
     mine = Answers(tmp_path / 'a.jsonl')
-    assert show_result(match, mine) is None and 'play, and run this cell again' in capsys.readouterr().out
+    assert (
+        show_result(match, mine) is None
+        and 'play, and run this cell again' in capsys.readouterr().out
+    )
     play(always(True), match, rounds(CASES, 40), mine, tell=None)
     figure = show_result(match, mine)
     said = capsys.readouterr().out
@@ -274,9 +324,17 @@ def test_a_round_with_buttons(match, tmp_path):
     choice.value, sure.value = shown[0].real, 80
     button.click()
     assert 'Right: ' in told.value and 'a model' in told.value and 'two people' in told.value
-    assert Answers(mine.path).of(shown[0].case)['confidence'] == 80 and button.description == 'Next case'
+    assert (
+        Answers(mine.path).of(shown[0].case)['confidence'] == 80
+        and button.description == 'Next case'
+    )
     button.click()
-    assert 'Case 2 of 2' in text.value and choice.value is None and told.value == '' and sure.value == 50
+    assert (
+        'Case 2 of 2' in text.value
+        and choice.value is None
+        and told.value == ''
+        and sure.value == 50
+    )
     choice.value = 3 - shown[1].real
     button.click()
     assert 'Wrong: ' in told.value and button.description == 'Finish'
@@ -305,21 +363,31 @@ def test_an_answer_that_cannot_be_written_is_said(match, tmp_path, monkeypatch):
 
 
 def test_texts_are_escaped():
-    odd = Round(Case('1', '<script>x</script> p < 0.05 & rose', '<script>x</script> p < 0.05 & fell'), 1)
+    odd = Round(
+        Case('1', '<script>x</script> p < 0.05 & rose', '<script>x</script> p < 0.05 & fell'), 1
+    )
     drawn = G._as_html(odd, 1, 1)
-    assert '<script>' not in drawn and '&lt;script&gt;' in drawn and '&amp; <b><u>«rose»</u></b>' in drawn
+    assert (
+        '<script>' not in drawn
+        and '&lt;script&gt;' in drawn
+        and '&amp; <b><u>«rose»</u></b>' in drawn
+    )
 
 
 def test_the_module_imports_neither_buttons_nor_torch():
     code = 'import sys, domain_llm.app.game\nprint(*{"ipywidgets", "torch", "matplotlib"} & set(sys.modules))'
-    out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, check=True
+    ).stdout
     assert out.split() == []
 
 
 def test_the_model_of_the_synthetic_game_has_read_its_science():
     toy, trigram = G.synthetic_match(0), G.synthetic_match(1)
     assert toy.model.name == 'the trained toy' and toy.model.accuracy > 0.9
-    assert trigram.model.name == 'word trigram' and {c.id for c in trigram.cases} == set(trigram.model.frame.id)
+    assert trigram.model.name == 'word trigram' and {c.id for c in trigram.cases} == set(
+        trigram.model.frame.id
+    )
     mine = Scores('mine', toy.model.frame)
     assert G.synthetic_match(0, mine).model is mine
     told = G.reply(toy, rounds(toy.cases, 1)[0], 1)

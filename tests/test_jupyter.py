@@ -7,12 +7,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LESSONS = sorted(p.stem for p in (ROOT / 'nbs').glob('[0-9]*.ipynb'))
 GAME = '81_game'
-CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None
+)
 DRIVER = shutil.which('chromedriver')
 selenium = pytest.importorskip('selenium', reason='needs selenium')
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason='needs Chromium and its driver')
 
-PREFERENCES = {'notebook-extension/tracker': {'windowingMode': 'none', 'kernelShutdown': True},  # draw every cell
+# draw every cell
+PREFERENCES = {'notebook-extension/tracker': {'windowingMode': 'none', 'kernelShutdown': True},
                'docmanager-extension/plugin': {'autosave': False},
                'apputils-extension/notification': {'fetchNews': 'false', 'checkForUpdates': False,
                                                    'doNotDisturbMode': True}}
@@ -31,11 +34,31 @@ def quiet_environment(home):
     "The environment of a reader who has no data folder, no network, and settings of their own nowhere."
     dropped = ('DOMAIN_LLM_DATA', 'MPLBACKEND', 'JUPYTER', 'IPYTHON')
     env = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
-    nowhere = {k: 'http://127.0.0.1:9' for k in ('HTTP_PROXY', 'HTTPS_PROXY', 'http_proxy', 'https_proxy')}
-    own = {k: str(home / k.lower()) for k in ('HOME', 'IPYTHONDIR', 'JUPYTER_CONFIG_DIR', 'JUPYTER_DATA_DIR',
-                                              'JUPYTER_RUNTIME_DIR', 'MPLCONFIGDIR')}
-    return env | nowhere | own | dict(no_proxy='127.0.0.1,localhost', HF_HUB_OFFLINE='1', OMP_NUM_THREADS='1',
-                                      TOKENIZERS_PARALLELISM='false')
+    nowhere = {
+        k: 'http://127.0.0.1:9' for k in ('HTTP_PROXY', 'HTTPS_PROXY', 'http_proxy', 'https_proxy')
+    }
+    own = {
+        k: str(home / k.lower())
+        for k in (
+            'HOME',
+            'IPYTHONDIR',
+            'JUPYTER_CONFIG_DIR',
+            'JUPYTER_DATA_DIR',
+            'JUPYTER_RUNTIME_DIR',
+            'MPLCONFIGDIR',
+        )
+    }
+    return (
+        env
+        | nowhere
+        | own
+        | dict(
+            no_proxy='127.0.0.1,localhost',
+            HF_HUB_OFFLINE='1',
+            OMP_NUM_THREADS='1',
+            TOKENIZERS_PARALLELISM='false',
+        )
+    )
 
 
 @pytest.fixture(scope='module')
@@ -48,12 +71,25 @@ def lab(tmp_path_factory):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(values))
     env, log = quiet_environment(home), open(home / 'lab.log', 'w')
-    server = subprocess.Popen([sys.executable, '-m', 'jupyterlab', '--no-browser', '--allow-root',
-                               '--expose-app-in-browser',
-                               f'--ServerApp.root_dir={home}/nbs', f'--LabApp.user_settings_dir={home}/settings',
-                               f'--LabApp.workspaces_dir={home}/workspaces',
-                               '--LabApp.extension_manager=readonly'], cwd=home / 'nbs', env=env, stdout=log,
-                              stderr=log, start_new_session=True)
+    server = subprocess.Popen(
+        [
+            sys.executable,
+            '-m',
+            'jupyterlab',
+            '--no-browser',
+            '--allow-root',
+            '--expose-app-in-browser',
+            f'--ServerApp.root_dir={home}/nbs',
+            f'--LabApp.user_settings_dir={home}/settings',
+            f'--LabApp.workspaces_dir={home}/workspaces',
+            '--LabApp.extension_manager=readonly',
+        ],
+        cwd=home / 'nbs',
+        env=env,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    )
     runtime = Path(env['JUPYTER_RUNTIME_DIR'])
     try:
         file = wait('JupyterLab', 60, lambda: next(runtime.glob('jpserver-*.json'), None))
@@ -80,25 +116,38 @@ def page(lab, tmp_path_factory):
     browser.set_script_timeout(60)
     try:
         browser.get(f'{url}lab?token={token}&reset')
-        wait('the page', 60, lambda: browser.execute_script('return !!(window.jupyterapp && '
-                                                            'document.querySelector(".jp-LauncherCard"))'))
+        wait(
+            'the page',
+            60,
+            lambda: browser.execute_script(
+                'return !!(window.jupyterapp && document.querySelector(".jp-LauncherCard"))'
+            ),
+        )
         yield browser
     finally: browser.quit()
 
 
-OPEN = '''const done = arguments[1];
+OPEN = """const done = arguments[1];
 jupyterapp.commands.execute('docmanager:open', {path: arguments[0], factory: 'Notebook'}).then(async panel => {
     panel.id = arguments[0]; await panel.context.ready; await panel.sessionContext.ready;
-    await panel.sessionContext.session.kernel.info; done(true); });'''
+    await panel.sessionContext.session.kernel.info; done(true); });"""
 FIND = 'const panel = [...jupyterapp.shell.widgets("main")].find(w => w.id === arguments[0]);'
-STATE = FIND + '''const code = [...panel.content.model.cells].filter(c => c.type === 'code');
+STATE = (
+    FIND
+    + """const code = [...panel.content.model.cells].filter(c => c.type === 'code');
 const failed = code.findIndex(c => [...Array(c.outputs.length).keys()].some(i => c.outputs.get(i).type === 'error'));
-return [code.length, code.filter(c => c.executionCount).length, failed, panel.sessionContext.session.kernel.status];'''
-SHOWN = FIND + '''panel.node.querySelector('.jp-OutputArea img')?.scrollIntoView({block: 'center'});
+return [code.length, code.filter(c => c.executionCount).length, failed, panel.sessionContext.session.kernel.status];"""
+)
+SHOWN = (
+    FIND
+    + """panel.node.querySelector('.jp-OutputArea img')?.scrollIntoView({block: 'center'});
 const images = [...panel.node.querySelectorAll('img')].filter(i => !i.src.startsWith('https:'));
-return [images.length, images.filter(i => !(i.complete && i.naturalWidth)).map(i => i.alt || 'a figure')];'''
+return [images.length, images.filter(i => !(i.complete && i.naturalWidth)).map(i => i.alt || 'a figure')];"""
+)
 CELLS = FIND + 'return JSON.stringify(panel.content.model.toJSON().cells);'
-CLOSE = FIND + 'panel.sessionContext.shutdown().then(() => { panel.dispose(); arguments[1](true) });'
+CLOSE = (
+    FIND + 'panel.sessionContext.shutdown().then(() => { panel.dispose(); arguments[1](true) });'
+)
 
 
 def run_all(page, lesson):
@@ -106,7 +155,11 @@ def run_all(page, lesson):
     from selenium.webdriver.common.by import By
     page.execute_async_script(OPEN, f'{lesson}.ipynb')
     page.find_element(By.XPATH, '//div[@id="jp-MainMenu"]//li[.//div[text()="Run"]]').click()
-    wait('the menu', 60, lambda: page.find_elements(By.CSS_SELECTOR, 'li[data-command="runmenu:run-all"]'))[0].click()
+    wait(
+        'the menu',
+        60,
+        lambda: page.find_elements(By.CSS_SELECTOR, 'li[data-command="runmenu:run-all"]'),
+    )[0].click()
     return time.monotonic()
 
 
@@ -114,11 +167,14 @@ def finish(page, lesson, home, state):
     "Look at a lesson that has run: pictures and screenshot; keep its cells and, but for the game, end its kernel."
     page.execute_script(f"jupyterapp.shell.activateById('{lesson}.ipynb')")
     latest = time.monotonic() + 30
-    while (shown := page.execute_script(SHOWN, f'{lesson}.ipynb'))[1] and time.monotonic() < latest: time.sleep(0.2)
+    while (shown := page.execute_script(SHOWN, f'{lesson}.ipynb'))[1] and time.monotonic() < latest:
+        time.sleep(0.2)
     page.save_screenshot(home / f'{lesson}.png')
     cells = json.loads(page.execute_script(CELLS, f'{lesson}.ipynb'))
     if lesson != GAME: page.execute_async_script(CLOSE, f'{lesson}.ipynb')
-    return dict(cells=cells, n=state[0], ran=state[1], failed=state[2], images=shown[0], unseen=shown[1])
+    return dict(
+        cells=cells, n=state[0], ran=state[1], failed=state[2], images=shown[0], unseen=shown[1]
+    )
 
 
 @pytest.fixture(scope='module')
@@ -126,7 +182,8 @@ def ran(lab, page):
     "Run all lessons, two at a time, and return what was seen of each."
     waiting, running, seen = LESSONS[::-1], {}, {}  # the last lessons take longest
     while waiting or running:
-        while waiting and len(running) < 2: running |= {lesson: run_all(page, lesson) for lesson in [waiting.pop(0)]}
+        while waiting and len(running) < 2:
+            running |= {lesson: run_all(page, lesson) for lesson in [waiting.pop(0)]}
         time.sleep(0.5)
         for lesson, start in list(running.items()):
             state = page.execute_script(STATE, f'{lesson}.ipynb')
@@ -151,10 +208,14 @@ def test_a_lesson_runs_from_top_to_bottom_and_shows_its_pictures(ran, lesson):
             computed += ''.join(out.get('data', {}).get('text/html', '')).count('<img ')
         if re.match(r'#\| (data|gpu|network|slow)\b', ''.join(cell['source'])):
             said = ''.join(''.join(out.get('text', '')) for out in cell['outputs'])
-            assert 'needs' in said, f'should say what it needs: {"".join(cell["source"])}, but said {said}'
+            assert 'needs' in said, (
+                f'should say what it needs: {"".join(cell["source"])}, but said {said}'
+            )
     assert seen['failed'] == -1 and seen['ran'] == seen['n'], seen
     first = next(c for c in cells if c['cell_type'] == 'code')['outputs']
-    assert ''.join(first[0]['text']).startswith('Device: ') and f'lesson {lesson[:2]}' in ''.join(first[0]['text'])
+    assert ''.join(first[0]['text']).startswith('Device: ') and f'lesson {lesson[:2]}' in ''.join(
+        first[0]['text']
+    )
     assert seen['images'] == drawn + computed and not seen['unseen'], (seen, drawn, computed)
 
 
@@ -168,22 +229,37 @@ def press(page, *keys):
         (held.key_up(Keys.SHIFT) if shift else held).pause(0.1).perform()
 
 
-GAME_TEXT = FIND + """const page = [...panel.node.querySelectorAll('.widget-radio')].pop().closest('.widget-vbox');
+GAME_TEXT = (
+    FIND
+    + """const page = [...panel.node.querySelectorAll('.widget-radio')].pop().closest('.widget-vbox');
 page.scrollIntoView({block: 'center'}); return page.innerText;"""
+)
 
 
 def test_three_rounds_of_the_game_are_played_with_the_keyboard(ran, lab, page):
     page.execute_script(f"jupyterapp.shell.activateById('{GAME}.ipynb')")
     time.sleep(3)  # JupyterLab moves the focus a little after it shows a tab
     text = lambda: page.execute_script(GAME_TEXT, f'{GAME}.ipynb')
-    page.execute_script("[...document.querySelectorAll('.widget-radio-box')].pop().querySelector('input').focus()")
+    page.execute_script(
+        "[...document.querySelectorAll('.widget-radio-box')].pop().querySelector('input').focus()"
+    )
     for number in (1, 2, 3):
         wait('the case', 60, lambda: f'Case {number} of 10' in text())
-        press(page, *['TAB', 'SPACE'] if number == 2 else ['SPACE', 'TAB'], 'TAB', *['PAGE_UP'] * number, 'TAB',
-              'TAB', 'SPACE')
+        press(
+            page,
+            *['TAB', 'SPACE'] if number == 2 else ['SPACE', 'TAB'],
+            'TAB',
+            *['PAGE_UP'] * number,
+            'TAB',
+            'TAB',
+            'SPACE',
+        )
         told = wait('the answer', 60, lambda: 'is the real one' in text() and text())
         page.save_screenshot(lab[0] / f'game_{number}.png')
-        given = [json.loads(line) for line in (lab[0] / 'nbs/game_answers.jsonl').read_text().splitlines()]
+        given = [
+            json.loads(line)
+            for line in (lab[0] / 'nbs/game_answers.jsonl').read_text().splitlines()
+        ]
         assert len(given) == number and given[-1]['confidence'] == 50 + 5 * number
         assert (('Right: ' in told) == given[-1]['correct']
                 and f"version {2 if given[-1]['correct'] == (number == 2) else 1} is the real one" in told)

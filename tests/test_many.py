@@ -14,13 +14,20 @@ from domain_llm.train.runs import best_so_far, read_log, validation_loss
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available() or sys.platform == 'win32',
                                 reason='needs torch.distributed')
 HERE = Path(__file__).parent
-ENV = {**os.environ, 'OMP_NUM_THREADS': '1', 'TOKENIZERS_PARALLELISM': 'false', 'PYTHONWARNINGS': 'ignore',
-       'HF_HUB_OFFLINE': '1'}
+ENV = {
+    **os.environ,
+    'OMP_NUM_THREADS': '1',
+    'TOKENIZERS_PARALLELISM': 'false',
+    'PYTHONWARNINGS': 'ignore',
+    'HF_HUB_OFFLINE': '1',
+}
 TORCHRUN = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2']
 
 
 def launch(*args, ok=True, **kwargs):
-    done = subprocess.run([str(a) for a in args], capture_output=True, text=True, env=ENV, timeout=240, **kwargs)
+    done = subprocess.run(
+        [str(a) for a in args], capture_output=True, text=True, env=ENV, timeout=240, **kwargs
+    )
     assert not ok or done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done
 
@@ -53,7 +60,11 @@ def test_two_processes_have_the_losses_of_one(home, recipe, bar, way):
 @pytest.mark.parametrize('way', ['2', '2-shard'])
 def test_two_processes_weight_tokens_as_one_does(home, way):
     one, two = losses(home / 'weighted-1'), losses(home / f'weighted-{way}')
-    assert len(one) == len(two) == 20 and apart(one, two) < 1e-5 and apart(one, losses(home / 'adamw-1')) > 0.01
+    assert (
+        len(one) == len(two) == 20
+        and apart(one, two) < 1e-5
+        and apart(one, losses(home / 'adamw-1')) > 0.01
+    )
 
 
 @pytest.mark.parametrize('way', ['2', '2-shard'])
@@ -62,8 +73,11 @@ def test_what_two_processes_saved_is_one_plain_model(home, way):
     assert max((p - q).abs().max() for p, q in zip(one.parameters(), two.parameters())) < 1e-4
     loss = lambda run: best_so_far(home / run)['validation_loss']
     assert abs(loss(f'adamw-{way}') - loss('adamw-1')) < 1e-5
-    files = lambda k: sorted(str(p.relative_to(home / k)) for p in (home / k).rglob('*') if p.is_file())
-    assert files('adamw-1') == files(f'adamw-{way}')                       # nothing that a second writer left
+    files = lambda k: sorted(
+        str(p.relative_to(home / k)) for p in (home / k).rglob('*') if p.is_file()
+    )
+    # nothing that a second writer left
+    assert files('adamw-1') == files(f'adamw-{way}')
     assert [l['step'] for l in read_log(home / f'adamw-{way}') if 'loss' in l] == list(range(20))
 
 
@@ -88,17 +102,22 @@ def test_a_run_is_resumed_on_another_number_of_processes(home, tmp_path, ranks):
     (tmp_path / 'go_on.py').write_text(code)
     done = launch(*(TORCHRUN if ranks == 2 else [sys.executable]), 'go_on.py', cwd=tmp_path)
     assert done.stdout.count('resuming at step 10 of 20') == len(runs)
-    for saved, shard in runs: assert apart(losses(tmp_path / f'{saved} {shard}'), losses(home / 'fast-1')) < 1e-3
+    for saved, shard in runs:
+        assert apart(losses(tmp_path / f'{saved} {shard}'), losses(home / 'fast-1')) < 1e-3
 
 
 @pytest.fixture(scope='module')
 def tokens(tmp_path_factory):
     "The steps before training, done by the command line."
     home = tmp_path_factory.mktemp('cli')
-    (home / 'p.jsonl').write_text('\n'.join(json.dumps(dict(text=t)) for t in SyntheticScience(0).papers(600)))
-    code = ('from domain_llm.app.cli import main\n'
-            f'for a in (["corpus", {str(home / "p.jsonl")!r}], ["tokenizer", "--vocab-size", "500"], ["tokens"]):\n'
-            f'    try: main([*a, "--out", {str(home / "out")!r}])\n    except SystemExit as e: assert not e.code')
+    (home / 'p.jsonl').write_text(
+        '\n'.join(json.dumps(dict(text=t)) for t in SyntheticScience(0).papers(600))
+    )
+    code = (
+        f'from domain_llm.app.cli import main\nfor a in (["corpus", {str(home / "p.jsonl")!r}], '
+        '["tokenizer", "--vocab-size", "500"], ["tokens"]):\n    try: main([*a, "--out", '
+        f'{str(home / "out")!r}])\n    except SystemExit as e: assert not e.code'
+    )
     launch(sys.executable, '-c', code)
     return home / 'out'
 
@@ -139,7 +158,10 @@ def test_recipes_samples_and_finetuning_from_the_command_line(tokens, tmp_path, 
             about['model']['dropout']) == (2e-5, 1e-6, True, 0.1)
     assert (all(isinstance(l, str) for l in losses(tmp_path / 'a/pretrain', 'sample'))
             and losses(tmp_path / 'a/pretrain', 'sample'))
-    assert command(*go, tmp_path / 'b', '--recipe', 'slow') == 1 and 'fast or paper' in capsys.readouterr().err
+    assert (
+        command(*go, tmp_path / 'b', '--recipe', 'slow') == 1
+        and 'fast or paper' in capsys.readouterr().err
+    )
     start = tmp_path / 'a/pretrain/model'
     assert command(*go, tmp_path / 'b', '--from', start) == 0
     first = losses(tmp_path / 'b/pretrain', 'validation_loss')[0]

@@ -22,7 +22,7 @@ from domain_llm.bench.losses import PROMPT
 DATA = os.environ.get('DOMAIN_LLM_DATA')
 pytestmark = pytest.mark.skipif(not DATA, reason='needs DOMAIN_LLM_DATA')
 
-MODELS_2_1 = '''
+MODELS_2_1 = """
 | gpt2_init | 92 | 0.4600 | 0.035242 | 62715.5696 | 62611.3031 | 62683.7246 | -31.8450 | 25079858.8354 |
 | gpt2 | 115 | 0.5750 | 0.034955 | 26.4395 | 24.9115 | 26.5671 | 0.1276 | 10601.3323 |
 | gpt2_scratch | 116 | 0.5800 | 0.034900 | 34.8446 | 33.0604 | 35.0001 | 0.1555 | 13968.9373 |
@@ -35,15 +35,15 @@ MODELS_2_1 = '''
 | gpt2-large_scratch_neuro_tokenizer | 144 | 0.7200 | 0.031749 | 20.2885 | 19.3372 | 20.5443 | 0.2558 | 8166.5704 |
 | gpt2-medium | 131 | 0.6550 | 0.033614 | 19.2198 | 18.5005 | 19.3822 | 0.1624 | 7720.4136 |
 | gpt2-large | 139 | 0.6950 | 0.032556 | 17.0823 | 16.2707 | 17.2708 | 0.1884 | 6870.6208 |
-'''
+"""
 
-ISOLATED_2_3 = '''
+ISOLATED_2_3 = """
 | gpt2_scratch_neuro_tokenizer | human | 488 | 0 | 0.6250 | 287/488 | 0.588115 | 0.022280 | 0.579833 | 0.4750 | 0.3650 | 0.6050 |
 | gpt2-medium_scratch_neuro_tokenizer | human | 488 | 0 | 0.6350 | 295/488 | 0.604508 | 0.022134 | 0.602167 | 0.5150 | 0.3750 | 0.6250 |
 | gpt2-large_scratch_neuro_tokenizer | human | 488 | 0 | 0.7200 | 316/488 | 0.647541 | 0.021626 | 0.649500 | 0.5800 | 0.4300 | 0.7000 |
-'''
+"""
 
-SUBFIELDS_2_5 = '''
+SUBFIELDS_2_5 = """
 | human | Behavioral/Cognitive | 374 | 251 | 0.671123 | 0.024293 | 57.00 | 76 | 0.776316 | 0.047800 | 32.8182 |
 | human | Systems/Circuits | 258 | 145 | 0.562016 | 0.030888 | 50.00 | 71 | 0.661972 | 0.056139 | 27.4302 |
 | human | Neurobiology of Disease | 118 | 73 | 0.618644 | 0.044714 | 48.00 | 25 | 0.520000 | 0.099920 | 23.3729 |
@@ -54,18 +54,18 @@ SUBFIELDS_2_5 = '''
 | machine | Neurobiology of Disease | 67 | 42 | 0.626866 | 0.059086 | 50.00 | 17 | 0.705882 | 0.110510 | 22.4478 |
 | machine | Cellular/Molecular | 63 | 44 | 0.698413 | 0.057822 | 36.60 | 13 | 0.692308 | 0.128008 | 19.8730 |
 | machine | Development/Plasticity/Repair | 54 | 40 | 0.740741 | 0.059635 | 41.20 | 11 | 0.545455 | 0.150131 | 20.8148 |
-'''
+"""
 
-POSITIONS_2_5 = '''
+POSITIONS_2_5 = """
 | Predoctoral student | 155 | 0.1024 | 18 | 68/104 | 0.653846 | 0.046650 | 40/51 | 0.784314 | 0.057593 |
 | Doctoral student | 451 | 0.2979 | 51 | 175/300 | 0.583333 | 0.028464 | 104/151 | 0.688742 | 0.037679 |
 | Postdoctoral researcher | 381 | 0.2517 | 43 | 169/255 | 0.662745 | 0.029606 | 89/126 | 0.706349 | 0.040573 |
 | Faculty/Academic staff | 383 | 0.2530 | 43 | 170/256 | 0.664062 | 0.029520 | 86/127 | 0.677165 | 0.041489 |
 | Research scientist | 108 | 0.0713 | 12 | 44/72 | 0.611111 | 0.057452 | 22/36 | 0.611111 | 0.081250 |
 | __other | 36 | 0.0238 | 4 | 15/24 | 0.625000 | 0.098821 | 10/12 | 0.833333 | 0.107583 |
-'''
+"""
 
-EXPERTISE_2_5 = '''
+EXPERTISE_2_5 = """
 | human | Overall | 1011 | 0.608696 | 0.581028 | 0.616601 | 0.730159 | 1.582443e-04 | 0.7845 | 0.2155 |
 | human | Behavioral/Cognitive | 374 | 0.606383 | 0.645161 | 0.648936 | 0.784946 | 5.769675e-04 | 0.8914 | 0.1086 |
 | human | Systems/Circuits | 258 | 0.507692 | 0.546875 | 0.538462 | 0.656250 | 6.779219e-04 | 0.8705 | 0.1295 |
@@ -78,9 +78,9 @@ EXPERTISE_2_5 = '''
 | machine | Neurobiology of Disease | 67 | 0.588235 | 0.647059 | 0.588235 | 0.687500 | 1.426690e-03 | 0.6357 | 0.3643 |
 | machine | Cellular/Molecular | 63 | 0.562500 | 0.687500 | 0.812500 | 0.733333 | 4.047619e-03 | 0.7868 | 0.2132 |
 | machine | Development/Plasticity/Repair | 54 | 0.928571 | 0.846154 | 0.642857 | 0.538462 | -1.017501e-02 | -0.9868 | 0.0132 |
-'''
+"""
 
-SUBFIELDS_2_6 = '''
+SUBFIELDS_2_6 = """
 | gpt2_init | 0.3467 | 0.5294 | 0.4800 | 0.6000 | 0.5000 |
 | gpt2 | 0.5200 | 0.6471 | 0.5200 | 0.6000 | 0.6250 |
 | gpt2_scratch | 0.6000 | 0.5882 | 0.4400 | 0.5600 | 0.6667 |
@@ -93,9 +93,9 @@ SUBFIELDS_2_6 = '''
 | gpt2-large_scratch_neuro_tokenizer | 0.6800 | 0.7059 | 0.7200 | 0.6400 | 0.9583 |
 | gpt2-medium | 0.6000 | 0.6471 | 0.5600 | 0.7600 | 0.8333 |
 | gpt2-large | 0.6933 | 0.6078 | 0.6400 | 0.7200 | 0.9167 |
-'''
+"""
 
-BINS_2_7 = '''
+BINS_2_7 = """
 | Human experts, human cases | 20 | 1011 | 2.744687e-04 | 0.013874 | 0.495158 | 0.74833 | 1.4773e-04 |
 | Human experts, human cases | 10 | 1011 | 2.597223e-04 | 0.026258 | 0.502859 | 0.95707 | 1.4104e-05 |
 | Human experts, GPT-4 cases | 20 | 503 | 5.415742e-04 | 0.013621 | 0.561717 | 0.66674 | 1.3245e-03 |
@@ -124,16 +124,16 @@ BINS_2_7 = '''
 | gpt2-medium | 10 | 200 | 1.409091e-03 | 0.028182 | 0.514091 | 0.58380 | 7.6407e-02 |
 | gpt2-large | 20 | 200 | 1.872180e-03 | 0.018722 | 0.507782 | 0.63975 | 2.3840e-03 |
 | gpt2-large | 10 | 200 | 1.893939e-03 | 0.037879 | 0.505606 | 0.88175 | 7.3997e-04 |
-'''
+"""
 
-LOGISTIC_2_8_A = '''
+LOGISTIC_2_8_A = """
 | gpt2_scratch_neuro_tokenizer | 0.044823 | 0.020899 | 0.414878 | 2.1447 | 4.9284e-02 | 0.115939 | 0.397832 | 0.117788 | 0.135582 | 0.8688 | 3.850e-01 |
 | gpt2-medium_scratch_neuro_tokenizer | 0.598302 | 0.029909 | 0.227462 | 20.0044 | 1.8426e-05 | 0.768294 | 0.182865 | 0.847770 | 0.326092 | 2.5998 | 9.328e-03 |
 | gpt2-large_scratch_neuro_tokenizer | 0.874104 | 0.094925 | 0.568663 | 9.2083 | 3.8637e-04 | 0.818939 | 0.630827 | 0.970953 | 0.441816 | 2.1976 | 2.797e-02 |
 | Human experts | 0.012394 | 0.000648 | 0.043438 | 19.1117 | 2.2082e-05 | 0.012787 | 0.005665 | 0.012788 | 0.002434 | 5.2535 | 1.492e-07 |
-'''
+"""
 
-LOGISTIC_2_8_D = '''
+LOGISTIC_2_8_D = """
 | gpt2_init | 0.000213 | 0.000032 | -0.482204 | 6.6054 | 1.3612e-03 | 0.000145 | -0.358457 | 0.000145 | 0.000138 | 1.0534 | 2.922e-01 |
 | gpt2 | 0.250911 | 0.036328 | 0.146661 | 6.9069 | 1.1524e-03 | 0.267864 | 0.171751 | 0.283536 | 0.242395 | 1.1697 | 2.421e-01 |
 | gpt2_scratch | 0.161467 | 0.035838 | 0.177986 | 4.5055 | 5.3887e-03 | 0.236036 | 0.187500 | 0.246698 | 0.210765 | 1.1705 | 2.418e-01 |
@@ -146,9 +146,9 @@ LOGISTIC_2_8_D = '''
 | gpt2-large_scratch_neuro_tokenizer | 0.735359 | 0.015293 | 0.636226 | 48.0845 | 5.5957e-07 | 0.818939 | 0.630827 | 0.970953 | 0.441816 | 2.1976 | 2.797e-02 |
 | gpt2-medium | 0.455656 | 0.046521 | 0.479705 | 9.7946 | 3.0450e-04 | 0.503166 | 0.458507 | 0.578344 | 0.389073 | 1.4865 | 1.372e-01 |
 | gpt2-large | 0.791275 | 0.084198 | 0.570973 | 9.3978 | 3.5722e-04 | 0.913781 | 0.546297 | 1.158368 | 0.538193 | 2.1523 | 3.137e-02 |
-'''
+"""
 
-EXPERTS_2_9 = '''
+EXPERTS_2_9 = """
 | gpt2_init | -0.098772 | 1.6407e-01 | -0.119562 | – | – |
 | gpt2 | 0.112796 | 1.1178e-01 | 0.040416 | – | – |
 | gpt2_scratch | 0.086087 | 2.2548e-01 | 0.107241 | – | – |
@@ -161,9 +161,9 @@ EXPERTS_2_9 = '''
 | gpt2-large_scratch_neuro_tokenizer | 0.119833 | 9.0995e-02 | 0.107898 | – | – |
 | gpt2-medium | 0.115747 | 1.0265e-01 | 0.111344 | – | – |
 | gpt2-large | 0.187994 | 7.6810e-03 | 0.180669 | – | – |
-'''
+"""
 
-BETWEEN_2_9 = '''
+BETWEEN_2_9 = """
 | gpt2_init |  |  |  |  |  |  |  |  |  |
 | gpt2 | -0.0165 |  |  |  |  |  |  |  |  |
 | gpt2_scratch | -0.0732 | 0.6294 |  |  |  |  |  |  |  |
@@ -173,19 +173,19 @@ BETWEEN_2_9 = '''
 | gpt2-large_scratch_neuro_tokenizer | 0.0148 | 0.5651 | 0.5474 | 0.6035 | 0.6208 | 0.8397 |  |  |  |
 | gpt2-medium | -0.0222 | 0.7986 | 0.6048 | 0.7930 | 0.4460 | 0.5344 | 0.5957 |  |  |
 | gpt2-large | 0.0240 | 0.7065 | 0.6442 | 0.7404 | 0.4846 | 0.5344 | 0.5551 | 0.8208 |  |
-'''
+"""
 
-BOOST_2_10 = '''
+BOOST_2_10 = """
 | gpt2 → finetune_gpt2 | .5750→.6350 | 26.439514→17.896060 | 31.8611 | 4.38e-80 | 2.2529 | 1.1252 | 0.2389 (.811) |
 | gpt2 → finetune lr2e-6 | .5750→.6150 | 26.439514→22.446389 | 27.3926 | 1.92e-69 | 1.9369 | 0.4874 | 0.0245 (.980) |
 | gpt2_scratch → neuro124 | .5800→.6250 | 34.844590→59.797069 | −27.0211 | 1.64e-68 | −1.9107 | 1.3119 | 1.9383 (.0540) |
-'''
+"""
 
-ZLIB_2_13 = '''
+ZLIB_2_13 = """
 | gpt2 | BrainBench human, correct option (prompt included) | 200 | 200 | 26.4395 | 24.9115 | 789.860 | 806.0 | 32.7973 | 246.8849 | 0.1131 |
 | finetune_gpt2 | BrainBench human, correct option (prompt included) | 200 | 200 | 17.8961 | 17.2734 | 789.860 | 806.0 | 48.9155 | 282.4424 | 0.0873 |
 | gpt2_scratch_neuro_tokenizer | BrainBench human, correct option (prompt included) | 200 | 200 | 59.7971 | 56.2232 | 789.860 | 806.0 | 14.9996 | 197.5317 | 0.1794 |
-'''
+"""
 
 # reading the blocks
 
@@ -213,8 +213,13 @@ def check(measured, written):
 by_id = lambda block: dict(argvalues=rows(block), ids=[' '.join(r[:2]) for r in rows(block)])
 published = lru_cache(ex.published_scores)
 MAKERS = dict(human='human', machine='gpt4')
-FIELDS = ['Behavioral/Cognitive', 'Systems/Circuits', 'Neurobiology of Disease', 'Cellular/Molecular',
-          'Development/Plasticity/Repair']
+FIELDS = [
+    'Behavioral/Cognitive',
+    'Systems/Circuits',
+    'Neurobiology of Disease',
+    'Cellular/Molecular',
+    'Development/Plasticity/Repair',
+]
 
 
 @pytest.fixture(scope='module')
@@ -225,8 +230,15 @@ def line_of(rows): return Line('', int(rows.correct.sum()), len(rows))
 
 
 def test_the_check_notices_a_wrong_last_digit():
-    assert agrees(.12345, '0.1235') and agrees(-.5, '−.5') and agrees(1.4474e-1, '1.4474e-01') and agrees(3, '3')
-    assert not agrees(.12356, '0.1235') and not agrees(1.4476e-1, '1.4474e-01') and not agrees(4, '3')
+    assert (
+        agrees(0.12345, '0.1235')
+        and agrees(-0.5, '−.5')
+        and agrees(1.4474e-1, '1.4474e-01')
+        and agrees(3, '3')
+    )
+    assert (
+        not agrees(0.12356, '0.1235') and not agrees(1.4476e-1, '1.4474e-01') and not agrees(4, '3')
+    )
     assert not agrees(float('nan'), '1')
 
 
@@ -236,7 +248,19 @@ def test_the_check_notices_a_wrong_last_digit():
 def test_accuracy_of_the_models(row):
     s = published(row[0])
     line, a, b = line_of(s.frame), s.frame.original, s.frame.altered
-    check([line.k, line.accuracy, line.se, a.mean(), a.median(), b.mean(), (b - a).mean(), a.sum() + b.sum()], row[1:])
+    check(
+        [
+            line.k,
+            line.accuracy,
+            line.se,
+            a.mean(),
+            a.median(),
+            b.mean(),
+            (b - a).mean(),
+            a.sum() + b.sum(),
+        ],
+        row[1:],
+    )
 
 
 @pytest.mark.parametrize('model,p', [('gpt2', '.0400'), ('gpt2_scratch', '.0281'),
@@ -244,7 +268,8 @@ def test_accuracy_of_the_models(row):
                                      ('gpt2-large_scratch_neuro_tokenizer', '4.0e-10'), ('gpt2_init', '.289')])
 def test_exact_binomial_against_guessing(model, p):
     correct = published(model).correct
-    check([flip_test(np.where(correct, 1, -1))], [p])                       # a coin per case: the same exact test
+    # a coin per case: the same exact test
+    check([flip_test(np.where(correct, 1, -1))], [p])
 
 
 @pytest.mark.parametrize('model,counts', [('gpt2', (2, 4, 12, 50)), ('gpt2_scratch', (4, 10, 13, 57)),
@@ -262,11 +287,15 @@ def sizes():
     "Count the scored tokens of both versions with both vocabularies, and the bytes of the originals."
     from domain_llm.tokens.tokenizer import load_tokenizer
     table = pd.read_csv(named_file('BrainBench_Human_v0.1.csv'))
-    found = dict(bytes=np.array([len((PROMPT + t).strip().encode()) for t in table.original_abstract]))
+    found = dict(
+        bytes=np.array([len((PROMPT + t).strip().encode()) for t in table.original_abstract])
+    )
     for name in 'gpt2', 'neuro':
         tokenizer = load_tokenizer(Path(DATA) / 'tokenizers' / name)
-        found[name] = [np.array([len(tokenizer.encode((PROMPT + t).strip()).ids) - 1 for t in table[c]])
-                       for c in ('original_abstract', 'incorrect_abstract')]
+        found[name] = [
+            np.array([len(tokenizer.encode((PROMPT + t).strip()).ids) - 1 for t in table[c]])
+            for c in ('original_abstract', 'incorrect_abstract')
+        ]
     return found
 
 
@@ -282,7 +311,10 @@ def test_summed_choice_and_bits_per_byte(sizes, model, accuracy, bits):
     a, b = sizes['neuro' if 'neuro' in model else 'gpt2']
     frame = published(model).frame
     nats = np.log(frame.original) * a, np.log(frame.altered) * b
-    check([(nats[0] < nats[1]).mean(), nats[0].sum() / np.log(2) / sizes['bytes'].sum()], [accuracy, bits])
+    check(
+        [(nats[0] < nats[1]).mean(), nats[0].sum() / np.log(2) / sizes['bytes'].sum()],
+        [accuracy, bits],
+    )
 
 
 # 2.3 isolated sentences
@@ -295,37 +327,118 @@ def test_isolated_sentences(row):
     k, n = map(int, row[5].split('/'))
     assert (line.k, line.n, int((f.original == f.altered).sum()), len(each)) == (k, n, 0, 200)
     check([n, 0, published(row[0]).accuracy], row[2:5])
-    check([line.accuracy, line.se, each.share.mean(), (each.share > .5).mean(), (each.share == 1).mean(),
-           (each.margin > 0).mean()], row[6:])
+    check(
+        [
+            line.accuracy,
+            line.se,
+            each.share.mean(),
+            (each.share > 0.5).mean(),
+            (each.share == 1).mean(),
+            (each.margin > 0).mean(),
+        ],
+        row[6:],
+    )
 
 
 def test_sentences_lie_in_the_subfield_of_their_abstract():
-    whole, parts = (published('gpt2_scratch_neuro_tokenizer', isolated=i).frame for i in (False, True))
+    whole, parts = (
+        published('gpt2_scratch_neuro_tokenizer', isolated=i).frame for i in (False, True)
+    )
     assert (whole.set_index('id').section[parts.abstract].to_numpy() == parts.section).all()
-    assert parts.abstract.value_counts().value_counts().sort_index().tolist() == [45, 77, 41, 24, 8, 5]
+    assert parts.abstract.value_counts().value_counts().sort_index().tolist() == [
+        45,
+        77,
+        41,
+        24,
+        8,
+        5,
+    ]
 
 
 # 2.5 humans
 
-HUMANS_2_5 = {'human': ['641', '1011', '0.634026', '0.015150', '86', '130', '0.661538', '0.041501', '267', '0.726592',
-                        '0.631054', '0.633138', '0.015452', '0.677500', '27.4421', '43.8536', '0.163384', '1.75e-07',
-                        '0.093820', '2.83e-03'],
-              'gpt4': ['351', '503', '0.697813', '0.020475', '47', '61', '0.770492', '0.053842', '140', '0.735714',
-                       '0.706599', '0.698039', '0.020625', '0.780000', '27.3042', '46.7078', '0.169629', '1.32e-04',
-                       '0.011203', '.802']}
+HUMANS_2_5 = {
+    'human': [
+        '641',
+        '1011',
+        '0.634026',
+        '0.015150',
+        '86',
+        '130',
+        '0.661538',
+        '0.041501',
+        '267',
+        '0.726592',
+        '0.631054',
+        '0.633138',
+        '0.015452',
+        '0.677500',
+        '27.4421',
+        '43.8536',
+        '0.163384',
+        '1.75e-07',
+        '0.093820',
+        '2.83e-03',
+    ],
+    'gpt4': [
+        '351',
+        '503',
+        '0.697813',
+        '0.020475',
+        '47',
+        '61',
+        '0.770492',
+        '0.053842',
+        '140',
+        '0.735714',
+        '0.706599',
+        '0.698039',
+        '0.020625',
+        '0.780000',
+        '27.3042',
+        '46.7078',
+        '0.169629',
+        '1.32e-04',
+        '0.011203',
+        '.802',
+    ],
+}
 
 
 @pytest.mark.parametrize('maker', HUMANS_2_5)
 def test_humans(answers, maker):
     rows_ = answers[answers.maker == maker]
-    line, top, upper = ex.human_accuracy(answers, maker), ex.human_accuracy(ex.top_experts(answers, published=True),
-        maker), ex.human_accuracy(ex.top_experts(answers), maker)
+    line, top, upper = (
+        ex.human_accuracy(answers, maker),
+        ex.human_accuracy(ex.top_experts(answers, published=True), maker),
+        ex.human_accuracy(ex.top_experts(answers), maker),
+    )
     case, person = rows_.groupby('case').correct.mean(), rows_.groupby('participant').correct.mean()
     vote = np.where(case > .5, 1, np.where(case < .5, 0, .5)).mean()
     trust, skill = (stats.spearmanr(rows_[c], rows_.correct) for c in ('confidence', 'expertise'))
-    check([line.k, line.n, line.accuracy, line.se, top.k, top.n, top.accuracy, top.se, upper.n, upper.accuracy,
-           case.mean(), person.mean(), stats.sem(person), vote,
-           rows_.expertise.mean(), rows_.confidence.mean(), *trust, *skill], HUMANS_2_5[maker])
+    check(
+        [
+            line.k,
+            line.n,
+            line.accuracy,
+            line.se,
+            top.k,
+            top.n,
+            top.accuracy,
+            top.se,
+            upper.n,
+            upper.accuracy,
+            case.mean(),
+            person.mean(),
+            stats.sem(person),
+            vote,
+            rows_.expertise.mean(),
+            rows_.confidence.mean(),
+            *trust,
+            *skill,
+        ],
+        HUMANS_2_5[maker],
+    )
 
 
 @pytest.mark.parametrize('maker,empty,kept,all_ties,last', [('human', 70, 142, '0.683099', (130, '0.692308')),
@@ -334,14 +447,21 @@ def test_what_the_published_rule_for_top_experts_does(answers, maker, empty, kep
     rows_ = answers[answers.maker == maker]
     assert int((rows_.groupby('case').size() < 5).sum()) == empty
     assert rows_.case.nunique() - ex.top_experts(rows_, published=True).case.nunique() == empty
-    ties = pd.concat([g.nlargest(int(.2 * len(g)), 'expertise', keep='all') for _, g in rows_.groupby('case')])
+    ties = pd.concat(
+        [g.nlargest(int(0.2 * len(g)), 'expertise', keep='all') for _, g in rows_.groupby('case')]
+    )
     assert len(ties) == kept
     end = ex.human_accuracy(ex.top_experts(rows_[::-1], published=True), maker)
     check([ties.correct.mean(), end.n, end.accuracy], [all_ties, str(last[0]), last[1]])
 
 
 def test_who_answered_how_much(answers):
-    assert answers.participant.value_counts().value_counts().to_dict() == {9: 154, 8: 14, 7: 2, 2: 1}
+    assert answers.participant.value_counts().value_counts().to_dict() == {
+        9: 154,
+        8: 14,
+        7: 2,
+        2: 1,
+    }
     for maker, least, most, mean in ('human', 1, 9, '5.055'), ('gpt4', 2, 9, '5.03'):
         trials = answers[answers.maker == maker].case.value_counts()
         assert (trials.min(), trials.max()) == (least, most)
@@ -349,8 +469,16 @@ def test_who_answered_how_much(answers):
     raw = pd.read_csv(Path(DATA) / 'brainbench' / 'participant_data.csv')
     assert len(raw) == 1514 and not raw.recognised.any()
     people = raw.drop_duplicates('pid')
-    check([len(people), people.age.mean(), people.age.std(), people.experience.mean(), people.country.nunique()],
-          ['171', '35.152', '9.398', '10.096', '22'])
+    check(
+        [
+            len(people),
+            people.age.mean(),
+            people.age.std(),
+            people.experience.mean(),
+            people.country.nunique(),
+        ],
+        ['171', '35.152', '9.398', '10.096', '22'],
+    )
     assert sorted(people.sex.value_counts()) == [1, 4, 59, 107]
     for maker, n, accuracy, time in ('human', 692, '0.644509', '73155'), ('machine', 347, '0.714697', '81920'):
         mine = raw[raw.journal_section.str.startswith(maker)]
@@ -363,8 +491,20 @@ def test_who_answered_how_much(answers):
 def test_humans_by_subfield(answers, row):
     field = answers[(answers.maker == MAKERS[row[0]]) & (answers.section == row[1])]
     line, top = ex.accuracy_by(field, 'section').iloc[0], line_of(ex.top_experts(field))
-    check([line.n, line.correct, line.accuracy, line.se, field.expertise.quantile(.8), top.n, top.accuracy, top.se,
-           field.expertise.mean()], row[2:])
+    check(
+        [
+            line.n,
+            line.correct,
+            line.accuracy,
+            line.se,
+            field.expertise.quantile(0.8),
+            top.n,
+            top.accuracy,
+            top.se,
+            field.expertise.mean(),
+        ],
+        row[2:],
+    )
 
 
 @pytest.mark.parametrize('row', **by_id(POSITIONS_2_5))
@@ -381,7 +521,10 @@ def test_humans_by_position(answers, row):
 @pytest.mark.parametrize('row', **by_id(EXPERTISE_2_5))
 def test_humans_by_expertise(answers, row):
     mine = answers[(answers.maker == MAKERS[row[0]]) & ((answers.section == row[1]) | (row[1] == 'Overall'))]
-    fit, bins = ex.calibration_slope(mine.expertise, mine.correct, 4), ex.rank_bins(mine.expertise, mine.correct, 4)[1]
+    fit, bins = (
+        ex.calibration_slope(mine.expertise, mine.correct, 4),
+        ex.rank_bins(mine.expertise, mine.correct, 4)[1],
+    )
     check([len(mine), *bins, fit.slope, fit.rvalue, fit.pvalue], row[2:])
 
 
@@ -407,7 +550,9 @@ def pair_of(who, answers):
 def test_calibration_by_bins(answers, row):
     confidence, correct = pair_of(row[0], answers)
     fit, n, bins = ex.calibration_slope(confidence, correct, int(row[1])), len(correct), int(row[1])
-    check([bins, n, fit.slope, fit.slope * n / bins, fit.intercept, fit.rvalue, fit.pvalue], row[1:])
+    check(
+        [bins, n, fit.slope, fit.slope * n / bins, fit.intercept, fit.rvalue, fit.pvalue], row[1:]
+    )
 
 
 # 2.8 calibration by logistic regression
@@ -426,11 +571,14 @@ def test_logistic_ridge(answers, row):
     LogisticRegression = pytest.importorskip('sklearn.linear_model').LogisticRegression
     confidence, correct = pair_of(row[0], answers)
     as_published = LogisticRegression(random_state=42).fit(confidence[:, None], correct)
-    check([as_published.coef_[0, 0], as_published.intercept_[0]], row[6:8])                   # where the solver stopped
+    # where the solver stopped
+    check([as_published.coef_[0, 0], as_published.intercept_[0]], row[6:8])
     ours, exact = ex.logistic(confidence, correct, ridge=1), LogisticRegression(tol=1e-10,
         max_iter=10000).fit(confidence[:, None], correct)
     # where the optimum is
-    assert np.allclose([ours.slope, ours.intercept], [exact.coef_[0, 0], exact.intercept_[0]], atol=2e-6)
+    assert np.allclose(
+        [ours.slope, ours.intercept], [exact.coef_[0, 0], exact.intercept_[0]], atol=2e-6
+    )
     assert abs(ours.slope - float(row[6])) < .004 * abs(ours.slope)
 
 
@@ -439,10 +587,15 @@ def sklearn_draws(LogisticRegression, pairs):
     rng, found = np.random.RandomState(42), []
     for confidence, correct in pairs:
         draws = [rng.choice(len(correct), int(.8 * len(correct)), replace=False) for _ in range(5)]
-        fits = [LogisticRegression(random_state=42).fit(confidence[i][:, None], correct[i]) for i in draws]
+        fits = [
+            LogisticRegression(random_state=42).fit(confidence[i][:, None], correct[i])
+            for i in draws
+        ]
         slopes = [f.coef_[0, 0] for f in fits]
         t, p = stats.ttest_1samp(slopes, 0)
-        found.append([np.mean(slopes), stats.sem(slopes), np.mean([f.intercept_[0] for f in fits]), t, p / 2])
+        found.append(
+            [np.mean(slopes), stats.sem(slopes), np.mean([f.intercept_[0] for f in fits]), t, p / 2]
+        )
     return found
 
 
@@ -452,7 +605,8 @@ def test_logistic_five_draws(answers, block):
     LogisticRegression = pytest.importorskip('sklearn.linear_model').LogisticRegression
     names = [r[0] for r in rows(block)]
     pairs = [pair_of(n, answers) for n in names]
-    for row, found in zip(rows(block), sklearn_draws(LogisticRegression, pairs)): check(found, row[1:6])
+    for row, found in zip(rows(block), sklearn_draws(LogisticRegression, pairs)):
+        check(found, row[1:6])
     ours = ex.logistic_draws(dict(zip(names, pairs)))
     for row, found in zip(rows(block), ours.itertuples()):
         assert abs(found.slope - float(row[1])) < .01 * abs(found.slope)

@@ -19,10 +19,11 @@ from domain_llm.train.distributed import Trainer
 from domain_llm.train.loop import rows_that_fit
 from domain_llm.train.muon import Muon, make_optimizers, orthogonalize
 from domain_llm.train.pretraining import pretrain
-from domain_llm.train.recipe import (FAST_RECIPE, PAPER_RECIPE, Device, TrainConfig, device_info, paper_length,
-                                     schedule)
-from domain_llm.train.runs import (Stop, best_so_far, load_checkpoint, peak_flops, plot_run, read_log,
-                                   save_checkpoint, throughput, validation_loss)
+from domain_llm.train.recipe import (
+    FAST_RECIPE, PAPER_RECIPE, Device, TrainConfig, device_info, paper_length, schedule)
+from domain_llm.train.runs import (
+    Stop, best_so_far, load_checkpoint, peak_flops, plot_run, read_log, save_checkpoint,
+    throughput, validation_loss)
 
 pytestmark = pytest.mark.usefixtures('one_thread')
 HERE = Path(__file__).parent
@@ -33,8 +34,17 @@ BATCHES = Batches(TEXT, 16, 128)
 CPU = Device('cpu', torch.float32, 'a test')
 
 
-def recipe(**changes): return TrainConfig(**{**FAST_RECIPE, 'steps': 12, 'tokens_per_step': 128, 'eval_every': 4,
-                                             'save_every': 3, **changes})
+def recipe(**changes):
+    return TrainConfig(
+        **{
+            **FAST_RECIPE,
+            'steps': 12,
+            'tokens_per_step': 128,
+            'eval_every': 4,
+            'save_every': 3,
+            **changes,
+        }
+    )
 
 
 def fresh(cfg=CFG):
@@ -43,14 +53,18 @@ def fresh(cfg=CFG):
 
 
 def run(folder, config=None, model=None, **more):
-    pretrain(fresh() if model is None else model, BATCHES, config or recipe(), folder, TEXT[:500], **more)
+    pretrain(
+        fresh() if model is None else model, BATCHES, config or recipe(), folder, TEXT[:500], **more
+    )
     return outcome(folder)
 
 
 def outcome(folder):
     "What a run leaves, but for the clock."
-    told = [{k: v for k, v in l.items() if k not in ('tokens_per_second', 'minutes_left', 'memory_gb')}
-            for l in read_log(folder)]
+    told = [
+        {k: v for k, v in l.items() if k not in ('tokens_per_second', 'minutes_left', 'memory_gb')}
+        for l in read_log(folder)
+    ]
     return told, (Path(folder) / 'model/model.safetensors').read_bytes(), best_so_far(folder)
 
 
@@ -69,7 +83,7 @@ def folders(run_dir): return sorted(p.name for p in (Path(run_dir) / 'checkpoint
 
 # ---- kill -9
 
-KILLED = '''
+KILLED = """
 import contextlib, io, json, os, random, shutil, signal, sys, time
 from pathlib import Path
 import numpy as np
@@ -133,9 +147,9 @@ def dying(nth, which, mounted):
     pretraining.save_checkpoint = lambda *args: (seen.update(save=int(seen['save'])), counted(*args))
     if mounted: files.is_mounted = lambda *args: True
     return seen
-'''
+"""
 
-RANDOM = KILLED + '''
+RANDOM = KILLED + """
 train('left alone')
 wanted, kills = outcome('left alone'), 0
 start = time.monotonic(); end(life(lambda: train('timed'))); length = time.monotonic() - start
@@ -151,9 +165,9 @@ for attempt in range(20):
     assert outcome(f'run {attempt}') == wanted, attempt
     if kills >= 12: break
 print(json.dumps(dict(kills=kills, attempts=attempt + 1)))
-'''
+"""
 
-INSIDE = KILLED.replace("'steps': 24", "'steps': 12") + '''
+INSIDE = KILLED.replace("'steps': 24", "'steps': 12") + """
 train('left alone')
 wanted, found = outcome('left alone'), {}
 for mounted in (False, True):
@@ -169,12 +183,18 @@ for mounted in (False, True):
         assert kept == ['step-00000009', 'step-00000012'], kept
         found[str(mounted)] += 1
 print(json.dumps(found))
-'''
+"""
 
 
 def in_a_process(code, folder, **env):
-    done = subprocess.run([sys.executable, '-c', code], cwd=folder, capture_output=True, text=True, timeout=240,
-                          env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore', **env})
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONWARNINGS': 'ignore', **env},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -190,7 +210,7 @@ def test_killed_after_each_write_sync_and_rename_of_a_save(tmp_path):
     assert found['False'] >= 5 and found['True'] >= 5
 
 
-THREADS = '''
+THREADS = """
 import os, signal, sys
 import numpy as np
 import torch
@@ -212,18 +232,25 @@ for folder in sys.argv[2:]:
     model = GPT2(GPT2Config(300, 1, 4, 128, 64, dropout=0.1))        # large enough that threads share its sums
     killed = folder == 'killed' and not os.path.exists(folder)
     pretrain(model, Batches(text, 64, 2048), config, folder, text[:2000], die if killed else None)
-'''
+"""
 
 
 @pytest.mark.parametrize('threads', sorted({1, 2, os.cpu_count()}))
 def test_with_the_same_number_of_threads_weights_are_equal_also_after_a_kill(tmp_path, threads):
     def train(*folders):
-        return subprocess.run([sys.executable, '-c', THREADS, str(threads), *folders], cwd=tmp_path,
-                              capture_output=True, text=True, env={**os.environ, 'GOMP_SPINCOUNT': '1000'})
+        return subprocess.run(
+            [sys.executable, '-c', THREADS, str(threads), *folders],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env={**os.environ, 'GOMP_SPINCOUNT': '1000'},
+        )
     assert train('alone', 'again', 'killed').returncode == -signal.SIGKILL
     again = train('killed')
     assert 'resuming at step 3' in again.stdout and again.returncode == 0, again.stderr
-    assert outcome(tmp_path / 'alone') == outcome(tmp_path / 'again') == outcome(tmp_path / 'killed')
+    assert (
+        outcome(tmp_path / 'alone') == outcome(tmp_path / 'again') == outcome(tmp_path / 'killed')
+    )
     assert json.loads((tmp_path / 'alone/config.json').read_text())['threads'] == threads
 
 
@@ -232,7 +259,10 @@ def test_another_number_of_threads_is_said(tmp_path, capsys, reference):
     config = json.loads((tmp_path / 'a/config.json').read_text())
     (tmp_path / 'a/config.json').write_text(json.dumps({**config, 'threads': 7}))
     assert run(tmp_path / 'a') == reference
-    assert 'threads was 7 when this run began and is 1 now: its steps agree to rounding' in capsys.readouterr().out
+    assert (
+        'threads was 7 when this run began and is 1 now: its steps agree to rounding'
+        in capsys.readouterr().out
+    )
 
 
 # ---- checkpoints
@@ -240,7 +270,8 @@ def test_another_number_of_threads_is_said(tmp_path, capsys, reference):
 def test_saving_often_changes_nothing_and_the_last_two_are_kept(tmp_path, reference):
     assert run(tmp_path / 'a', recipe(save_every=1)) == reference
     assert folders(tmp_path / 'a') == ['step-00000011', 'step-00000012']
-    assert run(tmp_path / 'a') == reference                                      # called once more, nothing happens
+    # called once more, nothing happens
+    assert run(tmp_path / 'a') == reference
 
 
 def test_a_checkpoint_by_the_clock(tmp_path):
@@ -254,7 +285,8 @@ def stopped(folder, at=8, config=None):
     def stop(model, step):
         if step == at: raise RuntimeError('stop here')
         return {}
-    with pytest.raises(RuntimeError, match='stop here'): run(folder, config or recipe(), evaluate=stop)
+    with pytest.raises(RuntimeError, match='stop here'):
+        run(folder, config or recipe(), evaluate=stop)
     return sorted((Path(folder) / 'checkpoints').iterdir())
 
 
@@ -290,7 +322,8 @@ def test_when_both_are_damaged_the_run_begins_again(tmp_path, reference):
 
 @pytest.mark.parametrize('error', [
     OSError(28, 'No space left on device'),
-    runs.SafetensorError('Error while serializing: I/O error: No space left on device (os error 28)')])
+    runs.SafetensorError('Error while serializing: I/O error: No space left on device (os error '
+                         '28)')])
 def test_a_full_disk_costs_a_checkpoint_and_not_the_run(tmp_path, capsys, reference, error):
     real, calls = runs.save_file, []
     def full(tensors, path, **more):
@@ -313,14 +346,16 @@ def test_a_disk_full_at_the_last_checkpoint_leaves_one_to_resume_from(tmp_path, 
         return {}
     real, calls = runs.save_file, []
     def later(*args, **more): calls.append(1); return (real if len(calls) == 1 else full)(*args, **more)
-    with patch.object(runs, 'save_file', later), pytest.raises(RuntimeError): run(tmp_path / 'a', evaluate=stop)
+    with patch.object(runs, 'save_file', later), pytest.raises(RuntimeError):
+        run(tmp_path / 'a', evaluate=stop)
     assert folders(tmp_path / 'a') == ['step-00000003']
     assert run(tmp_path / 'a') == reference
 
 
 def test_another_error_of_the_disk_is_not_hidden(tmp_path):
     def broken(*_, **__): raise OSError(5, 'Input/output error')
-    with patch.object(runs, 'save_file', broken), pytest.raises(OSError, match='Input/output'): run(tmp_path / 'a')
+    with patch.object(runs, 'save_file', broken), pytest.raises(OSError, match='Input/output'):
+        run(tmp_path / 'a')
 
 
 def test_a_loss_that_is_not_finite_stops_before_it_is_written(tmp_path, reference):
@@ -329,8 +364,12 @@ def test_a_loss_that_is_not_finite_stops_before_it_is_written(tmp_path, referenc
         return {}
     with pytest.raises(FloatingPointError, match='step 8'): run(tmp_path / 'a', evaluate=poison)
     assert [l['step'] for l in read_log(tmp_path / 'a') if 'loss' in l] == list(range(8))
-    assert folders(tmp_path / 'a') == ['step-00000003', 'step-00000006'] and not (tmp_path / 'a/model').exists()
-    assert run(tmp_path / 'a') == reference                                      # the last good state is there
+    assert (
+        folders(tmp_path / 'a') == ['step-00000003', 'step-00000006']
+        and not (tmp_path / 'a/model').exists()
+    )
+    # the last good state is there
+    assert run(tmp_path / 'a') == reference
 
 
 def test_a_gradient_that_is_not_finite_moves_nothing():
@@ -345,9 +384,14 @@ def test_the_best_is_by_validation_loss_and_really_updated(tmp_path):
     config = recipe(steps=160, eval_every=10, save_every=0, tokens_per_step=64, lr=0.03)
     # learns 400 tokens by heart
     pretrain(fresh(), Batches(TEXT[:400], 16, 64), config, tmp_path / 'a', TEXT[600:1000])
-    seen = {l['step']: l['validation_loss'] for l in read_log(tmp_path / 'a') if 'validation_loss' in l}
+    seen = {
+        l['step']: l['validation_loss'] for l in read_log(tmp_path / 'a') if 'validation_loss' in l
+    }
     best = best_so_far(tmp_path / 'a')
-    assert best == dict(step=min(seen, key=seen.get), validation_loss=min(seen.values())) and 0 < best['step'] < 160
+    assert (
+        best == dict(step=min(seen, key=seen.get), validation_loss=min(seen.values()))
+        and 0 < best['step'] < 160
+    )
     kept = load_model(tmp_path / 'a/best')
     assert abs(validation_loss(kept, TEXT[600:1000]) - best['validation_loss']) < 1e-5
     last = load_model(tmp_path / 'a/model')
@@ -356,9 +400,15 @@ def test_the_best_is_by_validation_loss_and_really_updated(tmp_path):
 
 def test_no_pickle_is_written_and_what_another_run_left_is_refused(tmp_path):
     run(tmp_path / 'a')
-    assert {p.suffix for p in (tmp_path / 'a').rglob('*') if p.is_file()} == {'.json', '.jsonl', '.safetensors'}
-    with pytest.raises(ValueError, match='lr 0.008 there, 0.001 here'): run(tmp_path / 'a', recipe(lr=0.001))
-    run(tmp_path / 'a', recipe(eval_every=2, save_every=1, micro_rows=4))        # what is free to change
+    assert {p.suffix for p in (tmp_path / 'a').rglob('*') if p.is_file()} == {
+        '.json',
+        '.jsonl',
+        '.safetensors',
+    }
+    with pytest.raises(ValueError, match='lr 0.008 there, 0.001 here'):
+        run(tmp_path / 'a', recipe(lr=0.001))
+    # what is free to change
+    run(tmp_path / 'a', recipe(eval_every=2, save_every=1, micro_rows=4))
 
 
 def test_checkpoints_of_a_compiled_model_load_into_a_plain_one_and_back(tmp_path, reference):
@@ -404,7 +454,9 @@ def test_the_curve_is_the_same_for_every_micro_batch(name, bar):
     curves = []
     for rows in (8, 4, 2):
         muon_lr = FAST_RECIPE['muon_lr'] if name == 'fast' else 0
-        trainer = Trainer(fresh(), recipe(steps=20, micro_rows=rows, muon_lr=muon_lr, lr=2e-3), device=CPU)
+        trainer = Trainer(
+            fresh(), recipe(steps=20, micro_rows=rows, muon_lr=muon_lr, lr=2e-3), device=CPU
+        )
         curves.append([trainer.update(BATCHES[s], s)[0] for s in range(20)])
     assert np.ptp(curves, axis=0).max() < bar and curves[0][0] > curves[0][-1]
 
@@ -440,12 +492,17 @@ def test_with_one_row_left_the_blocks_are_computed_twice_and_then_it_is_over(cap
     assert (np.allclose(trainer.update(BATCHES[0], 5), wanted)
             and 'computing the blocks twice' in capsys.readouterr().out)
     never = True
-    with pytest.raises(torch.OutOfMemoryError, match='not even one row'): trainer.update(BATCHES[1], 6)
+    with pytest.raises(torch.OutOfMemoryError, match='not even one row'):
+        trainer.update(BATCHES[1], 6)
 
 
 def test_the_estimate_grows_with_the_memory_and_shrinks_with_the_model():
     small, large = (GPT2Config.preset(name, 50257) for name in ('gpt2', 'gpt2-large'))
-    assert rows_that_fit(large, 2**34, 2) < rows_that_fit(small, 2**34, 2) < rows_that_fit(small, 2**36, 2)
+    assert (
+        rows_that_fit(large, 2**34, 2)
+        < rows_that_fit(small, 2**34, 2)
+        < rows_that_fit(small, 2**36, 2)
+    )
     assert rows_that_fit(large, 1) == 1
     with patch('torch.cuda.is_available', lambda: True), patch('torch.cuda.mem_get_info', lambda: (8 * 2**30, 0)):
         assert 2**30 < distributed._free_bytes(fresh()) < 8 * 2**30
@@ -459,10 +516,12 @@ def pretended(major, minor):
 @pytest.mark.parametrize('capability, dtype', [((7, 0), torch.float16), ((7, 5), torch.float16),
                                                ((8, 0), torch.bfloat16), ((12, 0), torch.bfloat16)])
 def test_the_precision_follows_the_capability_and_not_what_torch_says(capability, dtype):
-    with pretended(*capability), patch('torch.cuda.is_bf16_supported', lambda *_, **__: True): found = device_info()
+    with pretended(*capability), patch('torch.cuda.is_bf16_supported', lambda *_, **__: True):
+        found = device_info()
     assert (found.dtype is dtype and '.'.join(map(str, capability)) in str(found)
             and ('scaled' in str(found)) == (dtype is torch.float16))
-    for path in (HERE.parent / 'domain_llm').rglob('*.py'): assert 'is_bf16_supported' not in path.read_text()
+    for path in (HERE.parent / 'domain_llm').rglob('*.py'):
+        assert 'is_bf16_supported' not in path.read_text()
 
 
 def test_half_precision_trains_with_a_scaler_and_orthogonalizes_in_float32(tmp_path):
@@ -474,7 +533,10 @@ def test_half_precision_trains_with_a_scaler_and_orthogonalizes_in_float32(tmp_p
     assert np.allclose(losses, [full.update(BATCHES[s], s)[0] for s in range(10)], atol=0.05)
     save_checkpoint(tmp_path, trainer, 10)
     again = Trainer(fresh(), recipe(steps=30), device=half)
-    assert load_checkpoint(tmp_path, again) == 10 and again.scaler.state_dict() == trainer.scaler.state_dict()
+    assert (
+        load_checkpoint(tmp_path, again) == 10
+        and again.scaler.state_dict() == trainer.scaler.state_dict()
+    )
     assert again.update(BATCHES[10], 10) == trainer.update(BATCHES[10], 10)
     low = Trainer(fresh(), recipe(), device=Device('cpu', torch.bfloat16, 'as on an H200'))
     assert (not low.scaler.is_enabled() and low.optimizers[1].dtype is torch.bfloat16
@@ -490,7 +552,8 @@ def weighted(weights_of):
     return loss
 
 
-def some(ids): return ((ids % 3) / 2 * (ids[:, :1] % 2))                          # rows that begin evenly have none
+# rows that begin evenly have none
+def some(ids): return ((ids % 3) / 2 * (ids[:, :1] % 2))
 
 
 def updates(loss=None, drop=None, device=CPU, **how):
@@ -527,14 +590,19 @@ def test_a_weighted_step_is_the_same_in_pieces_of_any_size():
     for how, bar in ((dict(micro_rows=4), 1e-4), (dict(micro_rows=1), 1e-4), (dict(micro_rows=1, device=half), 0.03),
                      (dict(micro_rows=2, compile=True), 1e-3)):
         assert np.allclose(updates(weighted(some), **how)[0], whole[0], rtol=bar), how
-    def careless(model, ids, targets): return model(ids, targets, some(ids))       # divides by each piece's own weights
-    assert not np.allclose(updates(careless, micro_rows=1)[0], updates(careless, micro_rows=8)[0], rtol=1e-2)
+    # divides by each piece's own weights
+    def careless(model, ids, targets): return model(ids, targets, some(ids))
+    assert not np.allclose(
+        updates(careless, micro_rows=1)[0], updates(careless, micro_rows=8)[0], rtol=1e-2
+    )
 
 
 def test_a_weighted_loss_and_its_gradients_are_those_of_pytorch():
     model, (ids, targets) = fresh(), (torch.as_tensor(x) for x in BATCHES[0])
     weights, params = torch.rand(ids.shape), list(model.parameters())
-    each = torch.nn.functional.cross_entropy(model(ids).flatten(0, 1), targets.flatten(), reduction='none')
+    each = torch.nn.functional.cross_entropy(
+        model(ids).flatten(0, 1), targets.flatten(), reduction='none'
+    )
     plain = (each * weights.flatten()).sum() / weights.sum()
     ours = model(ids, targets, weights)
     assert abs(plain - ours) < 1e-6
@@ -555,7 +623,9 @@ def test_the_papers_law_gives_all_logged_rates():
         config = TrainConfig(**{**PAPER_RECIPE, 'lr': about['learning_rate'], **length})
         for line in text.splitlines():
             if found := re.match(r'Epoch (\d+) \| Batch (\d+)/', line): batch = int(found[2]) + 1
-            found = re.match(r'(End of epoch|Epoch) (\d+) \| Validation PPL: \S+ \| Learning rate: (\S+)', line)
+            found = re.match(
+                r'(End of epoch|Epoch) (\d+) \| Validation PPL: \S+ \| Learning rate: (\S+)', line
+            )
             if not found: continue
             epoch = length['steps'] // 5
             updates = int(found[2]) * epoch + (epoch if found[1] != 'Epoch' else batch // 8)
@@ -580,8 +650,12 @@ def test_every_step_is_in_the_log_with_all_its_numbers(tmp_path):
     run(tmp_path / 'a', evaluate=lambda m, s: dict(accuracy=0.5, sample='text'))
     steps = [l for l in read_log(tmp_path / 'a') if 'loss' in l]
     assert [l['step'] for l in steps] == list(range(12))
-    assert all({'loss', 'smoothed', 'lr', 'grad_norm', 'tokens_per_second', 'memory_gb', 'minutes_left'} <= set(l)
-               and 'mfu' not in l for l in steps)
+    assert all(
+        {'loss', 'smoothed', 'lr', 'grad_norm', 'tokens_per_second', 'memory_gb', 'minutes_left'}
+        <= set(l)
+        and 'mfu' not in l
+        for l in steps
+    )
     looks = [l for l in read_log(tmp_path / 'a') if 'sample' in l]
     assert ([l['step'] for l in looks] == [0, 4, 8, 12]
             and all('validation_loss' in l and l['accuracy'] == 0.5 for l in looks))
@@ -599,7 +673,9 @@ class Recorder(types.ModuleType):
 def test_a_tracker_hears_of_every_line_and_is_closed(tmp_path, name):
     fake = Recorder(name)
     with patch.dict(sys.modules, {name: fake}): run(tmp_path / 'a', recipe(loggers=(name,)))
-    assert fake.lines[-1] == 'finished' and [s for s, l in fake.lines[:-1] if 'loss' in l] == list(range(12))
+    assert fake.lines[-1] == 'finished' and [s for s, l in fake.lines[:-1] if 'loss' in l] == list(
+        range(12)
+    )
     assert fake.about['config']['steps'] == 12 and fake.about['name'] == 'a'
 
 
@@ -616,10 +692,11 @@ def test_tensorboard_hears_of_every_number(tmp_path):
         run(tmp_path / 'a', recipe(loggers=('tensorboard',)))
     assert (heard[0] == 'tensorboard' and heard[-1] == 'closed' and ('loss', 11) in heard
             and ('validation_loss', 12) in heard)
-    with pytest.raises(ValueError, match='tensorboard, wandb and trackio'): recipe(loggers=('mlflow',))
+    with pytest.raises(ValueError, match='tensorboard, wandb and trackio'):
+        recipe(loggers=('mlflow',))
 
 
-ONLY = '''
+ONLY = """
 import sys
 blocked = {'tqdm', 'datasets', 'pandas', 'matplotlib', 'scipy', 'huggingface_hub', 'transformers', 'pyarrow', 'wandb',
            'trackio', 'tensorboard',
@@ -635,7 +712,7 @@ ids = np.arange(2000) % 50
 config = TrainConfig(steps=3, tokens_per_step=64, **FAST_RECIPE)
 pretrain(GPT2(GPT2Config(50, 1, 2, 16, 16)), Batches(ids, 16, 64), config, 'run', ids[:100])
 print('{"done": true}')
-'''
+"""
 
 
 def test_a_run_needs_only_torch_numpy_safetensors_and_tokenizers(tmp_path):
@@ -645,16 +722,22 @@ def test_a_run_needs_only_torch_numpy_safetensors_and_tokenizers(tmp_path):
 
 def test_a_run_is_drawn_while_it_goes_across_resumes_and_with_one_before_it(tmp_path):
     stopped(tmp_path / 'a')
-    with open(tmp_path / 'a/log.jsonl', 'a') as f: f.write('{"step": 9, "los')   # a line that is just being written
+    # a line that is just being written
+    with open(tmp_path / 'a/log.jsonl', 'a') as f: f.write('{"step": 9, "los')
     during = plot_run(tmp_path / 'a').axes[0]
     assert {len(l.get_xdata()) for l in during.get_lines()} == {8, 2}
     run(tmp_path / 'a', evaluate=lambda m, s: dict(accuracy=0.5)), run(tmp_path / 'b')
     losses = {'uniform': math.log(50), 'unigram': 3.8, 'bigram': 2.0, r'my $\frac$ model': 1.5}
     fig = plot_run(tmp_path / 'a', losses, before=tmp_path / 'b')
-    fig.savefig(io.BytesIO())                                                      # a name in dollars is no formula
+    # a name in dollars is no formula
+    fig.savefig(io.BytesIO())
     loss, accuracy = fig.axes
     words = [t.get_text() for t in loss.get_legend().get_texts()]
-    assert sum('earlier run' in w for w in words) == 2 and {'uniform 3.91', 'unigram 3.80', 'bigram 2.00'} <= set(words)
+    assert sum('earlier run' in w for w in words) == 2 and {
+        'uniform 3.91',
+        'unigram 3.80',
+        'bigram 2.00',
+    } <= set(words)
     assert max(len(l.get_xdata()) for l in loss.get_lines()) == 12
     assert list(accuracy.get_lines()[0].get_xdata()) == [128 * s for s in (8, 12)]
 
@@ -672,10 +755,16 @@ print(json.dumps(said.getvalue()))"""
     assert "the paper's loop | 2 | not measured: no transformers" in parts['speed']
     assert 'nanoGPT, compiled: not measured (bar 1.25)' in parts['speed']
     shares = dict(re.findall(r'^\| (.+?) \| .* \| (-?[\d.]+)% \|$', parts['profile'], re.M))
-    assert len(shares) == 6 and all(float(shares[k]) > 0 for k in shares if k != 'no kernel runs'), shares
+    assert len(shares) == 6 and all(
+        float(shares[k]) > 0 for k in shares if k != 'no kernel runs'
+    ), shares
     assert float(shares['optimizers']) > 10, shares
-    assert parts['curves'].startswith('\n| tokens | PAPER in float32 | FAST in float32 | FAST in float16 |\n')
-    paper, fast, half = map(float, re.search(r'3,072 \| (.+?) \| (.+?) \| (.+?) \|', parts['curves']).groups())
+    assert parts['curves'].startswith(
+        '\n| tokens | PAPER in float32 | FAST in float32 | FAST in float16 |\n'
+    )
+    paper, fast, half = map(
+        float, re.search(r'3,072 \| (.+?) \| (.+?) \| (.+?) \|', parts['curves']).groups()
+    )
     assert paper > fast + 0.3 and fast == pytest.approx(half, abs=0.02)
 
 
@@ -693,7 +782,9 @@ def test_a_kernel_is_known_by_its_name(kernel, what):
 
 
 def test_mfu_is_said_for_a_known_card_alone():
-    trainer = Trainer(fresh(), recipe(), device=Device('cpu', torch.float32, 'a test', 'NVIDIA H200'))
+    trainer = Trainer(
+        fresh(), recipe(), device=Device('cpu', torch.float32, 'a test', 'NVIDIA H200')
+    )
     assert 0 < throughput(trainer, 1.0, 0)['mfu'] < 1e-3
     known = 'A100-SXM4-80GB', 'H100 80GB HBM3', 'L4', 'GeForce RTX 4090'
     assert all(peak_flops(f'NVIDIA {name}') for name in known) and peak_flops('Radeon') is None
@@ -723,7 +814,8 @@ def test_a_run_begun_with_another_order_of_the_data_is_refused(tmp_path, monkeyp
     with pytest.raises(ValueError, match='in another order'):
         pretrain(fresh(), Batches(TEXT[:-100], 16, 128), recipe(), tmp_path / 'a')
     with monkeypatch.context() as patched, pytest.raises(ValueError, match='in another order'):
-        patched.setattr(dataset, '_mix', lambda x: x ^ x >> np.uint64(7))       # a version that shuffles otherwise
+        # a version that shuffles otherwise
+        patched.setattr(dataset, '_mix', lambda x: x ^ x >> np.uint64(7))
         dataset._stretch.cache_clear()
         run(tmp_path / 'a')
     dataset._stretch.cache_clear()
@@ -734,13 +826,17 @@ def test_a_run_begun_with_another_order_of_the_data_is_refused(tmp_path, monkeyp
 
 def test_queries_keys_and_values_stored_as_one_move_as_three():
     torch.manual_seed(5)
-    three, one = [torch.nn.Parameter(torch.ones(32, 32)) for _ in range(3)], torch.nn.Parameter(torch.ones(96, 32))
+    three, one = (
+        [torch.nn.Parameter(torch.ones(32, 32)) for _ in range(3)],
+        torch.nn.Parameter(torch.ones(96, 32)),
+    )
     grads, exact = torch.randn(96, 32), dict(lr=0.02, dtype=torch.float32)
     one.grad = grads.clone()
     for p, g in zip(three, grads.split(32)): p.grad = g.clone()
     Muon([one], **exact).step(), Muon(three, **exact).step()
     assert (one - torch.cat(three)).abs().max() < 1e-5
-    left, _, right = np.linalg.svd(grads.numpy()[:32])                           # and the directions against NumPy's
+    # and the directions against NumPy's
+    left, _, right = np.linalg.svd(grads.numpy()[:32])
     assert np.abs(orthogonalize(grads[None, :32], steps=5)[0].numpy() - left @ right).max() < 0.35
 
 
@@ -757,18 +853,31 @@ def test_each_recipe_decays_what_it_says():
         small = fresh()
         names = {p: n for n, p in small.named_parameters()}
         config = TrainConfig(**{'steps': 1, 'tokens_per_step': 128, **name})
-        return {names[p] for o in make_optimizers(small, config) for g in o.param_groups for p in g['params']
-                if g['weight_decay']}
+        return {
+            names[p]
+            for o in make_optimizers(small, config)
+            for g in o.param_groups
+            for p in g['params']
+            if g['weight_decay']
+        }
     every = {n for n, _ in fresh().named_parameters()}
     assert decayed(PAPER_RECIPE) == {n for n in every if not n.endswith('bias')}
     assert decayed(FAST_RECIPE) == {n for n in every if not n.endswith('bias') and 'ln_' not in n}
 
 
 def test_the_peaks_and_the_share_of_them_are_arithmetic():
-    peaks = {'NVIDIA H200': 989e12, 'Tesla T4': 65e12, 'NVIDIA L4': 121e12, 'NVIDIA L40S': 362e12, '': None,
-             'a new GPU': None}
+    peaks = {
+        'NVIDIA H200': 989e12,
+        'Tesla T4': 65e12,
+        'NVIDIA L4': 121e12,
+        'NVIDIA L40S': 362e12,
+        '': None,
+        'a new GPU': None,
+    }
     assert {name: peak_flops(name) for name in peaks} == peaks
-    trainer = Trainer(fresh(), recipe(), device=Device('cpu', torch.float32, 'a test', 'NVIDIA A100'))
+    trainer = Trainer(
+        fresh(), recipe(), device=Device('cpu', torch.float32, 'a test', 'NVIDIA A100')
+    )
     found = throughput(trainer, 0.5, 120)
     assert found['tokens_per_second'] == 256 and found['minutes_left'] == 2
     assert abs(found['mfu'] - 256 * flops_per_token(CFG) / 312e12) < 1e-18
@@ -781,7 +890,8 @@ def test_who_asks_twice_to_stop_is_served_at_once():
         signal.raise_signal(signal.SIGTERM)
         assert twice.asked
         with pytest.raises(KeyboardInterrupt): signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before                             # and Ctrl-C is as before
+    # and Ctrl-C is as before
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_run_that_was_interrupted_by_ctrl_c_ends_as_if_left_alone(tmp_path, reference):
@@ -792,7 +902,8 @@ def test_a_run_that_was_interrupted_by_ctrl_c_ends_as_if_left_alone(tmp_path, re
     assert run(tmp_path / 'a') == reference
     steps = [line['step'] for line in read_log(tmp_path / 'a') if 'loss' in line]
     assert steps == list(range(12))
-    with pytest.raises(ValueError, match='steps 12 there, 13 here'): run(tmp_path / 'a', recipe(steps=13))
+    with pytest.raises(ValueError, match='steps 12 there, 13 here'):
+        run(tmp_path / 'a', recipe(steps=13))
 
 
 def test_a_model_that_begins_with_nan_leaves_nothing(tmp_path):
@@ -806,5 +917,7 @@ if __name__ == '__main__':
     shutil.rmtree(STORED, ignore_errors=True)
     losses = stored_run(STORED)
     for path in ('model', 'best', 'log.jsonl', 'checkpoints/step-00000006'):
-        shutil.rmtree(STORED / path) if (STORED / path).is_dir() else (STORED / path).unlink(missing_ok=True)
+        shutil.rmtree(STORED / path) if (STORED / path).is_dir() else (STORED / path).unlink(
+            missing_ok=True
+        )
     (STORED / 'losses.json').write_text(json.dumps(losses[3:]))

@@ -7,7 +7,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / 'nbs').glob('*.ipynb'))
-CODE = [p for folder in ('tests', 'tools', 'benchmarks') for p in sorted((ROOT / folder).glob('*.py'))]
+CODE = [
+    p for folder in ('tests', 'tools', 'benchmarks') for p in sorted((ROOT / folder).glob('*.py'))
+]
 TEXTS = [*sorted(ROOT.glob('*.md')), *NOTEBOOKS, *sorted((ROOT / 'nbs').glob('*.md')),
          *sorted((ROOT / 'tools').glob('*.py')), *sorted((ROOT / 'benchmarks').glob('*.*'))]
 
@@ -30,8 +32,12 @@ MODULES = [m[1] for p in NOTEBOOKS if (m := re.search(r'#\|\s*default_exp ([\w.]
 
 def loaded(code):
     "The modules that are loaded after some code ran in a fresh process."
-    out = subprocess.run([sys.executable, '-c', f'import sys\n{code}\nprint(*sys.modules)'], capture_output=True,
-                         text=True, check=True)
+    out = subprocess.run(
+        [sys.executable, '-c', f'import sys\n{code}\nprint(*sys.modules)'],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return set(out.stdout.split('\n')[-2].split())
 
 
@@ -69,7 +75,8 @@ def test_commands_and_options_in_the_texts_exist():
                 assert words[0] in commands | {'that', 'wrote'}, f'{path.name}: domain-llm {line}'
             if words[0] in commands:
                 assert set(re.findall(r'(?<!\S)--[a-z-]+', line)) <= options, f'{path.name}: {line}'
-            if '--size' in words and words[0] in commands: assert words[words.index('--size') + 1] in SIZES
+            if '--size' in words and words[0] in commands:
+                assert words[words.index('--size') + 1] in SIZES
 
 
 def test_files_named_in_the_texts_exist():
@@ -87,7 +94,8 @@ def test_functions_named_in_the_lessons_exist():
     for path in NOTEBOOKS:
         for module, names in re.findall(r'^from domain_llm\.([\w.]+) import ([\w, ]+)', text_of(path), re.M):
             found = importlib.import_module(f'domain_llm.{module}')
-            for name in names.split(','): assert hasattr(found, name.strip()), f'{path.name}: {module}.{name}'
+            for name in names.split(','):
+                assert hasattr(found, name.strip()), f'{path.name}: {module}.{name}'
 
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
@@ -97,7 +105,9 @@ def test_directives_stand_where_they_do_something(path):
         lines = [l for l in c.source.splitlines() if l.strip()]
         late = [l for i, l in enumerate(lines) if re.match(r'#\|\s*\w', l)
                 and any(not p.startswith(('#|', '%%', '#@')) for p in lines[:i])]
-        assert c.cell_type != 'code' or not late, f'a directive below another line does nothing: {late}'
+        assert c.cell_type != 'code' or not late, (
+            f'a directive below another line does nothing: {late}'
+        )
 
 
 def test_the_metadata_name_what_exists():
@@ -118,7 +128,12 @@ def test_the_metadata_name_what_exists():
 @pytest.mark.parametrize('path', [*CODE, *NOTEBOOKS], ids=lambda p: p.stem)
 def test_a_line_of_code_has_at_most_120_characters(path):
     notebook = path.suffix == '.ipynb'
-    parts = [''.join(c['source']) for c in cells(path) if c['cell_type'] == 'code'] if notebook else [text_of(path)]
+    parts = (
+        [''.join(c['source']) for c in cells(path) if c['cell_type'] == 'code']
+        if notebook
+        else [text_of(path)]
+    )
     lines = [line for part in parts for line in part.splitlines()]
-    long = [line for line in lines if len(line) > 120 and not line.startswith('| ')]         # a table's row stays whole
+    # a table's row stays whole
+    long = [line for line in lines if len(line) > 120 and not line.startswith('| ')]
     assert not long, f'{path.name}: {len(long)} longer lines, the first: {long[0]}'

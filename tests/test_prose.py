@@ -10,89 +10,98 @@ from pathlib import Path
 
 import pytest
 
-LESSONS = sorted((Path(__file__).resolve().parents[1] / "nbs").glob("[0-9]*.ipynb"))
-NUMBER = r"(?<![\w.,])\d[\d,]*(?:\.\d+)?"
-UNIT = r"%|per cent|times\b|s\b|ms\b|seconds?\b|minutes?\b|hours?\b|[kMGT]i?B\b|[MGT]?FLOP|tokens (?:a|per) second"
-MEASURED = re.compile(rf"{NUMBER}(?=\s*(?:{UNIT}))"
-                      r"|(?<![\w.,])\d[\d,]*\.\d+|(?<![\w.,])\d{1,3}(?:,\d{3})+")
-NO_PROSE = r"```.*?```|`[^`]*`|\]\([^)]*\)|https?://\S+|arXiv[: ]*[\d.]+|<img[^>]*>|!\[[^\]]*\]"
-TYPED_TIME = re.compile(r"\*\*(?:The )?[Pp]rice\.\*\*[^\n]*?"
-                        r"\b((?:[Aa]n?|one|two|[Hh]alf an?|[Aa] few|\d+) (?:second|minute)s?|[Ss]econds)\b")
+LESSONS = sorted((Path(__file__).resolve().parents[1] / 'nbs').glob('[0-9]*.ipynb'))
+NUMBER = r'(?<![\w.,])\d[\d,]*(?:\.\d+)?'
+UNIT = r'%|per cent|times\b|s\b|ms\b|seconds?\b|minutes?\b|hours?\b|[kMGT]i?B\b|[MGT]?FLOP|tokens (?:a|per) second'
+MEASURED = re.compile(rf'{NUMBER}(?=\s*(?:{UNIT}))'
+                      r'|(?<![\w.,])\d[\d,]*\.\d+|(?<![\w.,])\d{1,3}(?:,\d{3})+')
+NO_PROSE = r'```.*?```|`[^`]*`|\]\([^)]*\)|https?://\S+|arXiv[: ]*[\d.]+|<img[^>]*>|!\[[^\]]*\]'
+TYPED_TIME = re.compile(
+    r'\*\*(?:The )?[Pp]rice\.\*\*[^\n]*?'
+    r'\b((?:[Aa]n?|one|two|[Hh]alf an?|[Aa] few|\d+) (?:second|minute)s?|[Ss]econds)\b'
+)
 ELSEWHERE = {  # lesson -> number as written -> where it comes from
-    "00": {"0.04": "arithmetic in the sentence itself: 2.35 - 2.31"},
-    "13": {"6,332": "how many abstracts the shared data hold, by their own description",
-           "1.3": "billions of tokens, as the paper says of its corpus"},
-    "15": {"1,000": "an example of an answer that was cut short"},
-    "20": {"50,256": "GPT-2's id for the end of a text: the last of its 50,257 entries",
-           "1,024": "truncation.max_length in the paper's stored tokenizer.json",
-           "1,100": "a setting, of an earlier version of the figure"},
-    "21": {"65,536": "two bytes: 2 to the power of 16", "7,000": "an example of a step"},
-    "42": {"2.9": "the version of PyTorch that has torch.optim.Muon, as in settings.ini"},
-    "50": {"13.5": "arithmetic: 27 of 200, the discordant cases of the section before"},
-    "61": {"12.2": "a name: case 12, sentence 2"},
+    '00': {'0.04': 'arithmetic in the sentence itself: 2.35 - 2.31'},
+    '13': {'6,332': 'how many abstracts the shared data hold, by their own description',
+           '1.3': 'billions of tokens, as the paper says of its corpus'},
+    '15': {'1,000': 'an example of an answer that was cut short'},
+    '20': {'50,256': "GPT-2's id for the end of a text: the last of its 50,257 entries",
+           '1,024': "truncation.max_length in the paper's stored tokenizer.json",
+           '1,100': 'a setting, of an earlier version of the figure'},
+    '21': {'65,536': 'two bytes: 2 to the power of 16', '7,000': 'an example of a step'},
+    '42': {'2.9': 'the version of PyTorch that has torch.optim.Muon, as in settings.ini'},
+    '50': {'13.5': 'arithmetic: 27 of 200, the discordant cases of the section before'},
+    '61': {'12.2': 'a name: case 12, sentence 2'},
 }
 
 
 def cells(path, kind):
     """Return the sources of a lesson's cells of one kind."""
-    found = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return ["".join(c["source"]) for c in found if c["cell_type"] == kind]
+    found = json.loads(path.read_text(encoding='utf-8'))['cells']
+    return [''.join(c['source']) for c in found if c['cell_type'] == kind]
 
 
 def values(text):
     """Return the numbers in a text, without the commas and underscores between their digits."""
-    return {n.replace(",", "").replace("_", "") for n in re.findall(r"(?<![\w.])\d[\d_]*(?:,\d{3})*(?:\.\d+)?", text)}
+    return {
+        n.replace(',', '').replace('_', '')
+        for n in re.findall(r'(?<![\w.])\d[\d_]*(?:,\d{3})*(?:\.\d+)?', text)
+    }
 
 
 def claims(path):
     """Return the lines of a lesson's outputs in which a claim held."""
-    found = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    printed = "".join("".join(o.get("text", [])) for c in found for o in c.get("outputs", []))
-    return "\n".join(re.findall(r"^✓ .*\(measured .*\)$", printed, re.M))
+    found = json.loads(path.read_text(encoding='utf-8'))['cells']
+    printed = ''.join(''.join(o.get('text', [])) for c in found for o in c.get('outputs', []))
+    return '\n'.join(re.findall(r'^✓ .*\(measured .*\)$', printed, re.M))
 
 
 def unfounded(prose, known):
     """List the numbers in prose that look measured and are not known, each with the words around it."""
-    text = re.sub(NO_PROSE, " ", prose, flags=re.S)
+    text = re.sub(NO_PROSE, ' ', prose, flags=re.S)
     found = [m for m in MEASURED.finditer(text) if not values(m[0]) <= known]
-    return [f"{m[0]}: … {text[max(0, m.start() - 50):m.end() + 30]!r} …" for m in found]
+    return [f'{m[0]}: … {text[max(0, m.start() - 50):m.end() + 30]!r} …' for m in found]
 
 
-@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', LESSONS, ids=lambda path: path.stem)
 def test_no_measured_number_is_typed_by_hand(path):
-    elsewhere = " ".join(ELSEWHERE.get(path.stem[:2], {}))
-    known = values("\n".join(cells(path, "code"))) | values(claims(path)) | values(elsewhere)
-    found = [line for cell in cells(path, "markdown") for line in unfounded(cell, known)]
-    assert not found, "claim it, compute it in a cell, or name its source in ELSEWHERE:\n" + "\n".join(found)
+    elsewhere = ' '.join(ELSEWHERE.get(path.stem[:2], {}))
+    known = values('\n'.join(cells(path, 'code'))) | values(claims(path)) | values(elsewhere)
+    found = [line for cell in cells(path, 'markdown') for line in unfounded(cell, known)]
+    assert not found, (
+        'claim it, compute it in a cell, or name its source in ELSEWHERE:\n' + '\n'.join(found)
+    )
 
 
-@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', LESSONS, ids=lambda path: path.stem)
 def test_the_price_leaves_the_run_time_to_the_run_card(path):
-    typed = TYPED_TIME.search("\n".join(cells(path, "markdown")))
-    assert not typed, f"begin prints how long the lesson runs: leave {typed[1]!r} out of the price"
+    typed = TYPED_TIME.search('\n'.join(cells(path, 'markdown')))
+    assert not typed, f'begin prints how long the lesson runs: leave {typed[1]!r} out of the price'
 
 
 def test_every_source_that_is_named_is_needed():
     for path in LESSONS:
-        text = "\n".join(cells(path, "markdown"))
-        known = values("\n".join(cells(path, "code"))) | values(claims(path))
+        text = '\n'.join(cells(path, 'markdown'))
+        known = values('\n'.join(cells(path, 'code'))) | values(claims(path))
         for number in ELSEWHERE.get(path.stem[:2], {}):
-            assert number in text and not values(number) <= known, f"{path.stem}: {number} needs no source any more"
+            assert number in text and not values(number) <= known, (
+                f'{path.stem}: {number} needs no source any more'
+            )
 
 
-@pytest.mark.parametrize("prose, known, wrong", [
-    ("The loss falls to 2.31.", {"2.31"}, []), ("The loss falls to 2.31.", set(), ["2.31"]),
-    ("It is 12 % shorter", set(), ["12"]), ("1,514 answers", {"1514"}, []), ("1,514 answers", {"1.514"}, ["1,514"]),
-    ("It ran 40 minutes, 3 times as long", set(), ["40", "3"]), ("12 MB and 7 GiB", {"12"}, ["7"]),
-    ("lesson 07, step 3, in 2017, arXiv 2405.09395, `0.31`", set(), []), ("[0.5](x_0.7.html)", {"0.5"}, []),
+@pytest.mark.parametrize('prose, known, wrong', [
+    ('The loss falls to 2.31.', {'2.31'}, []), ('The loss falls to 2.31.', set(), ['2.31']),
+    ('It is 12 % shorter', set(), ['12']), ('1,514 answers', {'1514'}, []), ('1,514 answers', {'1.514'}, ['1,514']),
+    ('It ran 40 minutes, 3 times as long', set(), ['40', '3']), ('12 MB and 7 GiB', {'12'}, ['7']),
+    ('lesson 07, step 3, in 2017, arXiv 2405.09395, `0.31`', set(), []), ('[0.5](x_0.7.html)', {'0.5'}, []),
 ])
 def test_what_looks_measured(prose, known, wrong):
-    assert [line.split(":")[0] for line in unfounded(prose, known)] == wrong
+    assert [line.split(':')[0] for line in unfounded(prose, known)] == wrong
 
 
-@pytest.mark.parametrize("price, typed", [
-    ("**Price.** An hour to read.", None), ("**Price.** Half a minute on any CPU.", "Half a minute"),
-    ("**The price.** It takes 40 seconds.", "40 seconds"),
+@pytest.mark.parametrize('price, typed', [
+    ('**Price.** An hour to read.', None), ('**Price.** Half a minute on any CPU.', 'Half a minute'),
+    ('**The price.** It takes 40 seconds.', '40 seconds'),
 ])
 def test_which_prices_are_typed(price, typed):
     found = TYPED_TIME.search(price)

@@ -52,7 +52,10 @@ def test_letters_are_readable_on_tints_and_in_shades():
 @pytest.mark.parametrize('without', ['red', 'green', 'blue'])
 def test_what_has_no_colour_looks_the_same_to_everybody(without):
     for grey in range(0, 256, 15):
-        assert show.as_seen(f'#{grey:02x}{grey:02x}{grey:02x}', without) == f'#{grey:02x}{grey:02x}{grey:02x}'
+        assert (
+            show.as_seen(f'#{grey:02x}{grey:02x}{grey:02x}', without)
+            == f'#{grey:02x}{grey:02x}{grey:02x}'
+        )
 
 
 # figures
@@ -104,20 +107,29 @@ def small_figure():
 
 
 def test_whatever_a_page_is_given_stays_text():
-    table = pd.DataFrame({MARKUP: [MARKUP], 'n': [0.5]}, index=pd.Index([MARKUP], name=MARKUP + '2'))
+    table = pd.DataFrame(
+        {MARKUP: [MARKUP], 'n': [0.5]}, index=pd.Index([MARKUP], name=MARKUP + '2')
+    )
     table.attrs['caption'] = MARKUP
     page = show.page(MARKUP, [(MARKUP, MARKUP, table, (small_figure(), MARKUP))])
     assert '<b>' not in page and '<B>' not in page
     tree = reader.document_fromstring(page)
     assert tree.findtext('.//title') == tree.findtext('.//h1') == tree.findtext('.//h2') == MARKUP
-    assert tree.findtext('.//p') == tree.findtext('.//caption') == tree.find('.//img').get('alt') == MARKUP
+    assert (
+        tree.findtext('.//p')
+        == tree.findtext('.//caption')
+        == tree.find('.//img').get('alt')
+        == MARKUP
+    )
     assert tree.findtext('.//tbody/tr/th') == tree.findtext('.//tbody/tr/td') == MARKUP
     assert tree.xpath('//@aria-label') == [MARKUP]
 
 
 def test_a_page_may_load_nothing():
     page = show.page('t', [('h', 'text', (small_figure(), 'a line'))])
-    policy = reader.document_fromstring(page).xpath('//meta[@http-equiv="Content-Security-Policy"]/@content')
+    policy = reader.document_fromstring(page).xpath(
+        '//meta[@http-equiv="Content-Security-Policy"]/@content'
+    )
     assert policy == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
     assert not re.search(r'https?://|@import|url\(|<script', page)
 
@@ -159,8 +171,12 @@ def test_what_nobody_sees_is_written_visibly():
 def test_every_piece_runs_in_its_own_direction():
     pieces = show.with_values(['שלום', ' ', 'עולם', '\u202eab'], [1, 2, 3, 4])
     for page in (show.Pieces({'': pieces})._repr_html_(), show.piece_tables([[('x', [pieces])]], 4)):
-        assert reader.fragment_fromstring(page, create_parent=True).xpath('//bdi/text()') == ['שלום', '·', 'עולם',
-                                                                                              r'\u202eab']
+        assert reader.fragment_fromstring(page, create_parent=True).xpath('//bdi/text()') == [
+            'שלום',
+            '·',
+            'עולם',
+            r'\u202eab',
+        ]
 
 
 def test_pieces_of_any_text_stay_text():
@@ -190,7 +206,11 @@ def test_plot_predictions_falls_back_to_text(capsys):
     capsys.readouterr()
     assert show.plot_predictions() is None
     out = capsys.readouterr().out
-    assert 'Zero? You said 1, it is 0: 1 too high.' in out and 'No guess?' not in out and 'Not revealed?' not in out
+    assert (
+        'Zero? You said 1, it is 0: 1 too high.' in out
+        and 'No guess?' not in out
+        and 'Not revealed?' not in out
+    )
 
 
 def test_plot_predictions_draws_every_factor_and_any_question():
@@ -201,18 +221,41 @@ def test_plot_predictions_draws_every_factor_and_any_question():
     ax, = fig.axes
     drawn = [line.get_xdata()[0] for line in ax.lines if line.get_marker() in ('<', '>')]
     low, high = ax.get_xlim()
-    assert drawn == [0.001, 0.4, 0.5, 2, 5000] and low < 0.001 and high > 5000 and ax.get_xscale() == 'log'
+    assert (
+        drawn == [0.001, 0.4, 0.5, 2, 5000]
+        and low < 0.001
+        and high > 5000
+        and ax.get_xscale() == 'log'
+    )
     assert len(ax.get_yticklabels()) == 5 and ax.get_title().startswith('2 of 5')
-    assert show.figure_png(fig) and not [t for t in ax.get_xticklabels(which='both') if '$' in t.get_text()]
+    assert show.figure_png(fig) and not [
+        t for t in ax.get_xticklabels(which='both') if '$' in t.get_text()
+    ]
 
 
 def test_progress_draws_the_solved_share_of_each_level(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('DOMAIN_LLM_ANSWERS', str(tmp_path / 'none'))
-    assert show.progress() is None and capsys.readouterr().out.startswith('There is nothing to draw')
+    assert show.progress() is None and capsys.readouterr().out.startswith(
+        'There is nothing to draw'
+    )
     tries = [('a', 'create', True), ('b', 'apply', True), ('c', 'apply', False)]
-    ax, = show.progress([dict(name=name, level=level, right=right) for name, level, right in tries]).axes
-    assert capsys.readouterr().out.split('\n')[2:6] == ['apply       1 of 2 solved', 'analyse     none tried',
-                                                        'evaluate    none tried', 'create      1 of 1 solved']
-    assert list(ax.lines[0].get_ydata()) == [0, 0, 0.5, 0, 0, 1] and ax.get_title().startswith('2 of 3 exercises')
-    assert [t.get_text() for t in ax.get_xticklabels()] == ['remember\n–', 'understand\n–', 'apply\n1 of 2',
-                                                            'analyse\n–', 'evaluate\n–', 'create\n1 of 1']
+    (ax,) = show.progress(
+        [dict(name=name, level=level, right=right) for name, level, right in tries]
+    ).axes
+    assert capsys.readouterr().out.split('\n')[2:6] == [
+        'apply       1 of 2 solved',
+        'analyse     none tried',
+        'evaluate    none tried',
+        'create      1 of 1 solved',
+    ]
+    assert list(ax.lines[0].get_ydata()) == [0, 0, 0.5, 0, 0, 1] and ax.get_title().startswith(
+        '2 of 3 exercises'
+    )
+    assert [t.get_text() for t in ax.get_xticklabels()] == [
+        'remember\n–',
+        'understand\n–',
+        'apply\n1 of 2',
+        'analyse\n–',
+        'evaluate\n–',
+        'create\n1 of 1',
+    ]

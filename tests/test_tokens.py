@@ -11,7 +11,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 import domain_llm.tokens.dataset as tk
 import dying
 from domain_llm.text.clean import clean_text
-from domain_llm.tokens.dataset import Batches, Prefetch, TokenFile, paper_rows, prefetch, write_tokens
+from domain_llm.tokens.dataset import (
+    Batches, Prefetch, TokenFile, paper_rows, prefetch, write_tokens)
 from domain_llm.tokens.ngram import NGram
 from domain_llm.tokens.tokenizer import train_tokenizer
 
@@ -25,7 +26,11 @@ EOS = TOKENIZER.token_to_id('<|endoftext|>')
 
 def judge(texts, tokenizer=CAREFUL, eos=EOS):
     "The line of ids by the library's own encode_batch."
-    return [i for e in tokenizer.encode_batch(list(texts), add_special_tokens=False) for i in (*e.ids, eos)]
+    return [
+        i
+        for e in tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        for i in (*e.ids, eos)
+    ]
 
 
 def contents(folder): return {p.name: p.read_bytes() for p in folder.iterdir()}
@@ -33,15 +38,19 @@ def contents(folder): return {p.name: p.read_bytes() for p in folder.iterdir()}
 
 def script(code, *args, **env):
     "Run code in a process of its own; give what it printed."
-    done = subprocess.run([sys.executable, '-c', code, *map(str, args)], capture_output=True, text=True,
-                          env={**os.environ, **env})
+    done = subprocess.run(
+        [sys.executable, '-c', code, *map(str, args)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **env},
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
 
 # --- killed and started again
 
-KILLED = '''
+KILLED = """
 import builtins, json, os, shutil, sys
 from pathlib import Path
 import domain_llm.tokens.dataset as tk
@@ -86,16 +95,20 @@ tries = 0
 while tries < 50 and not attempt(TEXTS, 25): tries += 1                    # killed again and again, it still gets there
 assert contents() == new and tries >= 3
 print(json.dumps(dict(points=limit, seen=sorted(seen), shards=len(new) - 1, tries=tries)))
-'''
+"""
 
 
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
 @pytest.mark.parametrize('how', ['fresh', 'replacing'])
 def test_a_kill_at_any_write_sync_or_rename_costs_at_most_one_shard(tmp_path, how):
-    (tmp_path / 'tests_data.py').write_text('from test_tokens import TEXTS, TOKENIZER\nTEXTS = TEXTS[:20]\n')
+    (tmp_path / 'tests_data.py').write_text(
+        'from test_tokens import TEXTS, TOKENIZER\nTEXTS = TEXTS[:20]\n'
+    )
     (tmp_path / 'home').mkdir()
     path = os.pathsep.join([str(tmp_path), os.environ['PYTHONPATH']])
-    found = json.loads(script(KILLED, tmp_path / 'home', how, PYTHONPATH=path, TOKENIZERS_PARALLELISM='false'))
+    found = json.loads(
+        script(KILLED, tmp_path / 'home', how, PYTHONPATH=path, TOKENIZERS_PARALLELISM='false')
+    )
     assert found['shards'] >= 3 and found['points'] > 45 and 'half' not in found['seen']
     assert found['seen'] == (['new', 'none'] if how == 'fresh' else ['new', 'none', 'old'])
 
@@ -109,7 +122,8 @@ def interrupted(texts, after):
 @pytest.mark.parametrize('change', ['texts', 'order', 'border', 'tokenizer', 'eos', 'shard_chars', 'layout', 'fewer'])
 def test_a_restart_with_anything_else_mixes_nothing(tmp_path, change):
     texts, tokenizer, how = list(TEXTS), TOKENIZER, dict(shard_chars=700)
-    with pytest.raises(OSError): write_tokens({'train': interrupted(texts, 50)}, tokenizer, tmp_path / 'box', **how)
+    with pytest.raises(OSError):
+        write_tokens({'train': interrupted(texts, 50)}, tokenizer, tmp_path / 'box', **how)
     if change == 'texts': texts[13] = 'another text'
     if change == 'order': texts[2], texts[3] = texts[3], texts[2]
     if change == 'border': texts[2:4] = [texts[2] + texts[3][:4], texts[3][4:]]
@@ -125,7 +139,9 @@ def test_a_restart_with_anything_else_mixes_nothing(tmp_path, change):
 
 def test_a_shard_that_rotted_before_the_restart_is_made_again(tmp_path):
     with pytest.raises(OSError):
-        write_tokens({'train': interrupted(TEXTS, 50)}, TOKENIZER, tmp_path / 'box', shard_chars=700)
+        write_tokens(
+            {'train': interrupted(TEXTS, 50)}, TOKENIZER, tmp_path / 'box', shard_chars=700
+        )
     shard, = tmp_path.glob('.box.*.part/train.1.bin')
     shard.write_bytes(shard.read_bytes()[:-2] + b'zz')
     write_tokens({'train': TEXTS}, TOKENIZER, tmp_path / 'box', shard_chars=700)
@@ -134,9 +150,16 @@ def test_a_shard_that_rotted_before_the_restart_is_made_again(tmp_path):
 
 # --- the ids
 
-SPACES = st.sampled_from([' ', '  ', '\n', '\t', '\r\n', '\u00a0', '\u2003', '\u2028', '\x1c', '\x85', '\u200b'])
-BITS = st.one_of(SPACES, st.sampled_from(["it's", ';', '…', '3.1', '²½', '<|endoftext|>', '日本', '👩‍🔬', 'Ġ',
-                                          '\u0301']), st.text(max_size=4).filter(lambda t: t.isprintable()))
+SPACES = st.sampled_from(
+    [' ', '  ', '\n', '\t', '\r\n', '\u00a0', '\u2003', '\u2028', '\x1c', '\x85', '\u200b']
+)
+BITS = st.one_of(
+    SPACES,
+    st.sampled_from(
+        ["it's", ';', '…', '3.1', '²½', '<|endoftext|>', '日本', '👩‍🔬', 'Ġ', '\u0301']
+    ),
+    st.text(max_size=4).filter(lambda t: t.isprintable()),
+)
 ANY = st.lists(BITS, max_size=25).map(''.join)
 
 
@@ -148,7 +171,10 @@ def test_pieces_give_the_ids_of_encode_batch(texts):
         for e in CAREFUL.encode_batch(texts, add_special_tokens=False)]
     long = ''.join(texts) * 3
     cuts = list(tk._stretches(long, most=3))
-    assert ''.join(cuts) == long and [i for c in cuts for i in CAREFUL.encode(c).ids] == CAREFUL.encode(long).ids
+    assert (
+        ''.join(cuts) == long
+        and [i for c in cuts for i in CAREFUL.encode(c).ids] == CAREFUL.encode(long).ids
+    )
 
 
 def test_a_long_document_is_encoded_stretch_by_stretch(monkeypatch):
@@ -160,23 +186,32 @@ def test_a_long_document_is_encoded_stretch_by_stretch(monkeypatch):
 
 
 def test_no_character_of_unicode_moves_a_cut():
-    cut, rule = tk._PIECES.findall, pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str
+    cut, rule = (
+        tk._PIECES.findall,
+        pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str,
+    )
     for c in (*range(0x3100), *range(0x3100, 0x110000, 61)):
         if 0xD800 <= c < 0xE000: continue
         text = f';{chr(c)} {chr(c)}x{chr(c)}\n{chr(c)};{chr(c)}'
         assert ''.join(cut(text)) == text
-        assert [p for p, _ in rule(text)] == [p for piece in cut(text) for p, _ in rule(piece)], hex(c)
+        assert [p for p, _ in rule(text)] == [p for piece in cut(text) for p, _ in rule(piece)], (
+            hex(c)
+        )
 
 
 def other_tokenizers():
     "Tokenizers whose tokens can lie across a space."
     plain = Tokenizer(models.BPE())
-    plain.train_from_iterator(['ab ab ab ab cd ab ab'] * 9, trainers.BpeTrainer(special_tokens=['<|endoftext|>'],
-        show_progress=False))
+    plain.train_from_iterator(
+        ['ab ab ab ab cd ab ab'] * 9,
+        trainers.BpeTrainer(special_tokens=['<|endoftext|>'], show_progress=False),
+    )
     meta = Tokenizer(models.BPE(unk_token='<unk>'))
     meta.pre_tokenizer, meta.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
     meta.normalizer = normalizers.NFKC()
-    meta.train_from_iterator(TEXTS, trainers.BpeTrainer(special_tokens=['<|endoftext|>', '<unk>'], show_progress=False))
+    meta.train_from_iterator(
+        TEXTS, trainers.BpeTrainer(special_tokens=['<|endoftext|>', '<unk>'], show_progress=False)
+    )
     prefix, added = (Tokenizer.from_str(TOKENIZER.to_str()) for _ in range(2))
     prefix.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     added.add_tokens(['ab cd', 'rat 3'])
@@ -185,7 +220,10 @@ def other_tokenizers():
 
 @pytest.mark.parametrize('name', other_tokenizers())
 def test_other_tokenizers_give_the_ids_of_encode_batch_too(tmp_path, name):
-    tokenizer, texts = other_tokenizers()[name], ['ab ab cd', 'ﬁne  ab cd', 'rat 3 froze', *TEXTS[:5]]
+    tokenizer, texts = (
+        other_tokenizers()[name],
+        ['ab ab cd', 'ﬁne  ab cd', 'rat 3 froze', *TEXTS[:5]],
+    )
     careful = Tokenizer.from_str(tokenizer.to_str())
     careful.encode_special_tokens = True
     eos = tokenizer.token_to_id('<|endoftext|>')
@@ -194,14 +232,18 @@ def test_other_tokenizers_give_the_ids_of_encode_batch_too(tmp_path, name):
 
 
 def test_text_that_spells_the_end_and_a_tokenizer_that_truncates(tmp_path):
-    texts, tokenizer = ['one <|endoftext|> two', '<|endoftext|>', ''], Tokenizer.from_str(TOKENIZER.to_str())
+    texts, tokenizer = (
+        ['one <|endoftext|> two', '<|endoftext|>', ''],
+        Tokenizer.from_str(TOKENIZER.to_str()),
+    )
     tokenizer.enable_truncation(3)
     tokenizer.enable_padding()
     write_tokens({'train': texts}, tokenizer, tmp_path / 'box')
     # the same tokenizer, but for the truncation
     tokens = TokenFile(tmp_path / 'box', tokenizer=TOKENIZER)
     assert tokens.ids.tolist() == judge(texts) and (tokens.ids == EOS).sum() == 3
-    assert tokenizer.truncation and not tokenizer.encode_special_tokens       # what was given is left as it was
+    # what was given is left as it was
+    assert tokenizer.truncation and not tokenizer.encode_special_tokens
 
 
 # --- in several processes
@@ -209,8 +251,17 @@ def test_text_that_spells_the_end_and_a_tokenizer_that_truncates(tmp_path):
 @pytest.mark.parametrize('workers', [1, 2])
 def test_further_processes_give_the_same_bytes(tmp_path, workers):
     write_tokens({'train': iter(TEXTS * 30)}, TOKENIZER, tmp_path / 'here', shard_chars=50_000)
-    write_tokens({'train': iter(TEXTS * 30)}, TOKENIZER, tmp_path / 'there', shard_chars=50_000, workers=workers)
-    assert contents(tmp_path / 'here') == contents(tmp_path / 'there') and len(contents(tmp_path / 'here')) > 3
+    write_tokens(
+        {'train': iter(TEXTS * 30)},
+        TOKENIZER,
+        tmp_path / 'there',
+        shard_chars=50_000,
+        workers=workers,
+    )
+    assert (
+        contents(tmp_path / 'here') == contents(tmp_path / 'there')
+        and len(contents(tmp_path / 'here')) > 3
+    )
 
 
 @pytest.mark.parametrize('workers', [0, 2])
@@ -221,7 +272,8 @@ def test_what_goes_wrong_with_a_document_is_raised_as_it_is(tmp_path, monkeypatc
         good = (TEXTS * 30)[:n]
         for texts, tokenizer, error, words in (
                 (interrupted(TEXTS * 30, n), TOKENIZER, OSError, '^gone$'),
-                ([*good, None], TOKENIZER, ValueError, '^each document should be a text, but one is N'),
+                ([*good, None], TOKENIZER, ValueError, '^each document should be a text, but one '
+                                                       'is N'),
                 ([*good, 'a <|endoftext|>'], spelled, ValueError, '^a document spells the end-of-')):
             with warnings.catch_warnings():
                 warnings.simplefilter('error')
@@ -291,17 +343,20 @@ def test_tiny_and_empty_documents_in_shards_of_any_size(texts, shard_chars):
         write_tokens({'train': iter(texts)}, TOKENIZER, f'{home}/box', shard_chars=shard_chars)
         tokens = TokenFile(f'{home}/box')
         assert tokens.ids[:].tolist() == judge(texts) and tokens.meta['splits']['train']['documents'] == len(texts)
-        for a, b in ((0, 5), (3, -2), (-4, None), (5, 5), (-1, 2)): assert tokens.ids[a:b].tolist() == judge(texts)[a:b]
+        for a, b in ((0, 5), (3, -2), (-4, None), (5, 5), (-1, 2)):
+            assert tokens.ids[a:b].tolist() == judge(texts)[a:b]
         del tokens
 
 
 def test_a_column_of_a_dataset_is_read_as_it_is(tmp_path):
     datasets = pytest.importorskip('datasets')
-    write_tokens({'train': datasets.Dataset.from_dict(dict(text=TEXTS))['text']}, TOKENIZER, tmp_path / 'box')
+    write_tokens(
+        {'train': datasets.Dataset.from_dict(dict(text=TEXTS))['text']}, TOKENIZER, tmp_path / 'box'
+    )
     assert TokenFile(tmp_path / 'box').ids.tolist() == judge(TEXTS)
 
 
-MEMORY = '''
+MEMORY = """
 import random, sys, tempfile
 from domain_llm.ground.files import peak_memory
 from domain_llm.tokens.dataset import write_tokens
@@ -313,10 +368,11 @@ def texts(n):
 given = texts(3000) if sys.argv[1] == 'many' else [' '.join(texts(1000))] if sys.argv[1] == 'long' else texts(10)
 write_tokens({'train': given}, TOKENIZER, tempfile.mkdtemp() + '/box', workers=int(sys.argv[2]))
 print(peak_memory() // 10**6)
-'''
+"""
 
 
-@pytest.mark.skipif(sys.platform != 'linux', reason='elsewhere the peak of a child begins with its parent\'s')
+@pytest.mark.skipif(sys.platform != 'linux', reason="elsewhere the peak of a child begins with "
+                                                    "its parent's")
 def test_memory_does_not_grow_with_the_corpus():
     few, many, long = (int(script(MEMORY, how, 0)) for how in ('few', 'many', 'long'))
     assert many < few + 25                         # MB; the text is 42
@@ -360,20 +416,30 @@ def test_rows_of_the_paper_are_those_of_its_pipeline(tmp_path, spt):
     datasets = pytest.importorskip('datasets')
     from itertools import chain
     rng = random.Random(1)
-    texts = [' '.join(rng.choices(['amygdala', 'insula', 'froze', ',', '7'], k=rng.choice([0, 3, 40, 3000])))
-             for _ in range(2200)]
+    texts = [
+        ' '.join(
+            rng.choices(['amygdala', 'insula', 'froze', ',', '7'], k=rng.choice([0, 3, 40, 3000]))
+        )
+        for _ in range(2200)
+    ]
     cutting = Tokenizer.from_str(TOKENIZER.to_str())
     cutting.enable_truncation(1023 if spt else 1024)
     def tokenize(batch):
-        pieces = [piece.ids for e in cutting.encode_batch(batch['text']) for piece in (e, *e.overflowing)]
+        pieces = [
+            piece.ids for e in cutting.encode_batch(batch['text']) for piece in (e, *e.overflowing)
+        ]
         line = list(chain(*([*ids, TOKENIZER.token_to_id('¥')] if spt else ids for ids in pieces)))
         return dict(row=[line[i:i + 1024] for i in range(0, len(line), 1024)])
     datasets.disable_progress_bars()
-    wanted = datasets.Dataset.from_dict(dict(text=texts)).map(tokenize, batched=True, remove_columns=['text'])['row']
+    wanted = datasets.Dataset.from_dict(dict(text=texts)).map(
+        tokenize, batched=True, remove_columns=['text']
+    )['row']
     how = dict(layout='paper-spt', eos='¥') if spt else dict(layout='paper')
     write_tokens({'train': texts}, TOKENIZER, tmp_path / 'box', shard_chars=3_000_000, **how)
     tokens = TokenFile(tmp_path / 'box')
-    assert len(tokens.maps) > 1 and [tokens.ids[a:b].tolist() for a, b in paper_rows(tokens).tolist()] == list(wanted)
+    assert len(tokens.maps) > 1 and [
+        tokens.ids[a:b].tolist() for a, b in paper_rows(tokens).tolist()
+    ] == list(wanted)
 
 
 # --- batches
@@ -381,7 +447,11 @@ def test_rows_of_the_paper_are_those_of_its_pipeline(tmp_path, spt):
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_every_window_once_an_epoch_whatever_the_number_of_processes(data):
-    T, rows, world = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 6)), data.draw(st.integers(1, 4))
+    T, rows, world = (
+        data.draw(st.integers(1, 9)),
+        data.draw(st.integers(1, 6)),
+        data.draw(st.integers(1, 4)),
+    )
     windows, seed = data.draw(st.integers(rows * world, 90)), data.draw(st.integers(0, 9))
     line = np.arange(windows * T + 1 + data.draw(st.integers(0, T - 1)))
     one, steps = Batches(line, T, rows * world * T, seed), 2 * windows // (rows * world) + 1
@@ -390,7 +460,11 @@ def test_every_window_once_an_epoch_whatever_the_number_of_processes(data):
     for step in range(steps):
         ids, targets = one[step]
         assert ids.shape == targets.shape == (rows * world, T) and ids.dtype == np.int64
-        assert (targets == ids + 1).all() and (ids[:, 0] % T == 0).all() and (ids == one[step][0]).all()
+        assert (
+            (targets == ids + 1).all()
+            and (ids[:, 0] % T == 0).all()
+            and (ids == one[step][0]).all()
+        )
         for rank, each in enumerate(several):
             assert (each[step][0] == ids[rank::world]).all() and each[step][0].shape == (rows, T)
         seen += (ids[:, 0] // T).tolist()
@@ -405,36 +479,45 @@ def test_every_window_once_an_epoch_whatever_the_number_of_processes(data):
 def test_the_shuffle_is_a_permutation(n, seed, epoch):
     order = tk._order(np.arange(n), n, seed, epoch)
     assert (np.sort(order) == np.arange(n)).all()
-    assert n < 20 or (order != tk._order(np.arange(n), n, seed,
-                                         epoch + 1)).any() and (order != tk._order(np.arange(n), n, seed + 1,
-                                             epoch)).any()
+    assert (
+        n < 20
+        or (order != tk._order(np.arange(n), n, seed, epoch + 1)).any()
+        and (order != tk._order(np.arange(n), n, seed + 1, epoch)).any()
+    )
     some = np.arange(n)[::7]
-    assert (tk._order(some, n, seed, epoch) == order[some]).all()              # each place on its own
+    # each place on its own
+    assert (tk._order(some, n, seed, epoch) == order[some]).all()
 
 
 def unevenness(n, draws=1000):
     "Give chi-square per degree of freedom of where windows stand, and of which window follows which."
     at, after = np.zeros((n, n)), np.zeros((n, n))
     for k in range(draws):
-        order = tk._order(np.arange(n), n, k // 2, k % 2)                      # over seeds and over epochs
+        # over seeds and over epochs
+        order = tk._order(np.arange(n), n, k // 2, k % 2)
         at[np.arange(n), order] += 1
         after[order[:-1], order[1:]] += 1
     pairs, wanted = after[~np.eye(n, dtype=bool)], draws / n
-    return ((at - wanted)**2 / wanted).sum() / (n - 1)**2, ((pairs - wanted)**2 / wanted).sum() / len(pairs)
+    return ((at - wanted) ** 2 / wanted).sum() / (n - 1) ** 2, (
+        (pairs - wanted) ** 2 / wanted
+    ).sum() / len(pairs)
 
 
 @pytest.mark.parametrize('n', [5, 31, 64, 100])
 def test_every_window_is_as_likely_at_every_place_and_after_every_other(n, monkeypatch):
     places, neighbours = unevenness(n)
     assert places < 1.05 + 5 * 2**0.5 / (n - 1) and neighbours < 1.3 + 5 * 2**0.5 / (n - 1)
-    monkeypatch.setattr(tk, '_mix', lambda x: x * np.uint64(0x9e3779b97f4a7c15))   # the same test of a sloppy one
+    # the same test of a sloppy one
+    monkeypatch.setattr(tk, '_mix', lambda x: x * np.uint64(0x9e3779b97f4a7c15))
     places, neighbours = unevenness(n)
     assert max(places, neighbours) > 2 * (1 + 5 * 2**0.5 / (n - 1))
 
 
 def test_places_computed_at_once_are_those_computed_alone():
     n = 2 * tk._AT_ONCE + 77
-    seen = np.concatenate([Batches(np.arange(n + 1), 1, 600)[step][0][:, 0] for step in range(2 * n // 600)])
+    seen = np.concatenate(
+        [Batches(np.arange(n + 1), 1, 600)[step][0][:, 0] for step in range(2 * n // 600)]
+    )
     alone = [tk._order(np.arange(n), n, 0, epoch) for epoch in (0, 1)]
     assert (seen == np.concatenate(alone)[:len(seen)]).all()
 
@@ -442,21 +525,38 @@ def test_places_computed_at_once_are_those_computed_alone():
 def test_the_order_is_the_same_for_ever():
     "These numbers were written down once; a run that began with them must be able to go on."
     assert tk._order(np.arange(10), 10, 0, 0).tolist() == [1, 0, 7, 2, 8, 3, 4, 5, 6, 9]
-    assert tk._order(range(5), 10**9, 7, 3).tolist() == [800386534, 533195962, 354054044, 237787083, 269711945]
-    assert tk._order([0, 999_999_999_999], 10**12, 2**63, 10**6).tolist() == [370763455518, 355355633945]
+    assert tk._order(range(5), 10**9, 7, 3).tolist() == [
+        800386534,
+        533195962,
+        354054044,
+        237787083,
+        269711945,
+    ]
+    assert tk._order([0, 999_999_999_999], 10**12, 2**63, 10**6).tolist() == [
+        370763455518,
+        355355633945,
+    ]
     known = 'b7cf0ba992d8c7a1eef8d1825b995265'\
             '7d4891ea445db94b657134c409b9f666'
     assert Batches(np.arange(1001), 10, 100, seed=1).order_sha256 == known
     assert Batches(np.arange(1001), 10, 100, seed=1, rank=1, world_size=2).order_sha256 == known
-    others = [Batches(np.arange(n), T, 10 * T, seed) for n, T, seed in ((1011, 10, 1), (1001, 10, 2), (1001, 9, 1))]
+    others = [
+        Batches(np.arange(n), T, 10 * T, seed)
+        for n, T, seed in ((1011, 10, 1), (1001, 10, 2), (1001, 9, 1))
+    ]
     assert len({known, *(other.order_sha256 for other in others)}) == 4
 
 
 def test_the_mixing_function_is_splitmix64():
     "The numbers that its authors' C gives for the seed 1234567."
     seeds = np.uint64(1234567) + np.arange(5, dtype=np.uint64) * np.uint64(0x9e3779b97f4a7c15)
-    assert tk._mix(seeds).tolist() == [6457827717110365317, 3203168211198807973, 9817491932198370423,
-                                       4593380528125082431, 16408922859458223821]
+    assert tk._mix(seeds).tolist() == [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
+    ]
 
 
 @pytest.mark.parametrize('n', [10_007, 65_536, 97_656, 1_000_000])
@@ -466,7 +566,12 @@ def test_a_long_shuffle_has_no_drift_and_no_neighbours(n):
     for lag in (1, 2, 12, int(n**0.5), int(n**0.5) + 1):
         assert abs(np.corrcoef(order[:-lag], order[lag:])[0, 1]) * n**0.5 < 4.5
     assert (np.abs(np.diff(order)) == 1).sum() < 15                            # two are expected
-    tenths = np.array([np.bincount((part * 10 // n).astype(int), minlength=10) for part in np.array_split(order, 50)])
+    tenths = np.array(
+        [
+            np.bincount((part * 10 // n).astype(int), minlength=10)
+            for part in np.array_split(order, 50)
+        ]
+    )
     # each stretch visits the whole corpus
     assert abs(((tenths - n / 500)**2 / (n / 500)).sum() - 441) < 5 * (2 * 441)**0.5
 
@@ -478,7 +583,7 @@ def test_the_order_of_ten_to_the_twelve_windows_takes_no_memory():
     assert 0.48 < windows.mean() / n < 0.52
 
 
-FLAT = '''
+FLAT = """
 import json, os, sys, numpy as np
 from domain_llm.ground.files import file_sha256
 from domain_llm.tokens.dataset import Batches, TokenFile
@@ -493,21 +598,27 @@ batches = Batches(TokenFile('.'), 1024, 65_536)
 for step in range(50): batches[step]
 start = rss()
 print(max(rss() - start for step in range(n // 65_536) if batches[step]))
-'''
+"""
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
 def test_memory_is_flat_over_a_full_pass(tmp_path):
-    assert float(script(FLAT, tmp_path)) < 12                                  # MB, of a file of 120
+    # MB, of a file of 120
+    assert float(script(FLAT, tmp_path)) < 12
 
 
 # --- read ahead
 
 def test_prefetch_gives_the_batches_in_any_order_and_ends():
-    batches, before = Batches(np.arange(5001, dtype=np.uint16), 10, 100, seed=2), threading.active_count()
+    batches, before = (
+        Batches(np.arange(5001, dtype=np.uint16), 10, 100, seed=2),
+        threading.active_count(),
+    )
     with prefetch(batches, 'cpu') as same: assert same is batches
-    with prefetch([1], 'meta') as same: assert same == [1]                          # whatever else gives batches
-    with prefetch(batches, 'meta') as ahead: assert ahead[3][1].shape == (10, 10) and ahead[3][1].device.type == 'meta'
+    # whatever else gives batches
+    with prefetch([1], 'meta') as same: assert same == [1]
+    with prefetch(batches, 'meta') as ahead:
+        assert ahead[3][1].shape == (10, 10) and ahead[3][1].device.type == 'meta'
     for line in (batches.ids, batches.ids.astype(np.uint32), batches.ids.astype(np.int64), (batches.ids + 60_000)):
         mine = Batches(line, 10, 100, seed=2)
         ahead = Prefetch(mine, 'cpu')
@@ -536,7 +647,8 @@ def test_prefetch_reads_one_step_ahead_and_hands_errors_over():
 
 def test_a_folder_of_an_earlier_version_is_refused_in_a_sentence(tmp_path):
     (tmp_path / 'meta.json').write_text('{"dtype": "uint16", "splits": {"train": {"tokens": 3}}}')
-    with pytest.raises(ValueError, match='earlier version: write the tokens anew'): TokenFile(tmp_path)
+    with pytest.raises(ValueError, match='earlier version: write the tokens anew'):
+        TokenFile(tmp_path)
 
 
 # --- what the lesson's hidden cells used to guard
@@ -558,7 +670,8 @@ def test_what_cannot_be_written_is_refused_and_leaves_nothing(tmp_path):
         with pytest.raises(ValueError, match=words):
             write_tokens({'train': TEXTS}, TOKENIZER, tmp_path / 'box', **asked)
     for splits, words in (({'../up': ['a']}, '../up'), ({'train': ['a', None]}, 'NoneType')):
-        with pytest.raises(ValueError, match=words): write_tokens(splits, TOKENIZER, tmp_path / 'box')
+        with pytest.raises(ValueError, match=words):
+            write_tokens(splits, TOKENIZER, tmp_path / 'box')
     assert not (tmp_path / 'box').exists()
 
 
@@ -567,7 +680,8 @@ def test_other_texts_leave_nothing_of_an_unfinished_attempt(tmp_path):
         yield from TEXTS[:40]
         raise OSError('the network is gone')
     other = ['another ' + TEXTS[0], *TEXTS[1:]]
-    with pytest.raises(OSError): write_tokens({'train': breaks_down()}, TOKENIZER, tmp_path / 'box', shard_chars=1000)
+    with pytest.raises(OSError):
+        write_tokens({'train': breaks_down()}, TOKENIZER, tmp_path / 'box', shard_chars=1000)
     assert len(list(tmp_path.glob('.box.*.part/*.bin'))) > 1
     write_tokens({'train': iter(other)}, TOKENIZER, tmp_path / 'box', shard_chars=1000)
     assert TokenFile(tmp_path / 'box').ids[:].tolist() == judge(other)
@@ -580,7 +694,10 @@ def test_damage_an_unknown_split_and_an_empty_one(tmp_path):
     for broken, words in ((data[:-2], 'cut short'), (data[:-2] + b'zz', 'SHA-256')):
         path.write_bytes(broken)
         with pytest.raises(ValueError, match=words): TokenFile(tmp_path)
-    assert len(TokenFile(tmp_path, verify=False)) == len(data) // 2 and len(TokenFile(tmp_path, 'validation')) == 0
+    assert (
+        len(TokenFile(tmp_path, verify=False)) == len(data) // 2
+        and len(TokenFile(tmp_path, 'validation')) == 0
+    )
     with pytest.raises(ValueError, match='train, validation'): TokenFile(tmp_path, 'test')
     path.write_bytes(data)
     text = TOKENIZER.decode(TokenFile(tmp_path).ids.tolist(), skip_special_tokens=True)
@@ -590,8 +707,10 @@ def test_damage_an_unknown_split_and_an_empty_one(tmp_path):
 def test_steps_straddle_epochs_and_shards_do_not_show(tmp_path):
     line = np.arange(1001)
     batches = Batches(line, 10, 100, seed=1)
-    assert not (batches[10][0] == batches[0][0]).all()                             # the next epoch has another order
-    odd = Batches(np.arange(71), 10, 30, seed=0)                                   # 7 windows, 3 a step
+    # the next epoch has another order
+    assert not (batches[10][0] == batches[0][0]).all()
+    # 7 windows, 3 a step
+    odd = Batches(np.arange(71), 10, 30, seed=0)
     seen = np.concatenate([odd[s][0][:, 0] for s in range(7)])
     assert all(sorted(seen[7 * e:7 * e + 7]) == list(range(0, 70, 10)) for e in range(3))
     for args, words in (((np.arange(50), 10, 100), 'tokens'), ((line, 10, 5), 'tokens'),
@@ -607,7 +726,11 @@ def test_steps_straddle_epochs_and_shards_do_not_show(tmp_path):
 def test_counted_probabilities_sum_to_one_in_one_shard_or_many(tmp_path):
     for name, chars in (('one', 2**27), ('many', 1000)):
         write_tokens({'train': TEXTS}, TOKENIZER, tmp_path / name, shard_chars=chars)
-    V, ids, parts = TOKENIZER.get_vocab_size(), TokenFile(tmp_path / 'one').ids, TokenFile(tmp_path / 'many').ids
+    V, ids, parts = (
+        TOKENIZER.get_vocab_size(),
+        TokenFile(tmp_path / 'one').ids,
+        TokenFile(tmp_path / 'many').ids,
+    )
     for order in (1, 2, 3):
         model, context = NGram(ids, V, order), ids[:2].tolist()
         assert np.isclose(sum(np.exp(-model.nll(np.array(context + [t]))[-1]) for t in range(V)), 1)

@@ -8,9 +8,12 @@ from pathlib import Path
 from lesson_table import badge, module_of, settings
 
 ROOT = Path(__file__).resolve().parents[1]
-NEXT = ("The first cell prepares Colab and does nothing elsewhere: it installs the course where it is missing and "
-        "leaves every package that is there as it is. Then it says what this lesson costs on the device it finds.")
-CELL = '''#| default_exp {module}
+NEXT = (
+    'The first cell prepares Colab and does nothing elsewhere: it installs the course where it is '
+    'missing and leaves every package that is there as it is. Then it says what this lesson costs '
+    'on the device it finds.'
+)
+CELL = """#| default_exp {module}
 import subprocess, sys
 from importlib.util import find_spec
 
@@ -19,7 +22,7 @@ if 'google.colab' in sys.modules and not find_spec('domain_llm'):
                    'git+https://github.com/{user}/{repo}@{tag}', shell=True, check=True)
 
 from domain_llm.ground.course import begin
-begin("{number}")'''
+begin("{number}")"""
 
 
 def first_cell(path):
@@ -29,19 +32,23 @@ def first_cell(path):
 
 def with_badge(title, path):
     "Put a lesson's badge under the sentence below its title, in place of an earlier one."
-    bare = re.sub(r"\n\n\[!\[Open in Colab\].*", "", title)
-    return re.sub(r"^> .*", lambda sentence: f"{sentence[0]}\n\n{badge(path)}", bare, count=1, flags=re.M)
+    bare = re.sub(r'\n\n\[!\[Open in Colab\].*', '', title)
+    return re.sub(
+        r'^> .*', lambda sentence: f'{sentence[0]}\n\n{badge(path)}', bare, count=1, flags=re.M
+    )
 
 
 def write(path):
     "Renew the badge and the first code cell of one notebook."
-    lesson = json.loads(path.read_text(encoding="utf-8"))
-    title = next(c for c in lesson["cells"] if "".join(c["source"]).startswith("# "))
-    first = next(c for c in lesson["cells"] if c["cell_type"] == "code")
-    for cell, text in (title, with_badge("".join(title["source"]), path)), (first, first_cell(path)):
-        cell["source"] = text.splitlines(keepends=True)
-    path.write_text(json.dumps(lesson, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+    lesson = json.loads(path.read_text(encoding='utf-8'))
+    title = next(c for c in lesson['cells'] if ''.join(c['source']).startswith('# '))
+    first = next(c for c in lesson['cells'] if c['cell_type'] == 'code')
+    for cell, text in (title, with_badge(''.join(title['source']), path)), (first, first_cell(path)):
+        cell['source'] = text.splitlines(keepends=True)
+    path.write_text(
+        json.dumps(lesson, indent=1, ensure_ascii=False, sort_keys=True) + '\n', encoding='utf-8'
+    )
 
 
-if __name__ == "__main__":
-    for path in sorted((ROOT / "nbs").glob("[0-9]*.ipynb")): write(path)
+if __name__ == '__main__':
+    for path in sorted((ROOT / 'nbs').glob('[0-9]*.ipynb')): write(path)

@@ -21,89 +21,111 @@ from execnb.shell import CaptureShell
 from domain_llm.ground.course import device_kind
 
 ROOT = Path(__file__).resolve().parents[1]
-CARDS = ROOT / "domain_llm/stored/run_cards.json"
-NEAR, TINY = 1e-2, 1e-6  # how far a number with a point may lie from the committed one: relative to it, absolute
+CARDS = ROOT / 'domain_llm/stored/run_cards.json'
+# how far a number with a point may lie from the committed one: relative to it, absolute
+NEAR, TINY = 1e-2, 1e-6
 VARIES = [  # what differs from run to run or from machine to machine, and is not compared
-    r"^Device: .*$",                                       # begin: where the lesson ran
-    r"^(CPU|T4|large GPU) +(\d|not measured).*$",          # begin: the run cards
-    r"(?<= s, took ).*$",                                  # budget
-    r"(?<!promised )(?<![\d.])\d[\d.,]* ?(s|ms|µs|seconds|minutes)\b",  # wall-clock time
-    r"\d[\d.,]* (documents|tokens|characters)(/s| per second)\b",  # speed
-    r"\d[\d.,]* times as (fast|slow|long)\b",
-    r"\d[\d.]* GiB(?= at most)",                            # the memory of a whole process
-    r"\d+ (?=steps of this tiny model fit into)",          # lesson 45 measures it
-    r"0x[0-9a-f]{6,}",                                     # addresses in memory
+    r'^Device: .*$',                                       # begin: where the lesson ran
+    r'^(CPU|T4|large GPU) +(\d|not measured).*$',          # begin: the run cards
+    r'(?<= s, took ).*$',                                  # budget
+    r'(?<!promised )(?<![\d.])\d[\d.,]* ?(s|ms|µs|seconds|minutes)\b',  # wall-clock time
+    r'\d[\d.,]* (documents|tokens|characters)(/s| per second)\b',  # speed
+    r'\d[\d.,]* times as (fast|slow|long)\b',
+    r'\d[\d.]* GiB(?= at most)',                            # the memory of a whole process
+    r'\d+ (?=steps of this tiny model fit into)',          # lesson 45 measures it
+    r'0x[0-9a-f]{6,}',                                     # addresses in memory
 ]
-TIMED = {"e33ff74f": "lesson 82 trains for a time, so for as many steps as the machine makes"}  # cells not compared
-NUMBER = r"[-+−]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?"
+# cells not compared
+TIMED = {'e33ff74f': 'lesson 82 trains for a time, so for as many steps as the machine makes'}
+NUMBER = r'[-+−]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?'
 
 
-def with_data(): return bool(os.environ.get("DOMAIN_LLM_DATA"))
+def with_data(): return bool(os.environ.get('DOMAIN_LLM_DATA'))
 
 
-def directives(cell): return set(re.findall(r"^#\|\s*(\w+)", cell.source, re.M))
+def directives(cell): return set(re.findall(r'^#\|\s*(\w+)', cell.source, re.M))
 
 
 def skipped(cell):
     "Say whether a cell's directives keep it from being run here."
-    here = {"gpu": device_kind()[0] != "CPU", "data": with_data(), "network": False, "slow": False, "exercise": False}
-    never = re.search(r"^#\|\s*eval:\s*false", cell.source, re.M)
-    return cell.cell_type != "code" or bool(never) or any(not here.get(word, True) for word in directives(cell))
+    here = {
+        'gpu': device_kind()[0] != 'CPU',
+        'data': with_data(),
+        'network': False,
+        'slow': False,
+        'exercise': False,
+    }
+    never = re.search(r'^#\|\s*eval:\s*false', cell.source, re.M)
+    return (
+        cell.cell_type != 'code'
+        or bool(never)
+        or any(not here.get(word, True) for word in directives(cell))
+    )
 
 
 def run(nb, path):
     "Run a lesson from top to bottom, stop at an exception, and return the shell and the seconds without and with data."
-    shell, seconds = CaptureShell(path=path.parent, mpl_format="png"), {"plain": 0, "data": 0}
+    shell, seconds = CaptureShell(path=path.parent, mpl_format='png'), {'plain': 0, 'data': 0}
     os.chdir(path.parent)
     for cell in nb.cells:
-        if cell.cell_type == "code": cell.outputs = []
+        if cell.cell_type == 'code': cell.outputs = []
         if skipped(cell): continue
         start = perf_counter()
         shell.cell(cell)
         if shell.exc: sys.exit(shell.prettytb(path.name))
-        cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
-        seconds["data" if "data" in directives(cell) else "plain"] += perf_counter() - start
-    seconds["data"] += seconds["plain"]
-    return shell, seconds if with_data() else {"plain": seconds["plain"]}
+        cell.outputs = [o for o in cell.outputs if o.get('name') != 'stderr']
+        seconds['data' if 'data' in directives(cell) else 'plain'] += perf_counter() - start
+    seconds['data'] += seconds['plain']
+    return shell, seconds if with_data() else {'plain': seconds['plain']}
 
 
 def machine():
     "Name the processor or the GPU, and nobody's machine."
     kind, found = device_kind()
-    cpuinfo = Path("/proc/cpuinfo")
-    name = re.search(r"^model name\s*:\s*(.+)", cpuinfo.read_text() if cpuinfo.exists() else "", re.M)
+    cpuinfo = Path('/proc/cpuinfo')
+    name = re.search(
+        r'^model name\s*:\s*(.+)', cpuinfo.read_text() if cpuinfo.exists() else '', re.M
+    )
     processor = name[1] if name else platform.processor() or platform.machine()
-    return found if kind != "CPU" else f"{processor}, {os.cpu_count()} cores"
+    return found if kind != 'CPU' else f'{processor}, {os.cpu_count()} cores'
 
 
 def store_card(lesson, seconds):
     "Write how long a lesson took, when, and on what."
-    cards = json.loads(CARDS.read_text(encoding="utf-8")) if CARDS.exists() else {}
-    card = {name: round(s, 1) for name, s in seconds.items()} | {"date": str(date.today()), "machine": machine()}
+    cards = json.loads(CARDS.read_text(encoding='utf-8')) if CARDS.exists() else {}
+    card = {name: round(s, 1) for name, s in seconds.items()} | {
+        'date': str(date.today()),
+        'machine': machine(),
+    }
     cards.setdefault(lesson, {})[device_kind()[0]] = card
-    CARDS.write_text(json.dumps(dict(sorted(cards.items())), indent=1) + "\n", encoding="utf-8")
+    CARDS.write_text(json.dumps(dict(sorted(cards.items())), indent=1) + '\n', encoding='utf-8')
 
 
 def words_of(outputs):
     "Give what outputs say as text: printed, shown, and of HTML the words between the tags."
     shown = []
     for o in outputs:
-        data = o.get("data", {})
-        text = "".join(o.get("text", data.get("text/plain", "")))
-        if text.startswith("<IPython"): text = re.sub("<[^>]*>", " ", "".join(data.get("text/html", text)))
+        data = o.get('data', {})
+        text = ''.join(o.get('text', data.get('text/plain', '')))
+        if text.startswith('<IPython'):
+            text = re.sub('<[^>]*>', ' ', ''.join(data.get('text/html', text)))
         shown.append(text)
-    return "\n".join(shown)
+    return '\n'.join(shown)
 
 
 def near(old, new):
     "Compare two written numbers: whole ones exactly, others up to the tolerance."
-    a, b = (float(n.replace(",", "").replace("−", "-")) for n in (old, new))
-    return a == b or bool(re.search("[.e]", old + new)) and math.isclose(a, b, rel_tol=NEAR, abs_tol=TINY)
+    a, b = (float(n.replace(',', '').replace('−', '-')) for n in (old, new))
+    return (
+        a == b
+        or bool(re.search('[.e]', old + new))
+        and math.isclose(a, b, rel_tol=NEAR, abs_tol=TINY)
+    )
 
 
 def same(old, new):
     "Compare two texts: words must be equal, numbers near, and what is declared to vary is left out."
-    for pattern in VARIES: old, new = (re.sub(pattern, "…", t, flags=re.M) for t in (old, new))
+    for pattern in VARIES: old, new = (re.sub(pattern, '…', t, flags=re.M) for t in (old, new))
     words, others = ([part.split() for part in re.split(NUMBER, t)] for t in (old, new))
     return words == others and all(map(near, re.findall(NUMBER, old), re.findall(NUMBER, new)))
 
@@ -116,8 +138,10 @@ def compare(old, new, name):
         before, now = words_of(was.outputs), words_of(cell.outputs)
         if same(before, now) and len(was.outputs) == len(cell.outputs): continue
         different += 1
-        lines = unified_diff(before.splitlines(), now.splitlines(), "committed", "this run", lineterm="", n=0)
-        print(f"\n{name}, cell {number} ({cell.id}) prints something else:", *lines, sep="\n")
+        lines = unified_diff(
+            before.splitlines(), now.splitlines(), 'committed', 'this run', lineterm='', n=0
+        )
+        print(f'\n{name}, cell {number} ({cell.id}) prints something else:', *lines, sep='\n')
     return different
 
 
@@ -126,34 +150,39 @@ def one(path, mode):
     nb = read_nb(path)
     shell, seconds = run(nb, path)
     print(f"{path.name}: {', '.join(f'{s:.0f} s ({n})' for n, s in seconds.items())}")
-    lines = [line for c in nb.cells if c.cell_type == "code" for line in words_of(c.outputs).splitlines()]
+    lines = [
+        line for c in nb.cells if c.cell_type == 'code' for line in words_of(c.outputs).splitlines()
+    ]
     for line in lines:
-        if "slower than promised" in line: print(f"  warning: {line}")
-    if mode == "--compare": sys.exit(compare(read_nb(path), nb, path.name) > 0)
+        if 'slower than promised' in line: print(f'  warning: {line}')
+    if mode == '--compare': sys.exit(compare(read_nb(path), nb, path.name) > 0)
     if path.stem[0].isdigit(): store_card(path.stem[:2], seconds)
-    if mode == "--time": return
+    if mode == '--time': return
     for cell in nb.cells:  # the card that was just stored is the one to show
-        if not skipped(cell) and re.search(r"^begin\(", cell.source, re.M): shell.cell(cell)
+        if not skipped(cell) and re.search(r'^begin\(', cell.source, re.M): shell.cell(cell)
     write_nb(nb, path)
 
 
 def main(mode, paths):
     "Run each lesson in a process of its own: side by side to compare them, one by one where they are timed."
     if not mode and not with_data():
-        sys.exit("Committed outputs come from a run with data: set DOMAIN_LLM_DATA, or use --compare or --time.")
+        sys.exit(
+            'Committed outputs come from a run with data: set DOMAIN_LLM_DATA, or use --compare '
+            'or --time.'
+        )
     if len(paths) == 1: return one(paths[0], mode)
     command = [sys.executable, __file__, *filter(None, [mode])]
     failed = 0
-    with ThreadPoolExecutor(os.cpu_count() if mode == "--compare" else 1) as pool:
+    with ThreadPoolExecutor(os.cpu_count() if mode == '--compare' else 1) as pool:
         for done in pool.map(lambda path: subprocess.run([*command, path], capture_output=True, text=True), paths):
-            print(done.stdout + (done.stderr if done.returncode else ""), end="", flush=True)
+            print(done.stdout + (done.stderr if done.returncode else ''), end='', flush=True)
             failed += done.returncode != 0
-    if failed: sys.exit(f"{failed} of {len(paths)} lessons failed")
-    if not mode: subprocess.run([sys.executable, ROOT / "tools/claims.py"], check=True)
+    if failed: sys.exit(f'{failed} of {len(paths)} lessons failed')
+    if not mode: subprocess.run([sys.executable, ROOT / 'tools/claims.py'], check=True)
 
 
-if __name__ == "__main__":
-    asked = next((a for a in sys.argv[1:] if a.startswith("--")), "")
-    if asked not in ("", "--compare", "--time"): sys.exit(__doc__)
-    given = [Path(a).resolve() for a in sys.argv[1:] if not a.startswith("--")]
-    main(asked, given or sorted((ROOT / "nbs").glob("[0-9i]*.ipynb")))
+if __name__ == '__main__':
+    asked = next((a for a in sys.argv[1:] if a.startswith('--')), '')
+    if asked not in ('', '--compare', '--time'): sys.exit(__doc__)
+    given = [Path(a).resolve() for a in sys.argv[1:] if not a.startswith('--')]
+    main(asked, given or sorted((ROOT / 'nbs').glob('[0-9i]*.ipynb')))

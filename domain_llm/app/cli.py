@@ -190,10 +190,12 @@ def _evaluate_steps(out, sets, prompt, force):
         _evaluate_step(out, name, source, cases, usual if prompt is None else prompt, force)
 
 # %% ../../nbs/82_cli.ipynb #82ebd85c
-ABOUT = ('A GPT-2, trained from nothing on the papers that were given, and tested on pairs of texts '
-         'of which one was altered. A small model that has read only a few million words can be '
-         'expected to guess. '
-         'What these cases can tell, and what they cannot, is said below.')
+ABOUT = (
+    'A GPT-2, trained from nothing on the papers that were given, and tested on pairs of texts '
+    'of which one was altered. A small model that has read only a few million words can be '
+    'expected to guess. '
+    'What these cases can tell, and what they cannot, is said below.'
+)
 Out = typer.Option(..., '--out', help='Folder of the run; the same folder continues it.')
 Corpus = typer.Option(
     ..., '--corpus',
@@ -268,7 +270,7 @@ def pretrain(
     steps: Optional[int] = typer.Option(
         None, '--steps', min=1, help='Length in optimizer steps, instead of minutes.'),
     recipe: str = typer.Option(
-        'fast', '--recipe', help="fast, or paper: AdamW at 2e-5, dropout, five epochs."),
+        'fast', '--recipe', help='fast, or paper: AdamW at 2e-5, dropout, five epochs.'),
     start: Optional[str] = typer.Option(
         None, '--from', help='Finetune this model: a folder, or a name on the hub.'),
     cases: List[str] = typer.Option(

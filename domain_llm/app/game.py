@@ -204,7 +204,8 @@ def invented_readers(
     for person, n in enumerate(read):
         D = _read_papers(random.Random(person).sample(papers, n))
         votes = D @ D.T @ D                                                    # (24, 64)
-        vote = np.array([votes[m, 8 * r + b] * d for (m, r, b), d in asked])   # (cases,), truth above 0
+        # (cases,), truth above 0
+        vote = np.array([votes[m, 8 * r + b] * d for (m, r, b), d in asked])
         coin = np.random.default_rng(person).random(len(vote)) < 0.5
         sure = pd.Series(abs(vote)).rank(pct=True).mul(100).round().where(vote != 0, 0)
         found.append(pd.DataFrame(dict(

@@ -55,8 +55,10 @@ def _refuse_foreign(path, force):
     "Refuse to change a step's folder without a list of our files, or to replace what is not on it."
     if not path.is_dir(): return
     if not files_written(path) and any(not p.name.startswith('.') for p in path.iterdir()):
-        raise FileExistsError(f'{path} has no list of what domain-llm wrote, as in a run of its '
-                              'first edition, so it can be read but not changed: choose another --out')
+        raise FileExistsError(
+            f'{path} has no list of what domain-llm wrote, as in a run of its '
+            'first edition, so it can be read but not changed: choose another --out'
+        )
     strange = foreign_files(path) if force else []
     if strange:
         raise FileExistsError(f'{path} holds {strange[0]}, which is not on the list of what '

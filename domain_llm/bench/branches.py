@@ -34,14 +34,17 @@ def _flatten(pairs, shared):
     "Lay out the prefix and both suffixes of several pairs, all of which begin with the same `shared` tokens."
     flat, first = _Flat([], [], [], [], [], []), max(shared, 1)
     for i, (a, b) in enumerate(pairs):
-        p, at = max(shared, _common(a, b)), shared + len(flat.ids)     # the pair begins at this place
+        # the pair begins at this place
+        p, at = max(shared, _common(a, b)), shared + len(flat.ids)
         end = at + len(a) - shared
-        place_a = [*range(shared), *range(at, end)]                    # where each row's tokens stand in the flat one
+        # where each row's tokens stand in the flat one
+        place_a = [*range(shared), *range(at, end)]
         place_b = place_a[:p] + [*range(end, end + len(b) - p)]
         flat.ids += a[shared:] + b[p:]
         flat.position += [*range(shared, len(a)), *range(p, len(b))]
         flat.tree += [(i, 0)] * (p - shared) + [(i, 1)] * (len(a) - p) + [(i, 2)] * (len(b) - p)
-        new = max(p, first)                                            # the first target of the altered version's own
+        # the first target of the altered version's own
+        new = max(p, first)
         flat.source += place_a[first - 1:-1] + place_b[new - 1:-1]
         flat.target += a[first:] + b[new:]
         flat.cuts.append((len(a) - first, len(b) - new, new - first))
@@ -62,13 +65,15 @@ def _walk(model, ids, position, see, past, most):
     cache = past or Cache(most)
     begun = cache.length
     x = model.hidden(ids[None], see[None, None], position, cache)[0]                      # (N, C)
-    if past is not None: cache.length = begun      # what later calls add is written behind it, again and again
+    # what later calls add is written behind it, again and again
+    if past is not None: cache.length = begun
     return x, cache
 
 def _call(model, ids, position, see, past, most):
     "Run a flat row through a model of `transformers`; give logits (N, V), and its cache cut back to what it was."
     import torch
-    mask = torch.zeros(see.shape, dtype=model.dtype, device=ids.device)                   # (N, shared + N)
+    # (N, shared + N)
+    mask = torch.zeros(see.shape, dtype=model.dtype, device=ids.device)
     mask = mask.masked_fill(~see, torch.finfo(model.dtype).min)
     out = model(input_ids=ids[None], position_ids=position[None], attention_mask=mask[None, None],
                 past_key_values=past, use_cache=True)
@@ -82,15 +87,18 @@ def _head(model):
     if not hasattr(model, 'cfg'): return None
     weight, kind = model.wte.weight, model.wte.weight.device.type
     if not torch.is_autocast_enabled(kind): return weight, weight
-    centred = weight - weight.mean(0)        # the same probabilities from smaller logits, which 16 bits round less
+    # the same probabilities from smaller logits, which 16 bits round less
+    centred = weight - weight.mean(0)
     return centred, centred.to(torch.get_autocast_dtype(kind))
 
 def _target_losses(x, head, target):
     "Give minus the log-probability of each target, from vectors (K, C) and their table, or from logits (K, V)."
     import torch
     if head is None: return torch.nn.functional.cross_entropy(x.float(), target, reduction='none')
-    logits = (torch.nn.functional.linear(x, part) for part in head[1].split(4096))                    # (K, 4096) each
-    sums = [part.float().logsumexp(1) for part in logits]                                             # (K,) each
+    # (K, 4096) each
+    logits = (torch.nn.functional.linear(x, part) for part in head[1].split(4096))
+    # (K,) each
+    sums = [part.float().logsumexp(1) for part in logits]
     return torch.stack(sums).logsumexp(0) - (x.float() * head[0][target].float()).sum(1)
 
 # %% ../../nbs/53_branches.ipynb #e2d01bb8
@@ -100,11 +108,19 @@ class _Reader:
         import torch
         self.model, self.device, self.shared = model, next(model.parameters()).device, len(begin)
         self.run, self.head = _walk if hasattr(model, 'cfg') else _call, _head(model)
-        self.begin, self.past, self.first, self.most = None, None, np.empty(0, np.float32), self.shared + most
+        self.begin, self.past, self.first, self.most = (
+            None,
+            None,
+            np.empty(0, np.float32),
+            self.shared + most,
+        )
         if not begin: return
         ids, see = self.tensor(begin), self.tensor(np.tri(self.shared), torch.bool)
-        self.begin, self.past = self.run(model, ids, torch.arange(len(ids), device=self.device), see, None, self.most)
-        if len(begin) > 1: self.first = _target_losses(self.begin[:-1], self.head, ids[1:]).cpu().numpy()
+        self.begin, self.past = self.run(
+            model, ids, torch.arange(len(ids), device=self.device), see, None, self.most
+        )
+        if len(begin) > 1:
+            self.first = _target_losses(self.begin[:-1], self.head, ids[1:]).cpu().numpy()
 
     def tensor(self, values, kind=None):
         "Put numbers where the model is."
@@ -116,9 +132,22 @@ class _Reader:
         import torch
         x, see, at = self.begin, self.tensor(_see(flat.tree, self.shared), torch.bool), 0
         if flat.ids:
-            x = self.run(self.model, self.tensor(flat.ids), self.tensor(flat.position), see, self.past, self.most)[0]
-            if self.begin is not None: x = torch.cat([self.begin, x])                             # (shared + N, C or V)
-        found = _target_losses(x[self.tensor(flat.source)], self.head, self.tensor(flat.target)).cpu().numpy()   # (K,)
+            x = self.run(
+                self.model,
+                self.tensor(flat.ids),
+                self.tensor(flat.position),
+                see,
+                self.past,
+                self.most,
+            )[0]
+            # (shared + N, C or V)
+            if self.begin is not None: x = torch.cat([self.begin, x])
+        # (K,)
+        found = (
+            _target_losses(x[self.tensor(flat.source)], self.head, self.tensor(flat.target))
+            .cpu()
+            .numpy()
+        )
         for n, m, common in flat.cuts:
             a, b = found[at:at + n], found[at + n:at + n + m]
             yield np.concatenate([self.first, a]), np.concatenate([self.first, a[:common], b])
@@ -150,7 +179,8 @@ def pair_losses(
     fits = [max(map(len, pair)) <= context_length(model) for pair in pairs]
     found = _branch_losses(model, [pair for pair, ok in zip(pairs, fits) if ok], batch_size)
     with torch.no_grad():
-        for pair, ok in zip(pairs, fits): yield next(found) if ok else tuple(token_losses(model, list(pair), 2))
+        for pair, ok in zip(pairs, fits):
+            yield next(found) if ok else tuple(token_losses(model, list(pair), 2))
 
 # %% ../../nbs/53_branches.ipynb #23c4d7bc
 def cannot_branch(
@@ -164,5 +194,7 @@ def cannot_branch(
     with torch.no_grad():
         try: tried = list(_branch_losses(model, [pair, pair], 1))[1]
         except Exception as error: return f"{type(error).__name__} with a mask of one's own"
-        close = [abs(a - b).mean() < 0.02 for a, b in zip(tried, token_losses(model, list(pair), 1))]
+        close = [
+            abs(a - b).mean() < 0.02 for a, b in zip(tried, token_losses(model, list(pair), 1))
+        ]
     return '' if all(close) else "other losses with a mask of one's own"

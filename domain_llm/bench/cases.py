@@ -18,8 +18,11 @@ from ..ground.files import download
 from ..text.synthetic import Case
 
 # %% ../../nbs/51_cases.ipynb #74212144
-_MARK = re.compile(r'''\[\[ ((?:(?!\[\[).)*?) \]\]         # [[original,altered]]
-                     | \[\[ ((?:(?!\[\[).)*?) \] (?!\])    # a mark whose second bracket is missing''', re.S | re.X)
+_MARK = re.compile(
+    r"""\[\[ ((?:(?!\[\[).)*?) \]\]         # [[original,altered]]
+                     | \[\[ ((?:(?!\[\[).)*?) \] (?!\])    # a mark whose second bracket is missing""",
+    re.S | re.X,
+)
 
 def _insides(text):
     "List what the marks of a text hold between their brackets."
@@ -27,8 +30,10 @@ def _insides(text):
 
 def _no_comma(options):
     "Make the error for a mark that holds one option."
-    return ValueError('a mark should hold two options with a comma between them, as in [[rose,fell]], '
-                      f'but got [[{options}]]')
+    return ValueError(
+        'a mark should hold two options with a comma between them, as in [[rose,fell]], '
+        f'but got [[{options}]]'
+    )
 
 def _read_as_published(text):
     "Read marks as the paper's code does: cut at every comma, keep two pieces, replace all occurrences."
@@ -36,7 +41,9 @@ def _read_as_published(text):
     for options in re.findall(r'\[\[(.*?)\]\]', text):
         pieces = options.split(',')
         if len(pieces) < 2: raise _no_comma(options)
-        both = [version.replace(f'[[{options}]]', piece.strip()) for version, piece in zip(both, pieces)]
+        both = [
+            version.replace(f'[[{options}]]', piece.strip()) for version, piece in zip(both, pieces)
+        ]
     return tuple(both)
 
 def read_marked(
@@ -53,7 +60,9 @@ def read_marked(
         if not commas: raise _no_comma(options)
         at = min(commas, key=lambda i: abs(2 * i + 1 - len(options)))  # nearest to the middle
         halves.append((options[:at].strip(), options[at + 1:].strip()))
-    return tuple(_MARK.sub(lambda _, rest=iter(halves): next(rest)[which], text) for which in (0, 1))
+    return tuple(
+        _MARK.sub(lambda _, rest=iter(halves): next(rest)[which], text) for which in (0, 1)
+    )
 
 # %% ../../nbs/51_cases.ipynb #3cee8826
 def _check_case(where, case):
@@ -78,10 +87,16 @@ def make_cases(
         where, found = f'case {number}', _insides(text)
         unclear = [options for options in found if options.count(',') != 1]
         if not found:
-            raise ValueError(f'{where}: a text should hold at least one mark such as [[rose,fell]], but it holds none')
+            raise ValueError(
+                f'{where}: a text should hold at least one mark such as [[rose,fell]], but it '
+                'holds none'
+            )
         if unclear:
-            raise ValueError(f'{where}: a mark should have exactly one reading, one comma between two options, but '
-                             f'[[{unclear[0]}]] has {unclear[0].count(",")} commas; write two columns instead')
+            raise ValueError(
+                f'{where}: a mark should have exactly one reading, one comma between two options, '
+                f'but [[{unclear[0]}]] has {unclear[0].count(",")} commas; write two columns '
+                'instead'
+            )
         if not text.count('[[') == text.count(']]') == len(found):
             raise ValueError(f'{where}: each [[ should have its ]], but they do not match')
         versions = (version.strip() for version in read_marked(text))
@@ -97,7 +112,8 @@ def validate_cases(
     seen = set()
     for case in cases:
         _check_case(f'case {case.id}', case)
-        if case.id in seen: raise ValueError(f'case {case.id}: every id should occur once, but this one came twice')
+        if case.id in seen:
+            raise ValueError(f'case {case.id}: every id should occur once, but this one came twice')
         seen.add(case.id)
 
 # %% ../../nbs/51_cases.ipynb #565e9acf
@@ -112,7 +128,10 @@ FILES = {  # name: (folder of DOMAIN_LLM_DATA, where to download it, SHA-256)
     'participant_data.csv': (
         'brainbench', _ANSWERS, 'd032da7e1405c5a67d6169ed552fb999c7af0e6c980381c436465b14a8574714'),
 }
-CASE_SETS = {'brainbench-human': 'BrainBench_Human_v0.1.csv', 'brainbench-gpt4': 'BrainBench_GPT-4_v0.1.csv'}
+CASE_SETS = {
+    'brainbench-human': 'BrainBench_Human_v0.1.csv',
+    'brainbench-gpt4': 'BrainBench_GPT-4_v0.1.csv',
+}
 
 def named_file(
     name: str,   # a key of `FILES`
@@ -120,41 +139,65 @@ def named_file(
     "Find a published file in DOMAIN_LLM_DATA, or download it once and check it."
     folder, url, sha256 = FILES[name]
     if data_dir() and (data_dir() / folder / name).is_file(): return data_dir() / folder / name
-    try: return download(f'{url}/{name}', name, sha256)
+    try:
+        return download(f'{url}/{name}', name, sha256)
     except ConnectionError as error:
         raise FileNotFoundError(
-            f'{error}, or set DOMAIN_LLM_DATA to a folder with {folder}/{name}; {ABOUT_DATA}') from None
+            f'{error}, or set DOMAIN_LLM_DATA to a folder with {folder}/{name}; {ABOUT_DATA}'
+        ) from None
 
 # %% ../../nbs/51_cases.ipynb #1058c4b9
-_COLUMNS = {'original_abstract': 'original', 'incorrect_abstract': 'altered', 'combined_abstract': 'marked',
-            'journal_section': 'section'}
+_COLUMNS = {
+    'original_abstract': 'original',
+    'incorrect_abstract': 'altered',
+    'combined_abstract': 'marked',
+    'journal_section': 'section',
+}
 
 def _read_table(source):
     "Find a CSV of cases and read it as text, its columns under the names of this course."
     path = Path(named_file(CASE_SETS[source]) if source in CASE_SETS else source)
     if not path.is_file():
-        raise FileNotFoundError(f'cases should be a CSV file or one of {", ".join(CASE_SETS)}, but {path} is neither')
-    try: table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding='utf-8').rename(columns=_COLUMNS)
+        raise FileNotFoundError(
+            f'cases should be a CSV file or one of {", ".join(CASE_SETS)}, but {path} is neither'
+        )
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding='utf-8').rename(
+            columns=_COLUMNS
+        )
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         what = str(error).strip()
-        raise ValueError(f'{path} should be a CSV file in UTF-8 with a header, but it cannot be read: {what}') from None
+        raise ValueError(
+            f'{path} should be a CSV file in UTF-8 with a header, but it cannot be read: {what}'
+        ) from None
     if not {'original', 'altered'} <= set(table) and 'marked' not in table:
-        raise ValueError(f'{path} should have the columns original_abstract and incorrect_abstract (or original '
-                         f'and altered, or combined_abstract), but it has {", ".join(table.columns)}')
+        raise ValueError(
+            f'{path} should have the columns original_abstract and incorrect_abstract (or original '
+            f'and altered, or combined_abstract), but it has {", ".join(table.columns)}'
+        )
     if not len(table): raise ValueError(f'{path} has a header but no cases')
     if 'id' not in table: table['id'] = [str(i) for i in range(1, len(table) + 1)]
     again = table['id'][table['id'].duplicated()]
-    if len(again): raise ValueError(f'{path}: every id should occur once, but {again.iloc[0]} occurs twice')
+    if len(again):
+        raise ValueError(f'{path}: every id should occur once, but {again.iloc[0]} occurs twice')
     return path, table
 
 def _versions(row, reading):
     "Give the two versions of a table's row, and whether its marks are damaged."
-    columns = (row['original'].strip(), row['altered'].strip()) if {'original', 'altered'} <= set(row) else None
+    columns = (
+        (row['original'].strip(), row['altered'].strip())
+        if {'original', 'altered'} <= set(row)
+        else None
+    )
     marked = row.get('marked', '')
     if '[[' not in marked: return columns or (marked, marked), False
-    mended, published = (tuple(t.strip() for t in read_marked(marked, r)) for r in ('mended', 'published'))
+    mended, published = (
+        tuple(t.strip() for t in read_marked(marked, r)) for r in ('mended', 'published')
+    )
     if columns and columns not in (mended, published):
-        raise ValueError('the two columns should say what the marked text says, but they differ from it')
+        raise ValueError(
+            'the two columns should say what the marked text says, but they differ from it'
+        )
     return mended if reading == 'mended' else columns or published, mended != published
 
 # %% ../../nbs/51_cases.ipynb #a08799aa
@@ -176,7 +219,10 @@ def load_cases(
         if bad: damaged.append(row['id'])
     kept = 'mended' if reading == 'mended' else 'left as they were published'
     if damaged:
-        print(f'note: {path.name}, case {", ".join(damaged)}: marks that cannot be cut at their first comma, {kept}')
+        print(
+            f'note: {path.name}, case {", ".join(damaged)}: marks that cannot be cut at their '
+            f'first comma, {kept}'
+        )
     return cases
 
 # %% ../../nbs/51_cases.ipynb #9141aea2
@@ -186,9 +232,16 @@ def subset(
     maker: str = None,   # keep this maker's, 'human' or 'gpt4', among the cases of `load_cases('brainbench')`
 ) -> list:               # of `Case`
     "Keep the cases of one subfield, of one maker, or both."
-    kept = [c for c in cases if section in (None, c.section) and (maker is None or c.id.startswith(f'{maker}-'))]
-    if not kept: raise ValueError(f'no case has section {section!r} and maker {maker!r}: '
-                                  f'the sections are {", ".join(sorted({c.section for c in cases}))}')
+    kept = [
+        c
+        for c in cases
+        if section in (None, c.section) and (maker is None or c.id.startswith(f'{maker}-'))
+    ]
+    if not kept:
+        raise ValueError(
+            f'no case has section {section!r} and maker {maker!r}: '
+            f'the sections are {", ".join(sorted({c.section for c in cases}))}'
+        )
     return kept
 
 # %% ../../nbs/51_cases.ipynb #9316c060
@@ -220,7 +273,11 @@ def sentence_pairs(
 ) -> list:        # of (original's sentence, altered version's), equal or not
     "Pair the sentences of both versions; where an edit changed their number, the block is one pair."
     parts = align(split_sentences(case.original), split_sentences(case.altered))
-    return [pair for x, y in parts for pair in (zip(x, y) if len(x) == len(y) else [(' '.join(x), ' '.join(y))])]
+    return [
+        pair
+        for x, y in parts
+        for pair in (zip(x, y) if len(x) == len(y) else [(' '.join(x), ' '.join(y))])
+    ]
 
 # %% ../../nbs/51_cases.ipynb #f7861aca
 def _edited(case):
@@ -236,12 +293,18 @@ def isolated_sentences(
     if named and reading == 'published':
         _, table = _read_table(source)
         if 'marked' not in table:
-            raise ValueError(f'{source} should have marked texts to be read as the paper did, but it has none')
+            raise ValueError(
+                f'{source} should have marked texts to be read as the paper did, but it has none'
+            )
         whole = lambda text: [s for s in split_sentences(text) if '[[' in s and ']]' in s]
         found = [(row['id'], row.get('section', ''), map(_read_as_published, whole(row['marked'])))
                  for row in table.to_dict('records')]
     else: found = [(c.id, c.section, _edited(c)) for c in (load_cases(source) if named else source)]
-    return [Case(f'{id}.{k}', *pair, section) for id, section, pairs in found for k, pair in enumerate(pairs, 1)]
+    return [
+        Case(f'{id}.{k}', *pair, section)
+        for id, section, pairs in found
+        for k, pair in enumerate(pairs, 1)
+    ]
 
 # %% ../../nbs/51_cases.ipynb #eb7f562f
 def _draw_sentence(pool, rng, case):
@@ -250,8 +313,10 @@ def _draw_sentence(pool, rng, case):
         key = rng.choice(list(pool))
         if pool[key]: return pool[key].pop(rng.randint(len(pool[key])))
         del pool[key]
-    raise ValueError(f'case {case.id}: the other cases of {case.section!r} should hold enough result sentences '
-                     'to swap in, but they ran out')
+    raise ValueError(
+        f'case {case.id}: the other cases of {case.section!r} should hold enough result sentences '
+        'to swap in, but they ran out'
+    )
 
 def swapped_context(
     cases,            # list of `Case`
@@ -261,7 +326,9 @@ def swapped_context(
     rng, edits, made, labels = np.random.RandomState(seed), [_edited(c) for c in cases], [], []
     for i, case in enumerate(cases):
         pool = {k: [*edits[k]] for k, c in enumerate(cases) if c.section == case.section and k != i}
-        both = [p if p[0] == p[1] else _draw_sentence(pool, rng, case) for p in sentence_pairs(case)]
+        both = [
+            p if p[0] == p[1] else _draw_sentence(pool, rng, case) for p in sentence_pairs(case)
+        ]
         made.append(Case(case.id, *(' '.join(version) for version in zip(*both)), case.section))
         labels.append(int(rng.rand() > 0.5))
     return made, np.array(labels)

@@ -38,7 +38,8 @@ def _word_counter(order, texts, cases):
         return [known.setdefault(w, len(known)) for w in re.findall(r'\w+|[^\w\s]', text.lower())]
 
     read, rows = [w for text in texts for w in ids(text)], [ids(text) for text in versions]
-    end = len(known)                                               # a number of its own for what stands between texts
+    # a number of its own for what stands between texts
+    end = len(known)
     model = NGram(np.array([end, *read]), end + 1, order)
     table = {t: float(np.mean(model.nll([end] + row))) for t, row in zip(versions, rows)}
     return table.__getitem__
@@ -46,8 +47,15 @@ def _word_counter(order, texts, cases):
 def _counted(name, order, cases, corpus):
     "Let runs of `order` words answer, counted in the corpus, or in the originals of the other half of the cases."
     parts = [cases] if corpus is not None else [half for half in (cases[::2], cases[1::2]) if half]
-    texts = [list(corpus)] if corpus is not None else [[c.original for c in half] for half in (cases[1::2], cases[::2])]
-    frames = [score_texts(name, _word_counter(order, given, part), part).frame for part, given in zip(parts, texts)]
+    texts = (
+        [list(corpus)]
+        if corpus is not None
+        else [[c.original for c in half] for half in (cases[1::2], cases[::2])]
+    )
+    frames = [
+        score_texts(name, _word_counter(order, given, part), part).frame
+        for part, given in zip(parts, texts)
+    ]
     frame = pd.concat(frames).set_index('id').loc[[c.id for c in cases]].reset_index()
     where = 'the other half of the cases' if corpus is None else 'the corpus'
     return Scores(name, frame, dict(protocol='function of the text', counted_in=where))
@@ -80,14 +88,21 @@ def _untrained(tokenizer, cases, prompt, seeds):
     import torch
     from domain_llm.model.fast import GPT2
     from domain_llm.model.gpt2 import GPT2Config
-    cfg, found = GPT2Config.preset('toy', backend_tokenizer(tokenizer).get_vocab_size(), n_ctx=2048), []
+    cfg, found = (
+        GPT2Config.preset('toy', backend_tokenizer(tokenizer).get_vocab_size(), n_ctx=2048),
+        [],
+    )
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     for seed in seeds:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = GPT2(cfg).to(device)
-        found.append(score_cases(model, tokenizer, cases, prompt=prompt, name=f'untrained, seed {seed}'))
-    return found, score_cases(model, tokenizer, swap_labels(cases), prompt=prompt, name='labels exchanged')
+        found.append(
+            score_cases(model, tokenizer, cases, prompt=prompt, name=f'untrained, seed {seed}')
+        )
+    return found, score_cases(
+        model, tokenizer, swap_labels(cases), prompt=prompt, name='labels exchanged'
+    )
 
 def run_controls(
     cases,            # list of `Case`
@@ -99,7 +114,8 @@ def run_controls(
     "Run the controls that tell a sound score from a broken one."
     fresh, exchanged = _untrained(tokenizer, cases, prompt, seeds)
     right, n = sum(int(s.correct.sum()) for s in fresh), len(fresh) * len(cases)
-    back, turned = int((fresh[-1].margin < 0).sum()), int(exchanged.correct.sum())     # ties are wrong on both sides
+    # ties are wrong on both sides
+    back, turned = int((fresh[-1].margin < 0).sum()), int(exchanged.correct.sum())
     truth = {c.original for c in cases}
     oracle = score_texts('oracle', lambda text: text not in truth, cases)
     rows = [('untrained, mean over seeds', right, n, '0.5 within 3 standard errors',
@@ -115,7 +131,8 @@ def run_controls(
 def _stray_edits(cases):
     "List the cases with an edit in the opening sentence of three or more, or over the end of a sentence."
     def opens(pairs): return len(pairs) >= 3 and pairs[0][0] != pairs[0][1]
-    def grows(case): return len(split_sentences(case.original)) != len(split_sentences(case.altered))
+    def grows(case):
+        return len(split_sentences(case.original)) != len(split_sentences(case.altered))
     return [c.id for c in cases if grows(c) or opens(sentence_pairs(c))]
 
 def _leaks(cases, corpus, n=13):
@@ -139,16 +156,32 @@ def check_cases(
     "Ask of a benchmark what a referee would."
     validate_cases(cases)
     stray = _stray_edits(cases)
-    rows = [('no edit in the opening sentence', _named(stray, len(cases), 'have one, or one across sentences'),
-             not stray)]
+    rows = [
+        (
+            'no edit in the opening sentence',
+            _named(stray, len(cases), 'have one, or one across sentences'),
+            not stray,
+        )
+    ]
     longer = sum(len(c.altered) > len(c.original) for c in cases)
     uneven = sum(len(c.altered) != len(c.original) for c in cases)
     low, high = wilson_interval(longer, uneven) if uneven else (0.5, 0.5)
-    rows += [('length balance', f'the altered version is the longer in {longer} of {uneven} unequal pairs',
-              low <= 0.5 <= high)]
+    rows += [
+        (
+            'length balance',
+            f'the altered version is the longer in {longer} of {uneven} unequal pairs',
+            low <= 0.5 <= high,
+        )
+    ]
     if corpus is not None:
         leaks = _leaks(cases, corpus)
-        rows += [('not in the corpus', _named(leaks, len(cases), 'share 13 words in a row with it'), not leaks)]
+        rows += [
+            (
+                'not in the corpus',
+                _named(leaks, len(cases), 'share 13 words in a row with it'),
+                not leaks,
+            )
+        ]
     for name, right, total, _, ok in map(_guesser_row, guessers(cases, corpus).values()):
         rows += [(f'guesser: {name}', f'{right:g} of {total} right, ties shared', ok)]
     disagree = max(difference, 0.25)                       # share of cases, of two models
@@ -167,14 +200,33 @@ def write_harness_task(
 ) -> Path:                        # the task's YAML
     "Write cases as a task for lm-evaluation-harness, by the default protocol."
     validate_cases(cases)
-    folder, context = Path(folder), eos + prompt.strip() if prompt else ''   # before nothing the harness puts its own
-    rows = [dict(id=c.id, section=c.section, context=context, options=[c.altered, c.original], answer=1) for c in cases]
-    metrics = [dict(metric=m, aggregation='mean', higher_is_better=True) for m in ('acc', 'acc_bytes')]
-    task = dict(task=name, dataset_path='json', test_split='test',
-                dataset_kwargs=dict(data_files=dict(test=str(folder.resolve() / 'cases.jsonl'))),
-                output_type='multiple_choice', doc_to_text='context', doc_to_choice='options', doc_to_target='answer',
-                target_delimiter=' ' if prompt else '', metric_list=metrics, num_fewshot=0, metadata=dict(version=1.0))
+    # before nothing the harness puts its own
+    folder, context = Path(folder), eos + prompt.strip() if prompt else ''
+    rows = [
+        dict(id=c.id, section=c.section, context=context, options=[c.altered, c.original], answer=1)
+        for c in cases
+    ]
+    metrics = [
+        dict(metric=m, aggregation='mean', higher_is_better=True) for m in ('acc', 'acc_bytes')
+    ]
+    task = dict(
+        task=name,
+        dataset_path='json',
+        test_split='test',
+        dataset_kwargs=dict(data_files=dict(test=str(folder.resolve() / 'cases.jsonl'))),
+        output_type='multiple_choice',
+        doc_to_text='context',
+        doc_to_choice='options',
+        doc_to_target='answer',
+        target_delimiter=' ' if prompt else '',
+        metric_list=metrics,
+        num_fewshot=0,
+        metadata=dict(version=1.0),
+    )
     with whole_folder(folder, 'harness task') as part:
-        write_whole(part / 'cases.jsonl', ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows))
+        write_whole(
+            part / 'cases.jsonl',
+            ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows),
+        )
         write_whole(part / f'{name}.yaml', json.dumps(task, indent=1))
     return folder / f'{name}.yaml'

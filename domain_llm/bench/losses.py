@@ -23,7 +23,9 @@ def context_length(
 ) -> int:       # tokens; infinite for a model that names no limit
     "Tell how many tokens a model reads at once."
     cfg = getattr(model, 'cfg', None) or getattr(model, 'config', None)
-    named = (getattr(cfg, name, None) for name in ('n_ctx', 'n_positions', 'max_position_embeddings'))
+    named = (
+        getattr(cfg, name, None) for name in ('n_ctx', 'n_positions', 'max_position_embeddings')
+    )
     return next(filter(None, named), math.inf)
 
 def model_device(
@@ -45,17 +47,23 @@ def _windows(row, n_ctx):
 def _batches(pieces, batch_size, equal):
     "Group the numbers of pieces into batches of like length, or of equal length."
     order = sorted(range(len(pieces)), key=lambda p: len(pieces[p]))
-    groups = [list(alike) for _, alike in groupby(order, lambda p: len(pieces[p]))] if equal else [order]
-    return [group[at:at + batch_size] for group in groups for at in range(0, len(group), batch_size)]
+    groups = (
+        [list(alike) for _, alike in groupby(order, lambda p: len(pieces[p]))] if equal else [order]
+    )
+    return [
+        group[at : at + batch_size] for group in groups for at in range(0, len(group), batch_size)
+    ]
 
 def _next_losses(model, ids):                                                          # (B, T)
     "Compute minus the log-probability of each token after the first."
     import torch
     with torch.no_grad():
         if hasattr(model, 'log_probs'):
-            return -torch.as_tensor(model.log_probs(ids)).double().cpu().numpy()[:, 1:]    # (B, T - 1)
+            # (B, T - 1)
+            return -torch.as_tensor(model.log_probs(ids)).double().cpu().numpy()[:, 1:]
         logits = model(ids)
-        logits = getattr(logits, 'logits', logits)[:, :-1].float().transpose(1, 2)     # (B, V, T - 1)
+        # (B, V, T - 1)
+        logits = getattr(logits, 'logits', logits)[:, :-1].float().transpose(1, 2)
         return torch.nn.functional.cross_entropy(logits, ids[:, 1:], reduction='none').cpu().numpy()
 
 # %% ../../nbs/52_losses.ipynb #a3a448d2
@@ -66,7 +74,11 @@ def token_losses(
 ) -> list:              # per row (len(row) - 1,) nats, for each token after the first
     "Compute minus the log-probability of every token given those before it."
     import torch
-    cut = [(i, row[s:e], first) for i, row in enumerate(rows) for s, e, first in _windows(row, context_length(model))]
+    cut = [
+        (i, row[s:e], first)
+        for i, row in enumerate(rows)
+        for s, e, first in _windows(row, context_length(model))
+    ]
     found = [None] * len(cut)
     for take in _batches([piece for _, piece, _ in cut], batch_size, hasattr(model, 'log_probs')):
         batch = [torch.tensor(cut[p][1]) for p in take]
@@ -109,8 +121,11 @@ def encode_version(
         return ids(whole), 1, len(whole.encode())
     end = getattr(tokenizer, 'eos_token_id', None)
     if end is None: end = backend.token_to_id(EOS)
-    if end is None: raise ValueError('the default protocol needs an end-of-text token, but the tokenizer has none: '
-                                     f"add {EOS!r} or use protocol='paper'")
+    if end is None:
+        raise ValueError(
+            'the default protocol needs an end-of-text token, but the tokenizer has none: '
+            f"add {EOS!r} or use protocol='paper'"
+        )
     context = [end] + ids(prompt.strip())
     return context + ids(' ' + text if prompt else text), len(context), len(text.encode())
 
@@ -126,7 +141,10 @@ class show_versions:
         top: float = None,  # the number that is drawn darkest; None: the largest
     ):
         backend = backend_tokenizer(tokenizer)
-        tokens = [backend.encode(t, add_special_tokens=False).tokens for t in (case.original, case.altered)]
+        tokens = [
+            backend.encode(t, add_special_tokens=False).tokens
+            for t in (case.original, case.altered)
+        ]
         self.unit, self.name = unit, name
         self.rows = [with_values(visible_tokens(t), v, name)
                      for name, t, v in zip(('original', 'altered'), tokens, values)]
@@ -140,8 +158,12 @@ class show_versions:
         return [(x, y, sum(v for _, v in y) - sum(v for _, v in x)) for x, y in pairs]
 
     def __repr__(self):
-        lines = [f'{pieces_text(x) or "(nothing)"}  →  {pieces_text(y) or "(nothing)"}  difference {d:+.1f}'
-                 for x, y, d in self.columns if abs(d) >= 0.05]
+        lines = [
+            f'{pieces_text(x) or "(nothing)"}  →  {pieces_text(y) or "(nothing)"}  difference '
+            f'{d:+.1f}'
+            for x, y, d in self.columns
+            if abs(d) >= 0.05
+        ]
         return '\n'.join([*lines, self._sums()])
 
     def _sums(self):

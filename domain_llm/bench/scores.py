@@ -18,7 +18,8 @@ from tqdm import tqdm
 from .branches import cannot_branch, pair_losses
 from .cases import validate_cases
 from .losses import (
-    PROMPT, backend_tokenizer, context_length, encode_version, model_device, perplexity, token_losses)
+    PROMPT, backend_tokenizer, context_length, encode_version, model_device,
+    perplexity, token_losses)
 from .stats import wilson_interval
 from ..ground.files import package_versions, write_whole
 from ..tokens.tokenizer import EOS, tokenizer_sha256
@@ -35,7 +36,9 @@ class Scores:
         finite = np.isfinite(self.frame[['original', 'altered']].astype(float)).all(axis=1)
         if not finite.all():
             bad = self.frame['id'][~finite].iloc[0]
-            raise ValueError(f'{self.name}: every score should be a finite number, but case {bad} has none')
+            raise ValueError(
+                f'{self.name}: every score should be a finite number, but case {bad} has none'
+            )
         self.frame = self.frame.assign(correct=self.frame['original'] < self.frame['altered'])
     n = property(lambda self: len(self.frame))
     correct = property(lambda self: self.frame['correct'].to_numpy())
@@ -45,17 +48,23 @@ class Scores:
 
     def __str__(self):
         low, high = self.interval
-        return (f'{self.name}: {self.correct.sum()} of {self.n} cases, accuracy {self.accuracy:.3f} '
-                f'(95 % interval {low:.3f} to {high:.3f}; chance 0.5)')
+        return (
+            f'{self.name}: {self.correct.sum()} of {self.n} cases, accuracy {self.accuracy:.3f} '
+            f'(95 % interval {low:.3f} to {high:.3f}; chance 0.5)'
+        )
 
     def by(self,
         measure: str,  # 'nats' for the sum, 'bits_per_byte' for the sum per byte of text
     ):                 # Scores that choose by it
         "Choose again by another measure of the same token losses."
         if f'original_{measure}' not in self.frame:
-            raise ValueError(f'{self.name} should have been scored by score_cases to be judged by {measure!r}, '
-                             f'but has only {", ".join(self.frame)}')
-        columns = {version: self.frame[f'{version}_{measure}'] for version in ('original', 'altered')}
+            raise ValueError(
+                f'{self.name} should have been scored by score_cases to be judged by {measure!r}, '
+                f'but has only {", ".join(self.frame)}'
+            )
+        columns = {
+            version: self.frame[f'{version}_{measure}'] for version in ('original', 'altered')
+        }
         name = f'{self.name}, by {measure.replace("_", " ")}'
         return Scores(name, self.frame.assign(**columns), {**self.meta, 'measure': measure})
 
@@ -64,7 +73,9 @@ class Scores:
         import pyarrow as pa, pyarrow.parquet as pq
         table, buffer = pa.Table.from_pandas(self.frame, preserve_index=False), io.BytesIO()
         about = {b'domain_llm': json.dumps(dict(name=self.name, meta=self.meta)).encode()}
-        pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), **about}), buffer)
+        pq.write_table(
+            table.replace_schema_metadata({**(table.schema.metadata or {}), **about}), buffer
+        )
         write_whole(path, buffer.getvalue())
 
     @classmethod
@@ -80,15 +91,24 @@ class Scores:
 # %% ../../nbs/54_scores.ipynb #302826d5
 def _encode_cases(tokenizer, cases, protocol, prompt, n_ctx):
     "Encode both versions of every case; count the texts that exceed the context, and say which cases they are of."
-    encoded = {c.id: [encode_version(tokenizer, t, protocol, prompt) for t in (c.original, c.altered)] for c in cases}
+    encoded = {
+        c.id: [encode_version(tokenizer, t, protocol, prompt) for t in (c.original, c.altered)]
+        for c in cases
+    }
     for id, both in encoded.items():
         if min(len(ids) for ids, _, _ in both) < 2:
-            raise ValueError(f'case {id}: each version should have at least two tokens with what is read before it, '
-                             'but one has fewer')
+            raise ValueError(
+                f'case {id}: each version should have at least two tokens with what is read before '
+                'it, but one has fewer'
+            )
     long = [id for id, both in encoded.items() for ids, _, _ in both if len(ids) > n_ctx]
     names = list(dict.fromkeys(long))
-    if long: print(f'note: {len(long)} of {2 * len(encoded)} texts exceed the context of {n_ctx} tokens and are scored '
-                   f'through a sliding window: case {", ".join(names[:5])}{" …" if len(names) > 5 else ""}')
+    if long:
+        print(
+            f'note: {len(long)} of {2 * len(encoded)} texts exceed the context of {n_ctx} tokens '
+            'and are scored through a sliding window: case '
+            f'{", ".join(names[:5])}{" …" if len(names) > 5 else ""}'
+        )
     return encoded, len(long)
 
 def _case_row(case, losses, encoded):
@@ -97,8 +117,10 @@ def _case_row(case, losses, encoded):
     for name, nll, (_, first, size) in zip(('original', 'altered'), losses, encoded):
         nll = nll[first - 1:].astype(np.float64)
         if not np.isfinite(nll).all():
-            raise ValueError(f'case {case.id}: the {name} version should have a finite log-probability for each token, '
-                             'but the model gives none')
+            raise ValueError(
+                f'case {case.id}: the {name} version should have a finite log-probability for each '
+                'token, but the model gives none'
+            )
         nats = float(nll.sum())
         row |= {name: perplexity(nll), f'{name}_nats': nats, f'{name}_tokens': len(nll),
                 f'{name}_bits_per_byte': nats / math.log(2) / size}
@@ -107,15 +129,26 @@ def _case_row(case, losses, encoded):
 # %% ../../nbs/54_scores.ipynb #a3101e63
 def _fit(model, tokenizer):
     "Refuse a tokenizer that has ids which the model does not know; say when the two look like strangers."
-    cfg, backend = getattr(model, 'cfg', None) or getattr(model, 'config', None), backend_tokenizer(tokenizer)
+    cfg, backend = (
+        getattr(model, 'cfg', None) or getattr(model, 'config', None),
+        backend_tokenizer(tokenizer),
+    )
     size, ends = backend.get_vocab_size(), backend.token_to_id(EOS)
-    knows, known = getattr(cfg, 'vocab_size', size), getattr(cfg, 'eos_token_id', None)    # a counter may not say
-    if size > knows: raise ValueError(f'the tokenizer has {size} tokens but the model knows {knows}: '
-                                      'they do not belong together')
+    # a counter may not say
+    knows, known = getattr(cfg, 'vocab_size', size), getattr(cfg, 'eos_token_id', None)
+    if size > knows:
+        raise ValueError(
+            f'the tokenizer has {size} tokens but the model knows {knows}: '
+            'they do not belong together'
+        )
     if None not in (ends, known) and ends not in np.atleast_1d(known):
-        print(f"note: the tokenizer's end-of-text token is {ends} and the model's is {known}: do they belong together?")
+        print(
+            f"note: the tokenizer's end-of-text token is {ends} and the model's is {known}: do "
+            "they belong together?"
+        )
 
-_MATTER = 'domain-llm', 'torch', 'tokenizers', 'transformers', 'numpy'    # their versions can change a score
+# their versions can change a score
+_MATTER = 'domain-llm', 'torch', 'tokenizers', 'transformers', 'numpy'
 
 def _describe(model, tokenizer, cases, protocol, prompt, dtype, order, windowed):
     "Write down what a result depends on."
@@ -126,13 +159,25 @@ def _describe(model, tokenizer, cases, protocol, prompt, dtype, order, windowed)
         weights.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     told = json.dumps([asdict(c) for c in cases], ensure_ascii=False)
     versions = dict(python=platform.python_version(), **package_versions(_MATTER))
-    kind = next((str(t.dtype).removeprefix('torch.') for t in state.values() if t.is_floating_point()), 'unknown')
+    kind = next(
+        (str(t.dtype).removeprefix('torch.') for t in state.values() if t.is_floating_point()),
+        'unknown',
+    )
     backward = dict(order=order) if order == 'backward' else {}
-    return dict(protocol=protocol, prompt=prompt, dtype=dtype or kind, device=model_device(model).type, **backward,
-                windowed=windowed, texts=2 * len(cases), model=type(model).__name__,
-                model_sha256=weights.hexdigest() if state else 'unknown',
-                tokenizer_sha256=tokenizer_sha256(backend_tokenizer(tokenizer)),
-                cases_sha256=hashlib.sha256(told.encode()).hexdigest(), versions=versions)
+    return dict(
+        protocol=protocol,
+        prompt=prompt,
+        dtype=dtype or kind,
+        device=model_device(model).type,
+        **backward,
+        windowed=windowed,
+        texts=2 * len(cases),
+        model=type(model).__name__,
+        model_sha256=weights.hexdigest() if state else 'unknown',
+        tokenizer_sha256=tokenizer_sha256(backend_tokenizer(tokenizer)),
+        cases_sha256=hashlib.sha256(told.encode()).hexdigest(),
+        versions=versions,
+    )
 
 # %% ../../nbs/54_scores.ipynb #59d83efc
 def _losses(model, pairs, batch_size, share):
@@ -168,31 +213,39 @@ def score_cases(
     import torch
     if protocol not in ('default', 'paper'):
         raise ValueError(f"protocol should be 'default' or 'paper', but got {protocol!r}")
-    if dtype not in (None, 'bfloat16'): raise ValueError(f"dtype should be None or 'bfloat16', but got {dtype!r}")
+    if dtype not in (None, 'bfloat16'):
+        raise ValueError(f"dtype should be None or 'bfloat16', but got {dtype!r}")
     if order not in ('forward', 'backward'):
         raise ValueError(f"order should be 'forward' or 'backward', but got {order!r}")
     if order == 'backward' and (protocol == 'paper' or hasattr(model, 'log_probs')):
-        raise ValueError("order='backward' needs the default protocol, whose rows begin with an end of text, "
-                         'and a model without log_probs, which reads in an order of its own: leave order out')
+        raise ValueError(
+            "order='backward' needs the default protocol, whose rows begin with an end of text, "
+            'and a model without log_probs, which reads in an order of its own: leave order out'
+        )
     validate_cases(cases)
     _fit(model, tokenizer)
     encoded, windowed = _encode_cases(tokenizer, cases, protocol, prompt, context_length(model))
     meta = _describe(model, tokenizer, cases, protocol, prompt, dtype, order, windowed)
     if path and meta['model_sha256'] == 'unknown':
-        raise ValueError('a scoring with a path needs a model with state_dict(), which tells it from another one, '
-                         f'but {type(model).__name__} has none: leave path out, and save the scores')
+        raise ValueError(
+            'a scoring with a path needs a model with state_dict(), which tells it from another '
+            f'one, but {type(model).__name__} has none: leave path out, and save the scores'
+        )
     if path and (ready := _ready(path, meta)) is not None: return ready
     notes = _Progress(path, meta) if path else None
     rows = notes.rows if path else {}
     left = [c for c in cases if c.id not in rows]
     short = torch.autocast(model_device(model).type, torch.bfloat16) if dtype else nullcontext()
-    module = model if isinstance(model, torch.nn.Module) else torch.nn.Identity()    # a counter has no modes
+    # a counter has no modes
+    module = model if isinstance(model, torch.nn.Module) else torch.nn.Identity()
     was = module.training
     module.eval()
     read = _backward_losses if order == 'backward' else _losses
     try:
         with short:
-            found = read(model, [tuple(ids for ids, _, _ in encoded[c.id]) for c in left], batch_size, share)
+            found = read(
+                model, [tuple(ids for ids, _, _ in encoded[c.id]) for c in left], batch_size, share
+            )
             for case in tqdm(left, desc=f'scoring {name}', disable=not progress, unit=' cases', mininterval=1):
                 rows[case.id] = _case_row(case, next(found), encoded[case.id])
                 if path: notes.add(rows[case.id])
@@ -209,8 +262,11 @@ class _Progress:
     def __init__(self, path, meta):
         self.path, self.rows = Path(path).with_name(Path(path).name + '.part.jsonl'), {}
         lines = self.path.read_text(encoding='utf-8').split('\n') if self.path.is_file() else ['']
-        if lines[0] == json.dumps(meta): self.rows = {row['id']: row for row in map(json.loads, lines[1:-1])}
-        write_whole(self.path, '\n'.join([json.dumps(meta), *map(json.dumps, self.rows.values())]) + '\n')
+        if lines[0] == json.dumps(meta):
+            self.rows = {row['id']: row for row in map(json.loads, lines[1:-1])}
+        write_whole(
+            self.path, '\n'.join([json.dumps(meta), *map(json.dumps, self.rows.values())]) + '\n'
+        )
 
     def add(self, row):
         "Note a finished case."
@@ -236,8 +292,15 @@ def score_texts(
 ) -> Scores:
     "Score cases with any function of a text: an oracle, a length, a count of words."
     validate_cases(cases)
-    rows = [dict(id=c.id, section=c.section, original=float(score(c.original)), altered=float(score(c.altered)))
-            for c in cases]
+    rows = [
+        dict(
+            id=c.id,
+            section=c.section,
+            original=float(score(c.original)),
+            altered=float(score(c.altered)),
+        )
+        for c in cases
+    ]
     return Scores(name, pd.DataFrame(rows), dict(protocol='function of the text'))
 
 # %% ../../nbs/54_scores.ipynb #91babab2

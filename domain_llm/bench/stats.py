@@ -44,8 +44,10 @@ class Line:
     def __post_init__(self):
         "Refuse counts that cannot be."
         if not 0 <= self.k <= self.n or self.n < 1:
-            raise ValueError(f'A line needs at least one answer and 0 to n right, but {self.who!r} came '
-                             f'with {self.k} of {self.n}; check what was counted.')
+            raise ValueError(
+                f'A line needs at least one answer and 0 to n right, but {self.who!r} came '
+                f'with {self.k} of {self.n}; check what was counted.'
+            )
     @property
     def accuracy(self):
         "Return the share that was right."
@@ -127,9 +129,11 @@ class Comparison:
         "Say what can be claimed, and why."
         low, high = (self.low, self.high) if self.difference >= 0 else (-self.high, -self.low)
         test = 'exact McNemar' if self.unit == 'case' else f'exact sign flips by {self.unit}'
-        return (f'{self.claim}: only {self.a} is right on {self.only_a}, '
-                f'only {self.b} on {self.only_b}, {test} {format_p(self.p)}; a lead of {abs(self.difference):.3f} '
-                f'(95 % bootstrap interval {low:.3f} to {high:.3f}).')
+        return (
+            f'{self.claim}: only {self.a} is right on {self.only_a}, only {self.b} on '
+            f'{self.only_b}, {test} {format_p(self.p)}; a lead of {abs(self.difference):.3f} (95 % '
+            f'bootstrap interval {low:.3f} to {high:.3f}).'
+        )
 
 def paired_comparison(
     a: str,               # name of the first model
@@ -142,8 +146,10 @@ def paired_comparison(
     "Test whether two models differ on the cases that both have answered."
     right_a, right_b = np.asarray(right_a, bool), np.asarray(right_b, bool)
     if right_a.shape != right_b.shape or right_a.ndim != 1 or not right_a.size:
-        raise ValueError('`right_a` and `right_b` should hold one answer to each case, but got '
-                         f'shapes {right_a.shape} and {right_b.shape}: keep what both have answered.')
+        raise ValueError(
+            '`right_a` and `right_b` should hold one answer to each case, but got '
+            f'shapes {right_a.shape} and {right_b.shape}: keep what both have answered.'
+        )
     clusters = np.arange(len(right_a)) if clusters is None else np.asarray(clusters)
     gap, both = right_b.astype(int) - right_a.astype(int), right_a & right_b
     p = flip_test(pd.Series(gap).groupby(clusters).sum())
@@ -179,9 +185,11 @@ def cases_needed(
 ) -> int:                # cases
     "Compute from how many cases on a difference is noticed often enough."
     if gain == loss or mcnemar_power(most, gain, loss) < power:
-        raise ValueError(f'The difference should be one that {most:,} cases can settle, but '
-                         f'gain={gain} and loss={loss} are too close; no benchmark of this kind will '
-                         'decide it.')
+        raise ValueError(
+            f'The difference should be one that {most:,} cases can settle, but '
+            f'gain={gain} and loss={loss} are too close; no benchmark of this kind will '
+            'decide it.'
+        )
     n = 1 + bisect_left(range(1, most), power, key=lambda n: mcnemar_power(n, gain, loss))
     while short := [m for m in range(n, n + 20) if mcnemar_power(m, gain, loss) < power]:
         n = short[-1] + 1                                  # an exact test's power rises in teeth
@@ -193,9 +201,9 @@ def gain_and_loss(
 ) -> tuple:             # (gain, loss), for `mcnemar_power` and `cases_needed`
     "Split a disagreement into what the better model gains and what it loses."
     if not 0 <= difference <= disagree <= 1:
-        raise ValueError('`difference` should be between 0 and `disagree`, and that at most 1, but '
-                         f'got {difference} and {disagree}: two models do not differ by more than '
-                         'they disagree.')
+        raise ValueError('`difference` should be between 0 and `disagree`, and that at most 1, '
+                         f'but got {difference} and {disagree}: two models do not differ by more '
+                         'than they disagree.')
     return (disagree + difference) / 2, (disagree - difference) / 2
 
 # %% ../../nbs/50_stats.ipynb #58293064

@@ -119,8 +119,10 @@ def _paired(confidence, correct):
     confidence, correct = np.asarray(confidence, float), np.asarray(correct, float)
     fine = confidence.ndim == 1 and confidence.shape == correct.shape and correct.size
     if not fine or not np.isfinite([confidence, correct]).all():
-        raise ValueError('Calibration needs one finite confidence for each answer, at least one, but shapes '
-                         f'{confidence.shape} and {correct.shape} came; drop incomplete answers first.')
+        raise ValueError(
+            'Calibration needs one finite confidence for each answer, at least one, but shapes '
+            f'{confidence.shape} and {correct.shape} came; drop incomplete answers first.'
+        )
     return confidence, correct
 
 def calibration(
@@ -135,7 +137,9 @@ def calibration(
     rows = [(confidence[i].mean(), fair[i].mean(), len(i), *wilson_interval(fair[i].sum(), len(i)))
             for i in parts]
     table = pd.DataFrame(rows, columns=['confidence', 'accuracy', 'n', 'low', 'high'])
-    table.attrs['caption'] = 'Accuracy with its 95 % interval, from the least to the most confident answers'
+    table.attrs['caption'] = (
+        'Accuracy with its 95 % interval, from the least to the most confident answers'
+    )
     return table
 
 # %% ../../nbs/60_people.ipynb #577d229f
@@ -148,10 +152,14 @@ def rank_bins(
     confidence, correct = _paired(confidence, correct)
     n = len(correct)
     if bins > n:
-        raise ValueError(f'There should be at least one answer per bin, but {n} came for {bins} bins; '
-                         'ask for fewer.')
+        raise ValueError(
+            f'There should be at least one answer per bin, but {n} came for {bins} bins; '
+            'ask for fewer.'
+        )
     edges, rank = np.linspace(0, n, bins + 1), stats.rankdata(confidence, method='ordinal') - 1
-    shares = [correct[(low <= rank) & (rank < high)].mean() for low, high in itertools.pairwise(edges)]
+    shares = [
+        correct[(low <= rank) & (rank < high)].mean() for low, high in itertools.pairwise(edges)
+    ]
     return (edges[:-1] + edges[1:]) / 2, shares
 
 def calibration_slope(
@@ -202,8 +210,10 @@ def logistic(
     confidence, correct = _paired(confidence, correct)
     kinds = len(np.unique(confidence)), len(np.unique(correct))
     if 1 in kinds:
-        raise ValueError('A logistic line needs two confidences and both right and wrong answers, but '
-                         f'{kinds[0]} and {kinds[1]} kinds came; calibration cannot be measured here.')
+        raise ValueError(
+            'A logistic line needs two confidences and both right and wrong answers, but '
+            f'{kinds[0]} and {kinds[1]} kinds came; calibration cannot be measured here.'
+        )
     middle, spread = confidence.mean(), confidence.std()
     X = np.column_stack([np.ones(len(correct)), (confidence - middle) / spread])           # (n, 2)
     w, penalty = np.zeros(2), np.diag([0, ridge / spread**2])
@@ -214,8 +224,10 @@ def logistic(
         w = w + step
         if np.abs(step).max() < 1e-10 or np.abs(w).max() > 30: break
     if np.abs(step).max() >= 1e-10:
-        raise ValueError('A logistic line needs right and wrong answers at overlapping confidences, but a '
-                         'threshold separates them perfectly; there is no finite slope to report.')
+        raise ValueError(
+            'A logistic line needs right and wrong answers at overlapping confidences, but a '
+            'threshold separates them perfectly; there is no finite slope to report.'
+        )
     if len(clusters):
         cov = cov @ cluster_covariance(X * (correct - expit(X @ w))[:, None], clusters) @ cov
     slope, error = w[1] / spread, float(np.sqrt(cov[1, 1])) / spread
@@ -234,7 +246,16 @@ def logistic_draws(
         fits = [logistic(confidence[i], correct[i], ridge=1) for i in draws]
         slopes = [f.slope for f in fits]
         t, p = stats.ttest_1samp(slopes, 0)
-        rows.append((name, np.mean(slopes), stats.sem(slopes), np.mean([f.intercept for f in fits]), t, p / 2))
+        rows.append(
+            (
+                name,
+                np.mean(slopes),
+                stats.sem(slopes),
+                np.mean([f.intercept for f in fits]),
+                t,
+                p / 2,
+            )
+        )
     return pd.DataFrame(rows, columns=['who', 'slope', 'se', 'intercept', 't', 'p'])
 
 # %% ../../nbs/60_people.ipynb #2a15557d

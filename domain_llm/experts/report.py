@@ -42,27 +42,58 @@ def plot_accuracy(
     table: pd.DataFrame,  # what summary_table returns
 ):  # a matplotlib Figure
     "Draw accuracies with their intervals against chance, experts and oracle."
-    bars, lines = table[~table.who.isin(_LINES)], table[table.who.isin(_LINES)].sort_values('accuracy')
+    bars, lines = (
+        table[~table.who.isin(_LINES)],
+        table[table.who.isin(_LINES)].sort_values('accuracy'),
+    )
     asked = ', as often as experts?' if 'experts' in set(table.who) else '?'
     with canvas(6.5, 1.6 + 0.62 * len(bars) + 0.3 * len(lines)) as (fig, ax):
         for y, row in enumerate(bars.itertuples()):
             colour, hatch = ('white', '///') if row.low <= 0.5 <= row.high else (SKY, None)
             ax.barh(y, row.accuracy, 0.42, color=colour, edgecolor=BLUE, hatch=hatch)
             ax.plot([row.low, row.high], [y, y], color=BLACK, lw=2, marker='|', ms=10, zorder=4)
-            ax.text(0.012, y - 0.27, f'{row.who} · {row.correct} of {row.n}', va='bottom', bbox=_WHITE, zorder=5)
-            ax.text(row.high + 0.02, y, f'{row.accuracy:.3f}', va='center', weight='bold', bbox=_WHITE, zorder=5)
+            ax.text(
+                0.012,
+                y - 0.27,
+                f'{row.who} · {row.correct} of {row.n}',
+                va='bottom',
+                bbox=_WHITE,
+                zorder=5,
+            )
+            ax.text(
+                row.high + 0.02,
+                y,
+                f'{row.accuracy:.3f}',
+                va='center',
+                weight='bold',
+                bbox=_WHITE,
+                zorder=5,
+            )
         for i, row in enumerate(lines.itertuples()):
             colour, style = _LINES[row.who]
             ax.axvline(row.accuracy, color=colour, ls=style, lw=2, zorder=3)
             if row.high > row.low: ax.axvspan(row.low, row.high, color=colour, alpha=0.15, lw=0)
-            left = row.accuracy > 0.75 or i == 0 and row.accuracy > 0.25       # where its label stands
+            # where its label stands
+            left = row.accuracy > 0.75 or i == 0 and row.accuracy > 0.25
             x, side = (row.accuracy - 0.012, 'right') if left else (row.accuracy + 0.012, 'left')
-            ax.text(x, -0.75 - 0.45 * i, f'{row.who} {row.accuracy:.3f}', ha=side, va='center', color=colour,
-                    weight='bold', bbox=_WHITE, zorder=5)
+            ax.text(
+                x,
+                -0.75 - 0.45 * i,
+                f'{row.who} {row.accuracy:.3f}',
+                ha=side,
+                va='center',
+                color=colour,
+                weight='bold',
+                bbox=_WHITE,
+                zorder=5,
+            )
         ax.set(xlim=(0, 1.01), ylim=(len(bars) - 0.6, -0.6 - 0.45 * len(lines)), yticks=[])
         ax.set_xlabel('share of cases right, with 95 % interval')
-        ax.set_title(f'Right more often than chance{asked}\nA hatched bar cannot be told from guessing', fontsize=12,
-                     loc='left')
+        ax.set_title(
+            f'Right more often than chance{asked}\nA hatched bar cannot be told from guessing',
+            fontsize=12,
+            loc='left',
+        )
     return fig
 
 # %% ../../nbs/62_report.ipynb #6e327ad5
@@ -80,10 +111,16 @@ def plot_groups(
         for i, (name, t) in enumerate(tables.items()):
             y = [order.index(group) + (i - (k - 1) / 2) * 0.22 for group in t[by]]
             apart = look(i) | dict(linestyle='none')
-            ax.errorbar(t.accuracy, y, xerr=_whiskers(t), label=name, **apart, ms=8, elinewidth=2, capsize=4)
+            ax.errorbar(
+                t.accuracy, y, xerr=_whiskers(t), label=name, **apart, ms=8, elinewidth=2, capsize=4
+            )
         ax.axvline(0.5, color=BLACK, ls=':', lw=1.5)
         ax.set_yticks(range(len(order)), order)
-        ax.set(xlim=(0, 1), ylim=(len(order) - 0.4, -0.6), xlabel='share right, with 95 % interval (dotted: chance)')
+        ax.set(
+            xlim=(0, 1),
+            ylim=(len(order) - 0.4, -0.6),
+            xlabel='share right, with 95 % interval (dotted: chance)',
+        )
         title = f'Accuracy by {by.replace("section", "subfield")}, with 95 % intervals: compare by a test, not by eye'
         fig.suptitle(title, fontsize=12, x=0.01, ha='left')
         fig.legend(loc='outside lower center', ncols=1)
@@ -96,8 +133,19 @@ def plot_calibration(
     "Draw accuracy from the least to the most confident answers."
     with canvas(6.5, 5) as (fig, ax):
         for i, (name, t) in enumerate(curves.items()):
-            x = 100 * (np.arange(len(t)) + 0.5) / len(t) + i                    # a little apart, that no curve hides
-            ax.errorbar(x, t.accuracy, _whiskers(t), label=name, **look(i), ms=7, lw=2, elinewidth=1, capsize=3)
+            # a little apart, that no curve hides
+            x = 100 * (np.arange(len(t)) + 0.5) / len(t) + i
+            ax.errorbar(
+                x,
+                t.accuracy,
+                _whiskers(t),
+                label=name,
+                **look(i),
+                ms=7,
+                lw=2,
+                elinewidth=1,
+                capsize=3,
+            )
         ax.axhline(0.5, color=BLACK, ls=':', lw=1.5)
         ax.text(101, 0.5, 'chance', va='center')
         ax.set(xlim=(0, 100), ylim=(0, 1.02), xlabel='answers from least to most confident (%)',
@@ -124,14 +172,31 @@ def plot_expertise(
         upper.set(xlim=(-2, 102), ylim=(len(table) - 0.5, -0.5))
         upper.set_xlabel('self-rated expertise: middle half, 10 to 90 %, median')
         x = range(1, len(quarters) + 1)
-        lower.errorbar(x, quarters.accuracy, _whiskers(quarters), color=BLUE, marker='o', ls='none', ms=9, lw=2,
-                       capsize=5)
+        lower.errorbar(
+            x,
+            quarters.accuracy,
+            _whiskers(quarters),
+            color=BLUE,
+            marker='o',
+            ls='none',
+            ms=9,
+            lw=2,
+            capsize=5,
+        )
         lower.axhline(0.5, color=BLACK, ls=':', lw=1.5)
         lower.set_xticks(x, [f'{q.confidence:.0f}\n(n = {q.n:.0f})' for q in quarters.itertuples()])
-        lower.set(xlim=(0.5, len(quarters) + 0.5), ylim=(0.4, 1), xlabel='mean expertise of the quarter',
-                  ylabel='share right')
-        fig.suptitle('Self-rated expertise (diamond: 80th percentile), and what comes of it', fontsize=12, x=0.01,
-                     ha='left')
+        lower.set(
+            xlim=(0.5, len(quarters) + 0.5),
+            ylim=(0.4, 1),
+            xlabel='mean expertise of the quarter',
+            ylabel='share right',
+        )
+        fig.suptitle(
+            'Self-rated expertise (diamond: 80th percentile), and what comes of it',
+            fontsize=12,
+            x=0.01,
+            ha='left',
+        )
     return fig
 
 # %% ../../nbs/62_report.ipynb #01f2e0ef
@@ -148,7 +213,9 @@ def plot_correlation(
             ax.text(j, i, f'{shown[i, j]:.2f}', ha='center', va='center', color=ink)
         ax.set_xticks(range(k - 1), names[:-1], rotation=40, ha='right', rotation_mode='anchor')
         ax.set_yticks(range(k - 1), names[1:])
-        fig.suptitle('Spearman correlation of what is easy for whom', fontsize=12, x=0.01, ha='left')
+        fig.suptitle(
+            'Spearman correlation of what is easy for whom', fontsize=12, x=0.01, ha='left'
+        )
         ax.spines[:].set_visible(False)
         fig.colorbar(image, ax=ax, shrink=0.8)
     return fig
@@ -163,12 +230,23 @@ def plot_beside(
         for right, colour, marker in (True, BLUE, 'o'), (False, VERMILION, 'X'):
             t = table[table.correct == right]
             label = f'{name} {"right" if right else "wrong"} ({len(t)})'
-            ax.scatter(t.margin, t.share, 12 * t.answers, color=colour, marker=marker, alpha=0.65, lw=0, label=label)
+            ax.scatter(
+                t.margin,
+                t.share,
+                12 * t.answers,
+                color=colour,
+                marker=marker,
+                alpha=0.65,
+                lw=0,
+                label=label,
+            )
         ax.axhline(0.5, color=BLACK, ls=':', lw=1)
         ax.axvline(0, color=BLACK, ls=':', lw=1)
         ax.set(ylim=(-0.05, 1.05), xlabel='log-perplexity of altered minus original',
                ylabel="share of the case's experts who are right")
-        ax.set_title('Upper left: only people know; lower right: only the model', fontsize=12, loc='left')
+        ax.set_title(
+            'Upper left: only people know; lower right: only the model', fontsize=12, loc='left'
+        )
         fig.legend(loc='outside lower center', ncols=2)
     return fig
 
@@ -177,8 +255,12 @@ def _fields_section(rows):
     "Write the section on subfields from {name: answers or the frame of Scores}, or none."
     fields = {name: accuracy_by(r, 'section') for name, r in rows.items()}
     if max(map(len, fields.values())) < 2: return []
-    table = pd.concat([t.assign(section=f'{name}, ' + t.section) for name, t in fields.items()], ignore_index=True)
-    return [('By subfield', (plot_groups(fields), in_words(table, 'accuracy', 'low', 'high')), table)]
+    table = pd.concat(
+        [t.assign(section=f'{name}, ' + t.section) for name, t in fields.items()], ignore_index=True
+    )
+    return [
+        ('By subfield', (plot_groups(fields), in_words(table, 'accuracy', 'low', 'high')), table)
+    ]
 
 def _calibration_section(curves):
     "Write the section on calibration from {name: (confidence, correct, clusters)}."
@@ -192,14 +274,23 @@ def _calibration_section(curves):
         except ValueError as error: said.append(f'{name}: {error}')
     both = pd.concat(named, ignore_index=True)[['who', 'confidence', 'accuracy', 'n', 'low', 'high']]
     both.attrs['caption'] = 'Share right from the least to the most confident answers'
-    return 'Does it know when it knows?', how, *said, (plot_calibration(tables), in_words(both, 'accuracy')), both
+    return (
+        'Does it know when it knows?',
+        how,
+        *said,
+        (plot_calibration(tables), in_words(both, 'accuracy')),
+        both,
+    )
 
 # %% ../../nbs/62_report.ipynb #4464249d
 def _correlation_section(scores, answers, maker):
     "Write the section on whether the same cases are hard for models and experts."
     table = difficulty(scores, answers, maker)
-    ceiling = (f'The share of the experts who are right is a rough measure of how easy a case is: who knew the true '
-               f'difficulties would reach a correlation of about {noise_ceiling(answers, maker):.2f}.')
+    ceiling = (
+        'The share of the experts who are right is a rough measure of how easy a case is: who '
+        'knew the true difficulties would reach a correlation of about '
+        f'{noise_ceiling(answers, maker):.2f}.'
+    )
     found = 'Are the same cases hard for all?', ceiling, expert_correlation(table)
     if len(scores) < 2: return found
     matrix = error_correlation(table)
@@ -210,8 +301,15 @@ def _beside_section(scores, answers, maker):
     table = answers_by_case(scores, answers, maker)
     counts, heading = who_is_right(table), f'Who is right where the others are wrong? {scores.name}'
     every = table[['id', 'margin', 'correct', 'answers', 'right', 'share']]
-    every.attrs['caption'] = "Every case: the model's margin and choice, and how many experts were right"
-    return heading, counts, (plot_beside(table, scores.name), in_words(counts.reset_index(), *counts)), every
+    every.attrs['caption'] = (
+        "Every case: the model's margin and choice, and how many experts were right"
+    )
+    return (
+        heading,
+        counts,
+        (plot_beside(table, scores.name), in_words(counts.reset_index(), *counts)),
+        every,
+    )
 
 # %% ../../nbs/62_report.ipynb #34b561a2
 def evaluation_sections(
@@ -230,10 +328,15 @@ def evaluation_sections(
     if participants is not None:
         people = participants[participants.maker == maker]
         rows = {'experts': people} | rows
-        curves = {'experts': (people.confidence, people.correct, (people.case, people.participant))} | curves
+        curves = {
+            'experts': (people.confidence, people.correct, (people.case, people.participant))
+        } | curves
     bars = plot_accuracy(table), in_words(table, 'accuracy', 'low', 'high')
     sections = [('What was found', *said), ('Accuracy', table, bars)]
     sections += [*_fields_section(rows), _calibration_section(curves)]
     if participants is not None:
-        sections += [_correlation_section(scores, people, maker), _beside_section(scores[0], people, maker)]
+        sections += [
+            _correlation_section(scores, people, maker),
+            _beside_section(scores[0], people, maker),
+        ]
     return [(f'{heading} ({name})' if name else heading, *items) for heading, *items in sections]

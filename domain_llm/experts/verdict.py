@@ -37,14 +37,18 @@ def answers_to(
     frame = scores.frame.set_index('id')
     twice, lacking = len(frame) - frame.index.nunique(), len(set(frame.index) - set(rows.id))
     if twice or lacking:
-        raise ValueError(f'Every case, each once, should have been answered by an expert, but {twice} '
-                         f'cases of {scores.name} came twice and {lacking} have no answer; {what_to_do}')
+        raise ValueError(
+            f'Every case, each once, should have been answered by an expert, but {twice} '
+            f'cases of {scores.name} came twice and {lacking} have no answer; {what_to_do}'
+        )
     rows = rows[rows.id.isin(frame.index)]
     known = frame.section[rows.id].to_numpy()
     strange = np.mean((known != rows.section) & (known != ''))
     if strange > 0.1:
-        raise ValueError(f'The experts should have answered these cases, but {strange:.0%} of their '
-                         f'answers carry another subfield than the scores; {what_to_do}')
+        raise ValueError(
+            f'The experts should have answered these cases, but {strange:.0%} of their '
+            f'answers carry another subfield than the scores; {what_to_do}'
+        )
     return rows
 
 # %% ../../nbs/61_verdict.ipynb #24fa5883
@@ -54,7 +58,11 @@ def answers_by_case(
     maker: str = 'human',        # who made the cases: 'human' or 'gpt4'
 ) -> pd.DataFrame:  # a row per case: id, section, the model's choice and margin, the experts' counts and share
     "Put the experts' answers beside the model's, case by case."
-    counts = answers_to(scores, participants, maker).groupby('id').correct.agg(answers='count', right='sum')
+    counts = (
+        answers_to(scores, participants, maker)
+        .groupby('id')
+        .correct.agg(answers='count', right='sum')
+    )
     margin = np.log(scores.frame.altered / scores.frame.original)
     table = scores.frame[['id', 'section', 'correct']].assign(margin=margin)
     table = table.merge(counts, left_on='id', right_index=True).reset_index(drop=True)
@@ -81,8 +89,10 @@ class Gap:
         side = 'is above the experts' if self.difference > 0 else 'is below the experts'
         what = side if self.p < 0.05 else 'cannot be told from the experts'
         low, high = self.interval
-        return (f'{self.who} {what}: {self.difference:+.3f} (95 % interval {low:+.3f} to {high:+.3f}; '
-                f'cases and participants random, {format_p(self.p)})')
+        return (
+            f'{self.who} {what}: {self.difference:+.3f} (95 % interval {low:+.3f} to {high:+.3f}; '
+            f'cases and participants random, {format_p(self.p)})'
+        )
 
 def against_experts(
     scores: Scores,              # of a model
@@ -96,12 +106,18 @@ def against_experts(
     own, error = (model - model.mean()) / len(model), (experts - experts.mean()) / len(rows)
     by_case = cluster_covariance(np.r_[own, -error], [[*model.index, *rows.id]], few=True)
     by_person = cluster_covariance(error, [rows.participant], few=True) - (error**2).sum()
-    return Gap(scores.name, float(model.mean() - experts.mean()), float(np.sqrt(by_case + max(0, by_person))))
+    return Gap(
+        scores.name,
+        float(model.mean() - experts.mean()),
+        float(np.sqrt(by_case + max(0, by_person))),
+    )
 
 # %% ../../nbs/61_verdict.ipynb #0861d932
 def _line(given):
     "See Scores as a Line, and leave a Line as it is."
-    return Line(given.name, int(given.correct.sum()), given.n) if isinstance(given, Scores) else given
+    return (
+        Line(given.name, int(given.correct.sum()), given.n) if isinstance(given, Scores) else given
+    )
 
 def state_verdict(
     scores: Scores,  # of one model
@@ -111,9 +127,12 @@ def state_verdict(
     "Say what these cases can and cannot tell about a model."
     line = _line(scores)
     low, high = line.interval
-    if low > 0.5: found = 'better than guessing'
-    elif high < 0.5: found = 'worse than guessing, which usually means that the two versions were swapped'
-    else: found = f'these {line.n} cases cannot tell it from guessing'
+    if low > 0.5:
+        found = 'better than guessing'
+    elif high < 0.5:
+        found = 'worse than guessing, which usually means that the two versions were swapped'
+    else:
+        found = f'these {line.n} cases cannot tell it from guessing'
     if experts is None: return f'{line}: {found}.'
     if isinstance(experts, pd.DataFrame):
         gap, test = against_experts(scores, experts, maker), 'cases and participants random'
@@ -134,15 +153,20 @@ def published_scores(
     "Read the perplexities that the paper stored for one of its models."
     folder, part = Path(data_dir() or '.') / 'published' / model, '_iso' if isolated else ''
     if not (folder / f'labels{part}.npy').is_file():
-        raise FileNotFoundError(f'The published scores of {model} should be at published/{model}/labels{part}.npy in '
-                                'the folder of DOMAIN_LLM_DATA, but there is no such file; set the variable, or '
-                                f'choose a model that is there: {ABOUT_DATA}.')
-    pair, label = (np.load(folder / f'{name}{part}.npy') for name in ('PPL_A_and_B', 'labels'))  # (n, 2), (n,)
+        raise FileNotFoundError(
+            f'The published scores of {model} should be at published/{model}/labels{part}.npy in '
+            'the folder of DOMAIN_LLM_DATA, but there is no such file; set the variable, or '
+            f'choose a model that is there: {ABOUT_DATA}.'
+        )
+    # (n, 2), (n,)
+    pair, label = (np.load(folder / f'{name}{part}.npy') for name in ('PPL_A_and_B', 'labels'))
     rows = np.arange(len(pair))
-    abstract = np.load(folder / 'abstract_mask_iso.npy') if isolated else rows                   # (n,) from 0
+    # (n,) from 0
+    abstract = np.load(folder / 'abstract_mask_iso.npy') if isolated else rows
     section = pd.read_csv(named_file(CASE_SETS['brainbench-human'])).journal_section.to_numpy()[abstract]
     frame = pd.DataFrame(dict(id=rows + 1, abstract=abstract + 1)).astype(str)
-    if isolated: frame['id'] = frame.abstract + '.' + (frame.groupby('abstract').cumcount() + 1).astype(str)
+    if isolated:
+        frame['id'] = frame.abstract + '.' + (frame.groupby('abstract').cumcount() + 1).astype(str)
     frame = frame.assign(section=section, original=pair[rows, label], altered=pair[rows, 1 - label])
     return Scores(model, frame, dict(protocol='paper', source='published'))
 
@@ -152,8 +176,10 @@ def _on_the_same(a, b):
     left, right = (s.frame.set_index('id').correct.astype(bool) for s in (a, b))
     apart = len(set(left.index) ^ set(right.index))
     if apart or not (left.index.is_unique and right.index.is_unique):
-        raise ValueError(f'A paired test needs the same cases, each once, but {a.name} has {len(left)} and {b.name} '
-                         f'has {len(right)} with {apart} in only one of them; score both on one file.')
+        raise ValueError(
+            f'A paired test needs the same cases, each once, but {a.name} has {len(left)} and '
+            f'{b.name} has {len(right)} with {apart} in only one of them; score both on one file.'
+        )
     return left, right[left.index]
 
 def compare(
@@ -163,13 +189,18 @@ def compare(
 ) -> Comparison:                  # counts, p, interval, and the sentence
     "Test whether two models differ on the cases they share."
     left, right = _on_the_same(a, b)
-    if clusters is None: together = np.arange(len(left))
-    elif clusters in a.frame: together = a.frame[clusters].to_numpy()
-    elif clusters == 'abstract':                                      # a sentence's id begins with it
+    # a sentence's id begins with it
+    if clusters is None:
+        together = np.arange(len(left))
+    elif clusters in a.frame:
+        together = a.frame[clusters].to_numpy()
+    elif clusters == 'abstract':
         together = a.frame.id.str.rsplit('.', n=1).str[0].to_numpy()
     else:
-        raise ValueError(f'The clusters should be abstract or a column of the scores, but {clusters!r} came and there '
-                         f'are {", ".join(a.frame)}; name one of these.')
+        raise ValueError(
+            'The clusters should be abstract or a column of the scores, but '
+            f'{clusters!r} came and there are {", ".join(a.frame)}; name one of these.'
+        )
     return paired_comparison(a.name, b.name, left, right, together, clusters or 'case')
 
 # %% ../../nbs/61_verdict.ipynb #ee5f5a4a
@@ -182,7 +213,8 @@ def summary_table(
     scores = [scores] if isinstance(scores, Scores) else scores
     rows = []
     for who, given in [*((s.name, s) for s in scores), ('chance', 0.5), ('experts', experts), ('oracle', oracle)]:
-        if isinstance(given, (int, float)): rows.append((who, None, None, float(given), np.nan, np.nan))
+        if isinstance(given, (int, float)):
+            rows.append((who, None, None, float(given), np.nan, np.nan))
         elif given is not None:
             line = _line(given)
             rows.append((who, line.k, line.n, line.accuracy, *line.interval))
@@ -214,7 +246,9 @@ def who_is_right(
     columns = ['most experts right', 'as many right as wrong', 'most experts wrong']
     experts = np.select([table.share > 0.5, table.share == 0.5], columns[:2], columns[2])
     model = np.where(table.correct, 'model right', 'model wrong')
-    counts = pd.crosstab(model, experts).reindex(index=['model right', 'model wrong'], columns=columns, fill_value=0)
+    counts = pd.crosstab(model, experts).reindex(
+        index=['model right', 'model wrong'], columns=columns, fill_value=0
+    )
     counts.index.name, counts.columns.name = 'cases', None
     counts.attrs['caption'] = 'Cases by who is right'
     return counts
@@ -227,8 +261,11 @@ def difficulty(
     how: str = 'log',                          # of perplexities: 'log' or 'published'; 'correct': right or wrong
 ) -> pd.DataFrame:                             # one row per case, one column per model, and the experts
     "Say how easy each case was for whom."
-    ways = dict(log=lambda f: np.log(f.altered) - np.log(f.original),
-                published=lambda f: f.altered - f.original, correct=lambda f: f.correct.astype(float))
+    ways = dict(
+        log=lambda f: np.log(f.altered) - np.log(f.original),
+        published=lambda f: f.altered - f.original,
+        correct=lambda f: f.correct.astype(float),
+    )
     if how not in ways:
         raise ValueError(f'how should be one of {", ".join(ways)}, but {how!r} came; choose one.')
     table = pd.DataFrame({s.name: ways[how](s.frame.set_index('id')) for s in scores})
@@ -245,7 +282,10 @@ def error_correlation(
 ) -> pd.DataFrame:        # (k, k) Spearman correlations
     "Correlate what is easy for whom."
     matrix = table.corr('spearman')
-    matrix.index.name, matrix.attrs['caption'] = 'who', 'Spearman correlation of what is easy for whom'
+    matrix.index.name, matrix.attrs['caption'] = (
+        'who',
+        'Spearman correlation of what is easy for whom',
+    )
     return matrix
 
 def expert_correlation(
@@ -273,10 +313,20 @@ def finetuning_boost(
     change = a.original - b.original
     raw = (a.original - a.altered) - (b.original - b.altered)
     log = np.log(b.altered / b.original) - np.log(a.altered / a.original)
-    (t, p), (t_choice, p_choice), (t_log, p_log) = (map(float, stats.ttest_1samp(x, 0)) for x in (change, raw, log))
+    (t, p), (t_choice, p_choice), (t_log, p_log) = (
+        map(float, stats.ttest_1samp(x, 0)) for x in (change, raw, log)
+    )
     pooled = np.sqrt((a.original.var() + b.original.var()) / 2)
-    return dict(t=t, p=p, d_paired=float(change.mean() / change.std()), d_pooled=float(abs(change.mean()) / pooled),
-                t_choice=t_choice, p_choice=p_choice, t_log_choice=t_log, p_log_choice=p_log)
+    return dict(
+        t=t,
+        p=p,
+        d_paired=float(change.mean() / change.std()),
+        d_pooled=float(abs(change.mean()) / pooled),
+        t_choice=t_choice,
+        p_choice=p_choice,
+        t_log_choice=t_log,
+        p_log_choice=p_log,
+    )
 
 # %% ../../nbs/61_verdict.ipynb #f8816be4
 def zlib_table(
@@ -286,10 +336,20 @@ def zlib_table(
 ) -> dict:                 # means and medians of perplexity and compressed bytes, two ratios, a correlation
     "Set perplexities beside the bytes that a compressor needs."
     if len(texts) != scores.n:
-        raise ValueError(f'There should be one text for each score, but {len(texts)} came for {scores.n}; '
-                         'pass the originals that were scored.')
-    size = np.array([len(zlib.compress((prompt + t).strip().encode())) for t in texts])  # (n,) bytes
+        raise ValueError(
+            f'There should be one text for each score, but {len(texts)} came for {scores.n}; '
+            'pass the originals that were scored.'
+        )
+    # (n,) bytes
+    size = np.array([len(zlib.compress((prompt + t).strip().encode())) for t in texts])
     ppl = scores.frame.original.to_numpy()
-    return dict(n=len(size), mean_ppl=ppl.mean(), median_ppl=np.median(ppl), mean_zlib=size.mean(),
-                median_zlib=np.median(size), zlib_per_ppl=(size / ppl).mean(),
-                zlib_per_log_ppl=(size / np.log(ppl)).mean(), rho=float(stats.spearmanr(ppl, size).statistic))
+    return dict(
+        n=len(size),
+        mean_ppl=ppl.mean(),
+        median_ppl=np.median(ppl),
+        mean_zlib=size.mean(),
+        median_zlib=np.median(size),
+        zlib_per_ppl=(size / ppl).mean(),
+        zlib_per_log_ppl=(size / np.log(ppl)).mean(),
+        rho=float(stats.spearmanr(ppl, size).statistic),
+    )

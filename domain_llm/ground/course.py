@@ -32,11 +32,11 @@ def _holds(measured, stated, tol):
         return measured == stated or abs(measured - stated) <= tol  # false for nan
     return bool(measured == stated)
 
-def _show(value, spec=",.6g"):
+def _show(value, spec=',.6g'):
     "Write a number readably, and anything else as Python would."
     if isinstance(value, bool) or not isinstance(value, Real):
         return repr(value)
-    return f"{value:,}" if isinstance(value, Integral) else format(float(value), spec)
+    return f'{value:,}' if isinstance(value, Integral) else format(float(value), spec)
 
 # %% ../../nbs/00_course.ipynb #5ab31895
 class Claim(NamedTuple):
@@ -65,11 +65,14 @@ def claim(
 )->None:
     "Print `text` with a tick if the run supports it, else raise `AssertionError`."
     measured, stated = _plain(measured), _plain(stated)
-    near = f", give or take {tol:g}" if tol else ""
+    near = f', give or take {tol:g}' if tol else ''
     _insist(_holds(measured, stated, tol), f'The claim "{text}" does not hold: the text '
             f'states {_show(stated, ",")}{near}, and this run measured {_show(measured, ",")}.')
     _claims[text] = Claim(text, measured, stated, tol)
-    print(f"✓ {text} (measured {_show(measured)}{f', stated {_show(stated)} ± {tol:g}' if tol else ''})")
+    print(
+        f"✓ {text} (measured "
+        f"{_show(measured)}{f', stated {_show(stated)} ± {tol:g}' if tol else ''})"
+    )
 
 # %% ../../nbs/00_course.ipynb #7686df38
 @contextmanager
@@ -93,7 +96,7 @@ class Prediction:
     question: str               # what was asked
     guess: float | None = None  # the reader's number; None: no guess
     truth: float | None = None  # the answer, once revealed
-    unit: str = ""              # what the number counts
+    unit: str = ''              # what the number counts
 
     @property
     def factor(self)->float | None:  # 1 is exact, 2 is twice the truth
@@ -104,15 +107,15 @@ class Prediction:
     @property
     def said(self)->str:
         "Say what was guessed and what it is, once both are known."
-        return f"You said {_show(self.guess)}, it is {_show(self.truth)}"
+        return f'You said {_show(self.guess)}, it is {_show(self.truth)}'
 
     @property
     def miss(self)->str:
         "Say how far the guess was off: by a factor, or by a difference where there is none."
         if math.isclose(self.guess, self.truth, rel_tol=0.005):
-            return "as good as exact"
+            return 'as good as exact'
         off = _show(abs(self.guess - self.truth)) if self.factor is None else \
-            f"{max(self.factor, 1 / self.factor):,.3g} times"
+            f'{max(self.factor, 1 / self.factor):,.3g} times'
         return f"{off} too {'low' if self.guess < self.truth else 'high'}"
 
 # %% ../../nbs/00_course.ipynb #110711ff
@@ -127,52 +130,62 @@ def _finite(value, what):
     value = _plain(value)
     if isinstance(value, Real) and math.isfinite(value):
         return value
-    raise ValueError(f"{what} should be a finite number, but {value!r} came: write it like 42 or 4.2e6.")
+    raise ValueError(
+        f'{what} should be a finite number, but {value!r} came: write it like 42 or 4.2e6.'
+    )
 
 def predict(
     question:str,              # what is asked, as one sentence
     guess:float | None=None,   # the reader's number; None: no guess
 )->Prediction:                 # hand it to `reveal`
     "Note the reader's guess before the answer is known."
-    guess = None if guess is None else _finite(guess, "A guess")
+    guess = None if guess is None else _finite(guess, 'A guess')
     _predictions[question] = Prediction(question, guess)
-    noted = "No guess: put a number in place of None." if guess is None else f"Your guess: {_show(guess)}."
-    print(f"? {question} {noted}")
+    noted = (
+        'No guess: put a number in place of None.'
+        if guess is None
+        else f'Your guess: {_show(guess)}.'
+    )
+    print(f'? {question} {noted}')
     return _predictions[question]
 
 def reveal(
     prediction:Prediction | str,  # what `predict` returned, or its question
     truth:float,                  # the answer that the run found
-    unit:str="",                  # what the number counts
+    unit:str='',                  # what the number counts
 )->None:
     "Print the truth and how far off the reader's guess was."
     asked = _predictions.get(prediction) if isinstance(prediction, str) else prediction
     if asked is None:
-        raise ValueError(f"Nobody was asked {prediction!r}: call predict with this question first.")
-    asked.truth, asked.unit = _finite(truth, "The truth"), unit
-    off = "" if asked.guess is None else f" You said {_show(asked.guess)}: {asked.miss}."
+        raise ValueError(f'Nobody was asked {prediction!r}: call predict with this question first.')
+    asked.truth, asked.unit = _finite(truth, 'The truth'), unit
+    off = '' if asked.guess is None else f' You said {_show(asked.guess)}: {asked.miss}.'
     print(f"= {asked.question} {f'{_show(asked.truth)} {unit}'.strip()}.{off}")
 
 # %% ../../nbs/00_course.ipynb #03ff9f8c
-_LEVELS = ("remember", "understand", "apply", "analyse", "evaluate", "create")
+_LEVELS = ('remember', 'understand', 'apply', 'analyse', 'evaluate', 'create')
 
-_here = {"lesson": ""}  # `begin` says which lesson this is
+_here = {'lesson': ''}  # `begin` says which lesson this is
 
 def answers_file()->Path:  # DOMAIN_LLM_ANSWERS, or answers.jsonl where you work
     "Return the file that keeps the reader's answers."
-    return Path(os.environ.get("DOMAIN_LLM_ANSWERS") or "answers.jsonl").expanduser()
+    return Path(os.environ.get('DOMAIN_LLM_ANSWERS') or 'answers.jsonl').expanduser()
 
 def _by_the_reader():
     "Tell a stub that a reader runs from a folded solution, a demonstration and a test."
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return shell is not None and shell.user_ns.get("In", [""])[-1].lstrip().startswith("#| exercise")
+    shell = getattr(sys.modules.get('IPython'), 'get_ipython', lambda: None)()
+    return shell is not None and shell.user_ns.get('In', [''])[-1].lstrip().startswith(
+        '#| exercise'
+    )
 
 def _note(exercise, right):
     "Add an attempt to the reader's file; where nothing can be written, go on without."
-    attempt = _here | {"name": exercise.name, "level": exercise.level, "right": right}
+    attempt = _here | {'name': exercise.name, 'level': exercise.level, 'right': right}
     try:
-        with open(answers_file(), "a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": datetime.now().isoformat(timespec="seconds")} | attempt) + "\n")
+        with open(answers_file(), 'a', encoding='utf-8') as file:
+            file.write(
+                json.dumps({'time': datetime.now().isoformat(timespec='seconds')} | attempt) + '\n'
+            )
     except OSError:
         pass
 
@@ -180,9 +193,9 @@ def _note(exercise, right):
 def _ask(test, answer):
     "Return whether `test` says yes to `answer`, and the error if it stopped."
     try:
-        return bool(test(answer)), ""
+        return bool(test(answer)), ''
     except (Exception, SystemExit) as error:
-        return False, "".join(traceback.format_exception_only(error)).strip()
+        return False, ''.join(traceback.format_exception_only(error)).strip()
 
 class Exercise:
     "Tell a reader whether an answer is right, or which mistake it looks like."
@@ -193,9 +206,13 @@ class Exercise:
         wrong:dict,      # hint -> symptom, which is answer -> True if it makes this mistake
     ):
         if level not in _LEVELS:
-            raise ValueError(f"level should be one of {', '.join(_LEVELS)}, but {level!r} came: choose one.")
+            raise ValueError(
+                f"level should be one of {', '.join(_LEVELS)}, but {level!r} came: choose one."
+            )
         if not wrong or not all(hint.strip() for hint in wrong):
-            raise ValueError(f"{name} should have hints for typical mistakes, none of them empty: add one.")
+            raise ValueError(
+                f'{name} should have hints for typical mistakes, none of them empty: add one.'
+            )
         self.name, self.level, self.right, self.wrong = name, level, check, wrong
 
     def hint(self,
@@ -204,16 +221,24 @@ class Exercise:
         "Return the first hint that fits `answer`."
         right, error = _ask(self.right, answer)
         fits = (hint for hint, symptom in self.wrong.items() if _ask(symptom, answer)[0])
-        unknown = f"Your answer stopped with {error}" if error else "Not yet, and it is none of the usual mistakes."
-        if right: return ""
-        return "No answer yet." if isinstance(answer, (str, type(None))) and not answer else next(fits, unknown)
+        unknown = (
+            f'Your answer stopped with {error}'
+            if error
+            else 'Not yet, and it is none of the usual mistakes.'
+        )
+        if right: return ''
+        return (
+            'No answer yet.'
+            if isinstance(answer, (str, type(None))) and not answer
+            else next(fits, unknown)
+        )
 
     def check(self,
         answer,   # what the reader wrote: a function or a value
     )->bool:      # whether it is right
         "Print whether `answer` is right or else a hint, and never raise."
         hint = self.hint(answer)
-        print(f"✗ {self.name}: {hint}" if hint else f"✓ {self.name}: right ({self.level}).")
+        print(f'✗ {self.name}: {hint}' if hint else f'✓ {self.name}: right ({self.level}).')
         if _by_the_reader(): _note(self, not hint)
         return not hint
 
@@ -226,13 +251,21 @@ def check_exercise(
 )->None:
     "Prove that the stub fails, the solution passes and each wrong answer gets its own hint."
     name, hints = exercise.name, list(exercise.wrong)
-    _insist(exercise.hint(stub), f"{name}: the stub already passes.")
-    _insist(not exercise.hint(solution), f"{name}: the solution fails with: {exercise.hint(solution)}")
-    _insist(len(wrong_answers) == len(hints), f"{name}: {len(wrong_answers)} wrong answers are planted for "
-            f"{len(hints)} different hints: plant one for each, and write no hint twice.")
+    _insist(exercise.hint(stub), f'{name}: the stub already passes.')
+    _insist(
+        not exercise.hint(solution), f'{name}: the solution fails with: {exercise.hint(solution)}'
+    )
+    _insist(
+        len(wrong_answers) == len(hints),
+        f'{name}: {len(wrong_answers)} wrong answers are planted for '
+        f'{len(hints)} different hints: plant one for each, and write no hint twice.',
+    )
     for number, (wanted, answer) in enumerate(zip(hints, wrong_answers), 1):
-        got = exercise.hint(answer) or "nothing, because it passes"
-        _insist(got == wanted, f"{name}: planted wrong answer {number} should get {wanted!r}, but got {got!r}.")
+        got = exercise.hint(answer) or 'nothing, because it passes'
+        _insist(
+            got == wanted,
+            f'{name}: planted wrong answer {number} should get {wanted!r}, but got {got!r}.',
+        )
 
 # %% ../../nbs/00_course.ipynb #1f185295
 class Diagnosis(Exercise):
@@ -243,8 +276,10 @@ class Diagnosis(Exercise):
         signs:dict[str, str],   # bug -> one sentence: what its plot looks like
     ):
         misplaced = lambda bug: lambda told: any(told[plot] == bug != bugs[plot] for plot in bugs)
-        hints = {f"{bug} is not where you put it. {sign}": misplaced(bug) for bug, sign in signs.items()}
-        super().__init__(name, "analyse", lambda told: told == bugs, hints)
+        hints = {
+            f'{bug} is not where you put it. {sign}': misplaced(bug) for bug, sign in signs.items()
+        }
+        super().__init__(name, 'analyse', lambda told: told == bugs, hints)
         self.bugs, self.signs = bugs, signs
 
     def __call__(self,
@@ -263,7 +298,7 @@ class Diagnosis(Exercise):
 @contextmanager
 def budget(
     seconds:float,   # the time that the lesson promises
-    what:str="",     # what takes the time
+    what:str='',     # what takes the time
 ):
     "Print promised and taken time; warn beyond 3 times the promise, raise beyond 20."
     start = perf_counter()
@@ -271,13 +306,13 @@ def budget(
     taken = perf_counter() - start
     line = f"{what or 'this cell'}: promised {seconds:g} s, took {_show(round(taken, 3))} s"
     if taken > 20 * seconds:
-        raise RuntimeError(f"{line}: more than 20 times the promise, so look for what hangs.")
-    print(line + (": slower than promised, by more than 3 times." if taken > 3 * seconds else "."))
+        raise RuntimeError(f'{line}: more than 20 times the promise, so look for what hangs.')
+    print(line + (': slower than promised, by more than 3 times.' if taken > 3 * seconds else '.'))
 
 # %% ../../nbs/00_course.ipynb #2a183dfe
 def data_dir()->Path | None:  # None: DOMAIN_LLM_DATA is unset or no folder
     "Return the folder with the real data."
-    named = os.environ.get("DOMAIN_LLM_DATA")
+    named = os.environ.get('DOMAIN_LLM_DATA')
     folder = Path(named).expanduser() if named else None
     return folder if folder and folder.is_dir() else None
 
@@ -286,11 +321,11 @@ ABOUT_DATA = "the README's section 'Real data' says what belongs in it and where
 def has_data()->bool:  # whether `data_dir` names a folder
     "Say whether the real data are there and, where they are not, print what to do."
     if data_dir(): return True
-    print(f"This cell needs DOMAIN_LLM_DATA, a folder of real papers and benchmarks: {ABOUT_DATA}.")
+    print(f'This cell needs DOMAIN_LLM_DATA, a folder of real papers and benchmarks: {ABOUT_DATA}.')
     return False
 
 # %% ../../nbs/00_course.ipynb #9762cbe2
-KINDS = ("CPU", "T4", "large GPU")  # the devices of the run cards
+KINDS = ('CPU', 'T4', 'large GPU')  # the devices of the run cards
 
 def device_kind()->tuple[str, str]:  # its kind, one of `KINDS` or its own name; its description
     "Name the device that torch would use here."
@@ -299,54 +334,65 @@ def device_kind()->tuple[str, str]:  # its kind, one of `KINDS` or its own name;
         if torch.cuda.is_available():
             card = torch.cuda.get_device_properties(0)
             size = card.total_memory / 2**30
-            kind = "T4" if "T4" in card.name else "large GPU" if size > 30 else card.name
-            return kind, f"{card.name} with {size:.0f} GiB of memory"
-        if torch.backends.mps.is_available(): return "MPS", "Apple GPU (MPS)"
+            kind = 'T4' if 'T4' in card.name else 'large GPU' if size > 30 else card.name
+            return kind, f'{card.name} with {size:.0f} GiB of memory'
+        if torch.backends.mps.is_available(): return 'MPS', 'Apple GPU (MPS)'
     except Exception:  # no torch, or one that does not start
         pass
-    return "CPU", f"CPU with {os.cpu_count()} cores, no GPU"
+    return 'CPU', f'CPU with {os.cpu_count()} cores, no GPU'
 
 def run_cards()->dict:  # lesson -> kind of device -> seconds without and with data, date, machine
     "Read how long the lessons took where they were measured."
-    try: return json.loads(files("domain_llm").joinpath("stored", "run_cards.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, ImportError): return {}
+    try:
+        return json.loads(
+            files('domain_llm').joinpath('stored', 'run_cards.json').read_text(encoding='utf-8')
+        )
+    except (OSError, ValueError, ImportError):
+        return {}
 
 def duration(
     seconds:float | None,  # None: not measured
 )->str:                    # seconds, or minutes from 90 seconds on
     "Write a time as one says it."
-    if seconds is None: return "not measured"
-    return f"{max(1, round(seconds))} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+    if seconds is None: return 'not measured'
+    return f'{max(1, round(seconds))} s' if seconds < 90 else f'{seconds / 60:.0f} min'
 
 # %% ../../nbs/00_course.ipynb #7bebb1e1
 def begin(
     lesson:str,  # its number, such as "05"
 )->None:
     "Print the device found and how long the lesson took on each kind of device."
-    _here["lesson"] = lesson
-    os.environ["DOMAIN_LLM_ANSWERS"] = str(answers_file().absolute())  # also when a lesson changes the folder
+    _here['lesson'] = lesson
+    # also when a lesson changes the folder
+    os.environ['DOMAIN_LLM_ANSWERS'] = str(answers_file().absolute())
     (kind, found), cards = device_kind(), run_cards().get(lesson, {})
-    time = duration(cards.get(kind, {}).get("data" if data_dir() else "plain"))
-    print(f"Device: {found}. Time of lesson {lesson} on such a device: {time}.")
+    time = duration(cards.get(kind, {}).get('data' if data_dir() else 'plain'))
+    print(f'Device: {found}. Time of lesson {lesson} on such a device: {time}.')
     print(f"{'lesson ' + lesson:12}{'without data':15}{'with data':15}measured")
     for kind in KINDS:
         card = cards.get(kind, {})
-        where = f"{card['date']}, {card['machine']}" if card else ""
-        print(f"{kind:12}{duration(card.get('plain')):15}{duration(card.get('data')):15}{where}".rstrip())
+        where = f"{card['date']}, {card['machine']}" if card else ''
+        print(
+            f"{kind:12}{duration(card.get('plain')):15}{duration(card.get('data')):15}{where}".rstrip()
+        )
 
 # %% ../../nbs/00_course.ipynb #8825f15f
 def _attempt(line):
     "Read one line of the file, or return None if it is no attempt."
     try:
         found = json.loads(line)
-        whole = found["level"] in _LEVELS and isinstance(found["name"], str) and isinstance(found["right"], bool)
+        whole = (
+            found['level'] in _LEVELS
+            and isinstance(found['name'], str)
+            and isinstance(found['right'], bool)
+        )
         return found if whole else None
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 def attempts()->list[dict]:  # each with time, name, level and right
     "Read the reader's file of answers."
-    try: lines = answers_file().read_text(encoding="utf-8", errors="replace").splitlines()
+    try: lines = answers_file().read_text(encoding='utf-8', errors='replace').splitlines()
     except OSError: return []
     return [found for found in map(_attempt, lines) if found]
 
@@ -354,7 +400,7 @@ def tally(
     answers:list[dict],              # attempts
 )->dict[str, tuple[int, int]]:       # level -> exercises solved, exercises tried
     "Count exercises by level, each once however often it was tried."
-    tried = {(str(a.get("lesson")), a["name"]): a["level"] for a in answers}
-    solved = {(str(a.get("lesson")), a["name"]) for a in answers if a["right"]}
+    tried = {(str(a.get('lesson')), a['name']): a['level'] for a in answers}
+    solved = {(str(a.get('lesson')), a['name']) for a in answers if a['right']}
     at = {level: [one for one in tried if tried[one] == level] for level in _LEVELS}
     return {level: (len(solved & set(names)), len(names)) for level, names in at.items()}

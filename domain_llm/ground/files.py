@@ -54,12 +54,16 @@ def read_json(
     "Read a JSON file, or say in a sentence what is wrong; raises `FileNotFoundError` or `ValueError`."
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f'{path} should be {what}, but there is no such file: check the path')
+        raise FileNotFoundError(
+            f'{path} should be {what}, but there is no such file: check the path'
+        )
     try: found = json.loads(path.read_text(encoding='utf-8'))
     except (ValueError, RecursionError): found = None
     if isinstance(found, kind): return found
-    raise ValueError(f'{path} should be {what}, a JSON {"object" if kind is dict else "array"}, but it cannot be read '
-                     'as one: it may be cut short or of another program; copy or make it again')
+    raise ValueError(
+        f'{path} should be {what}, a JSON {"object" if kind is dict else "array"}, but it cannot '
+        'be read as one: it may be cut short or of another program; copy or make it again'
+    )
 
 # %% ../../nbs/01_files.ipynb #bfcdde8c
 _LIST = '.domain_llm.json'
@@ -77,7 +81,11 @@ def note_written(
     names,       # their names relative to the folder; one that ends in '/' stands for all below it
 ):
     "Put files on the folder's list of what this library wrote, in place of those of their kind."
-    others = {k: [n for n in had if n not in names] for k, had in files_written(folder).items() if k != kind}
+    others = {
+        k: [n for n in had if n not in names]
+        for k, had in files_written(folder).items()
+        if k != kind
+    }
     _write_list(folder, others | {kind: sorted(names)})
 
 def _write_list(folder, files):
@@ -86,7 +94,8 @@ def _write_list(folder, files):
     write_whole(Path(folder) / _LIST, json.dumps(dict(about=about, files=files), indent=1))
 
 # %% ../../nbs/01_files.ipynb #75d6135f
-_UNFINISHED = re.compile(r'\..+\.[0-9a-f]{8}\.part')  # a file that `write_whole` was writing when it was killed
+# a file that `write_whole` was writing when it was killed
+_UNFINISHED = re.compile(r'\..+\.[0-9a-f]{8}\.part')
 
 def _contents(folder):
     "List files, links and empty folders below a folder, as names relative to it."
@@ -95,7 +104,8 @@ def _contents(folder):
         links = [d for d in below if os.path.islink(os.path.join(root, d))]
         found += [Path(root, name).relative_to(folder).as_posix() for name in (*names, *links)
                   if not _UNFINISHED.fullmatch(name)]
-        if not (below or names) and Path(root) != folder: found.append(Path(root).relative_to(folder).as_posix())
+        if not (below or names) and Path(root) != folder:
+            found.append(Path(root).relative_to(folder).as_posix())
     return found
 
 def foreign_files(
@@ -121,11 +131,18 @@ def _put_in_place(part, folder, kind):
     mine = inner | {kind: [name for name in new if name not in nested]}
     known = {_LIST, *(name for names in before.values() for name in names)}
     taken = [name for name in new if name in there and name not in known]
-    if taken: raise FileExistsError(f'{folder} holds {taken[0]}, which domain_llm did not write and will not replace: '
-                                    'move it away, or choose another folder')
+    if taken:
+        raise FileExistsError(
+            f'{folder} holds {taken[0]}, which domain_llm did not write and will not replace: '
+            'move it away, or choose another folder'
+        )
 
     stale = {name for k in mine for name in before.get(k, ())} - set(new)
-    others = {k: [n for n in names if n not in new and n not in stale] for k, names in before.items() if k not in mine}
+    others = {
+        k: [n for n in names if n not in new and n not in stale]
+        for k, names in before.items()
+        if k not in mine
+    }
     _write_list(part, others | mine)
     for name in (*_contents(part), '.'): sync(part / name)
 
@@ -156,10 +173,15 @@ def only_writer(
     path = Path(path).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f'.{path.name}.lock'))
-    try: lock.acquire(timeout=0)
-    except NotImplementedError: pass  # a file system without locks
-    except Timeout: raise BlockingIOError(f'{path} is being written by another process: '
-                                          'wait until it has ended, or choose another folder') from None
+    try:
+        lock.acquire(timeout=0)
+    except NotImplementedError:
+        pass  # a file system without locks
+    except Timeout:
+        raise BlockingIOError(
+            f'{path} is being written by another process: '
+            'wait until it has ended, or choose another folder'
+        ) from None
     try: yield
     finally:
         if os.name != 'nt': Path(lock.lock_file).unlink(missing_ok=True)
@@ -169,8 +191,14 @@ def only_writer(
 def _leftovers(folder):
     "List the hidden folders that attempts to write this folder have made and not cleared away."
     ours = re.compile(rf'\.{re.escape(folder.name)}\.[0-9a-f]{{8}}\.(part|old)')
-    found = [path for path in folder.parent.iterdir() if ours.fullmatch(path.name) and path.is_dir()]
-    return [p for p in found if (p / _LIST).is_file() or all(q.name.startswith(f'.{_LIST}') for q in p.iterdir())]
+    found = [
+        path for path in folder.parent.iterdir() if ours.fullmatch(path.name) and path.is_dir()
+    ]
+    return [
+        p
+        for p in found
+        if (p / _LIST).is_file() or all(q.name.startswith(f'.{_LIST}') for q in p.iterdir())
+    ]
 
 def clear_leftovers(
     folder: Path,  # the folder that was to be written; the caller is its only writer
@@ -178,9 +206,10 @@ def clear_leftovers(
 ):
     "Delete what stopped attempts left beside a folder; what they had moved out of the way comes back."
     for path in _leftovers(folder):
+        # the list goes last, or the rest would not be known as ours
         if path.suffix == '.old' and not folder.exists(): os.replace(path, folder)
         elif path.suffix != f'.{but}' or not (path / _LIST).is_file():
-            for name in _contents(path):                # the list goes last, or the rest would not be known as ours
+            for name in _contents(path):
                 if name != _LIST and not (path / name).is_dir(): (path / name).unlink()
             shutil.rmtree(path)
 
@@ -193,7 +222,11 @@ def is_mounted(
     if not Path(table).exists(): return False
     rows = [line.split()[1:3] for line in Path(table).read_text().splitlines()]
     path = Path(path).resolve()
-    kinds = [(len(point), kind) for point, kind in rows if path.is_relative_to(point.replace('\\040', ' '))]
+    kinds = [
+        (len(point), kind)
+        for point, kind in rows
+        if path.is_relative_to(point.replace('\\040', ' '))
+    ]
     return max(kinds, default=(0, ''))[1].startswith(('fuse', 'nfs', 'cifs', 'smb'))
 
 # %% ../../nbs/01_files.ipynb #1406831f
@@ -240,12 +273,19 @@ def download(
 ) -> Path:        # the file in the user's cache
     "Fetch a published file once, and refuse it when its SHA-256 differs."
     import pooch
-    try: return Path(pooch.retrieve(url, f'sha256:{sha256}', name, pooch.os_cache('domain_llm'), progressbar=True))
+    try:
+        return Path(
+            pooch.retrieve(
+                url, f'sha256:{sha256}', name, pooch.os_cache('domain_llm'), progressbar=True
+            )
+        )
     except ValueError as error:
         raise ValueError(f'{name} was downloaded but is not the published file: {error}') from None
     except Exception as error:
-        raise ConnectionError(f'{name} could not be downloaded ({type(error).__name__}): '
-                              'check the network and try again') from None
+        raise ConnectionError(
+            f'{name} could not be downloaded ({type(error).__name__}): '
+            'check the network and try again'
+        ) from None
 
 # %% ../../nbs/01_files.ipynb #c759ddd2
 _FULL = 'No space left', 'os error 28', 'code: 28', 'unexpected pos'  # how libraries say it
@@ -254,7 +294,9 @@ def disk_is_full(
     error: BaseException,  # what a library raised
 ) -> bool:
     "Say whether an error means that the disk has no space left."
-    return getattr(error, 'errno', None) == errno.ENOSPC or any(words in str(error) for words in _FULL)
+    return getattr(error, 'errno', None) == errno.ENOSPC or any(
+        words in str(error) for words in _FULL
+    )
 
 # %% ../../nbs/01_files.ipynb #ff525c1e
 def peak_memory() -> int | None:  # bytes; None where the system does not tell

@@ -23,7 +23,8 @@ _MOST = 2**26  # logits held at once, 256 MB in float32
 
 def _aligned(table, dtype):
     "Give the table in the dtype to compute in, filled up with zero rows where the kernels gain by it."
-    filler = 0 if table.is_cpu and dtype == torch.float32 else -len(table) % _ALIGN    # there the copy costs more
+    # there the copy costs more
+    filler = 0 if table.is_cpu and dtype == torch.float32 else -len(table) % _ALIGN
     return F.pad(table.to(dtype), (0, 0, 0, filler)) if filler else table.to(dtype)    # (V64, C)
 
 def _rows(table, n):
@@ -68,8 +69,11 @@ class _ChunkedLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, g):
-        if ctx.grads is None: raise RuntimeError('the gradient of this loss was handed out and its memory used '
-                                                 'again: compute the loss a second time')
+        if ctx.grads is None:
+            raise RuntimeError(
+                'the gradient of this loss was handed out and its memory used '
+                'again: compute the loss a second time'
+            )
         (dx, dtable), ctx.grads = ctx.grads, None
         if not g.is_cpu or g != 1: dx, dtable = dx.mul_(g), dtable.mul_(g)
         return dx, dtable, None, None, None, None
@@ -85,14 +89,18 @@ def chunked_cross_entropy(
     device, kept = x.device.type, targets >= 0
     weights = kept if weights is None else weights.detach().float() * kept
     n = weights.sum()
-    n = n + (n == 0)                                                      # nothing counts: the loss is 0
+    # nothing counts: the loss is 0
+    n = n + (n == 0)
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
     with torch.autocast(device, enabled=False):
         if torch.is_grad_enabled() and (x.requires_grad or table.requires_grad):
             return _ChunkedLoss.apply(x, table, targets, weights, n, dtype)
         rows, wide = _rows(table, len(x)), _aligned(table, dtype)
         pieces = zip(*(t.split(rows) for t in (x.to(dtype), targets, weights)))
-        return sum(_to_gradient((a @ wide.T).float(), len(table), *of_rows) for a, *of_rows in pieces) / n
+        return (
+            sum(_to_gradient((a @ wide.T).float(), len(table), *of_rows) for a, *of_rows in pieces)
+            / n
+        )
 
 # %% ../../nbs/31_fast.ipynb #2365b2a3
 def _activate(u, relu2):
@@ -126,7 +134,8 @@ class FastMLP(MLP):
 
     def forward(self, x):                                                 # (B, T, C)
         u = self.c_fc(x)                                                  # (B, T, 4C)
-        y = _ActivateAndProject.apply(u, self.c_proj.weight, self.c_proj.bias, self.relu2)  # (B, T, C)
+        # (B, T, C)
+        y = _ActivateAndProject.apply(u, self.c_proj.weight, self.c_proj.bias, self.relu2)
         return F.dropout(y, self.dropout) if self.training and self.dropout else y
 
 # %% ../../nbs/31_fast.ipynb #2b607376
@@ -170,20 +179,25 @@ def _allowed(T, cache, device):
     at = torch.arange(start + T, device=device)
     causal = at[None] <= at[start:, None]                                         # (T, length)
     if mask is None: return causal
-    own = at[None] == at[start:, None]                    # filler looks at itself, or its softmax is 0/0
-    return ((causal & mask[:, None, :start + T]) | own)[:, None]                  # (B, 1, T, length)
+    # filler looks at itself, or its softmax is 0/0
+    own = at[None] == at[start:, None]
+    # (B, 1, T, length)
+    return ((causal & mask[:, None, :start + T]) | own)[:, None]
 
 # %% ../../nbs/31_fast.ipynb #cc549b71
 def _rotation(positions, size):
     "Give the cosines and sines that turn pairs of channels by an angle that grows with the position (Su et al., 2021)."
     speed = 10000 ** (-torch.arange(0, size, 2, device=positions.device) / size)  # (size/2,)
-    angle = positions[..., None] * speed                                          # (T, size/2) or (B, T, size/2)
-    if angle.dim() == 3: angle = angle[:, None]                # (B, 1, T, size/2), the same for all heads
+    # (T, size/2) or (B, T, size/2)
+    angle = positions[..., None] * speed
+    # (B, 1, T, size/2), the same for all heads
+    if angle.dim() == 3: angle = angle[:, None]
     return angle.cos(), angle.sin()
 
 def _rotate(x, turn):
     "Turn each pair of channels, the first half paired with the second."
-    (a, b), (cos, sin) = x.chunk(2, -1), (t.to(x.dtype) for t in turn)            # (B, H, T, C/H/2) each
+    # (B, H, T, C/H/2) each
+    (a, b), (cos, sin) = x.chunk(2, -1), (t.to(x.dtype) for t in turn)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)                  # (B, H, T, C/H)
 
 class FastAttention(Attention):
@@ -203,15 +217,20 @@ class FastAttention(Attention):
         q, k, v = self.heads(x, reading)
         if reading.cache: k, v = reading.cache.add(self.layer, k, v)      # (B, H, length, C/H)
         causal = self.causal and reading.allowed is None and q.shape[2] > 1
+        # (B, H, T, C/H)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=reading.allowed, is_causal=causal,
-                                           dropout_p=self.dropout if self.training else 0.0)  # (B, H, T, C/H)
+                                           dropout_p=self.dropout if self.training else 0.0)
         y = self.c_proj(y.transpose(1, 2).reshape(x.shape))               # (B, T, C)
         return F.dropout(y, self.dropout) if self.training and self.dropout else y
 
 # %% ../../nbs/31_fast.ipynb #fcec059c
 def _norm(cfg):
     "Make the layer that brings each vector to a standard size."
-    return nn.RMSNorm(cfg.n_embd, eps=1e-5) if cfg.rms_norm else nn.LayerNorm(cfg.n_embd, bias=cfg.bias)
+    return (
+        nn.RMSNorm(cfg.n_embd, eps=1e-5)
+        if cfg.rms_norm
+        else nn.LayerNorm(cfg.n_embd, bias=cfg.bias)
+    )
 
 class FastBlock(nn.Module):
     "Add to each token's vector what attention and the MLP contribute."
@@ -235,13 +254,19 @@ class _TableTwice(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g, dtable):
         ids, = ctx.saved_tensors
-        if g.is_cpu: return None, dtable.index_add_(0, ids.flatten(), g.flatten(0, 1))   # one row after the other
-        return None, dtable.index_put_((ids,), g, accumulate=True)                       # sorts, and so repeats
+        # one row after the other
+        if g.is_cpu: return None, dtable.index_add_(0, ids.flatten(), g.flatten(0, 1))
+        # sorts, and so repeats
+        return None, dtable.index_put_((ids,), g, accumulate=True)
 
 # %% ../../nbs/31_fast.ipynb #0f1a7c13
 def _written(model, ids, n_new, choose, mask=None, stop=None):
     "Yield each step's new ids (B,), reading every token once."
-    most, cache, done = model.cfg.n_ctx, None, torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+    most, cache, done = (
+        model.cfg.n_ctx,
+        None,
+        torch.zeros(len(ids), dtype=torch.bool, device=ids.device),
+    )
     for _ in range(n_new):
         if cache is None or cache.length == cache.most:
             T, unread = ids.shape[1], ids[:, -(max(1, most // 2) if cache else most):]
@@ -261,8 +286,10 @@ def _written(model, ids, n_new, choose, mask=None, stop=None):
 class GPT2(PlainGPT2):
     "Predict the next token as GPT-2 does, in less memory and time."
     def __init__(self, cfg: GPT2Config):
-        nn.Module.__init__(self)                # not the plain model's, whose parts would be made in vain
-        self.cfg, self.recompute = cfg, False   # recompute: keep only the blocks' inputs for the backward pass
+        # not the plain model's, whose parts would be made in vain
+        nn.Module.__init__(self)
+        # recompute: keep only the blocks' inputs for the backward pass
+        self.cfg, self.recompute = cfg, False
         self.wte = nn.Embedding(cfg.vocab_size, cfg.n_embd)
         self.wpe = None if cfg.rotary else nn.Embedding(cfg.n_ctx, cfg.n_embd)
         self.h = nn.ModuleList(FastBlock(cfg, layer) for layer in range(cfg.n_layer))
@@ -280,7 +307,9 @@ class GPT2(PlainGPT2):
         self.check_ids(targets)
         x, table = _TableTwice.apply(ids, self.wte.weight)               # (B, T, C), (V, C)
         weights = None if weights is None else weights.flatten()         # (B·T,)
-        return chunked_cross_entropy(self._blocks(x).flatten(0, 1), table, targets.flatten(), weights)
+        return chunked_cross_entropy(
+            self._blocks(x).flatten(0, 1), table, targets.flatten(), weights
+        )
 
     def hidden(self,
         ids: torch.Tensor,                    # (B, T) token ids
@@ -296,8 +325,10 @@ class GPT2(PlainGPT2):
         "Take tokens' vectors through position, blocks and the last norm."
         T, start = x.shape[1], cache.length if cache else 0
         if at is None and start + T > self.cfg.n_ctx:
-            raise ValueError(f'a row may hold at most {self.cfg.n_ctx} tokens, but got {start + T}: '
-                             'cut it or use a longer n_ctx')
+            raise ValueError(
+                f'a row may hold at most {self.cfg.n_ctx} tokens, but got {start + T}: '
+                'cut it or use a longer n_ctx'
+            )
         if at is None: at = _positions(T, cache, x.device)               # (T,) or (B, T)
         if allowed is None: allowed = _allowed(T, cache, x.device)       # (B, 1, T, length) or None
         if self.wpe: x = x + self.wpe(at)                                # (B, T, C)
@@ -305,8 +336,10 @@ class GPT2(PlainGPT2):
         turn = _rotation(at, self.cfg.n_embd // self.cfg.n_head) if self.cfg.rotary else None
         reading = Reading(allowed, turn, cache)
         for block in self.h:
-            if self.recompute and torch.is_grad_enabled(): x = checkpoint(block, x, reading, use_reentrant=False)
-            else: x = block(x, reading)
+            if self.recompute and torch.is_grad_enabled():
+                x = checkpoint(block, x, reading, use_reentrant=False)
+            else:
+                x = block(x, reading)
         if cache: cache.length += T
         return self.ln_f(x)
 
@@ -348,12 +381,15 @@ def left_pad(
     "Fill up prompts of different length on the left, so that all end together."
     T = max(map(len, rows), default=0)
     if not rows or not all(rows):
-        raise ValueError(f'every prompt needs at least 1 token, but got lengths {[len(r) for r in rows]}')
+        raise ValueError(
+            f'every prompt needs at least 1 token, but got lengths {[len(r) for r in rows]}'
+        )
     ids = torch.tensor([[filler] * (T - len(row)) + list(row) for row in rows])
     return ids, torch.tensor([[False] * (T - len(row)) + [True] * len(row) for row in rows])
 
 # %% ../../nbs/31_fast.ipynb #0f1a7c19
-MODERN = dict(bias=False, rotary=True, rms_norm=True, qk_norm=True, relu2=True)  # what changed after GPT-2
+# what changed after GPT-2
+MODERN = dict(bias=False, rotary=True, rms_norm=True, qk_norm=True, relu2=True)
 
 # %% ../../nbs/31_fast.ipynb #89b998dc
 def try_compile(

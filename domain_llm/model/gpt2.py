@@ -39,8 +39,10 @@ class GPT2Config:
         if min(self.vocab_size, self.n_layer, self.n_head, self.n_embd, self.n_ctx) < 1:
             raise ValueError(f'every size must be at least 1, but got {asdict(self)}')
         if self.n_embd % self.n_head:
-            raise ValueError('n_embd must be a multiple of n_head so that heads share the channels evenly, '
-                             f'but got {self.n_embd} and {self.n_head}')
+            raise ValueError(
+                'n_embd must be a multiple of n_head so that heads share the channels evenly, '
+                f'but got {self.n_embd} and {self.n_head}'
+            )
         if not 0 <= self.eos_token_id < self.vocab_size:
             raise ValueError(f'eos_token_id must be an id below vocab_size {self.vocab_size}, '
                              f'but got {self.eos_token_id}')
@@ -57,7 +59,8 @@ class GPT2Config:
         **changes,        # any field to set differently
     ):
         "Make the configuration that a name stands for."
-        if name not in PRESETS: raise ValueError(f'unknown preset {name!r}: choose one of {", ".join(PRESETS)}')
+        if name not in PRESETS:
+            raise ValueError(f'unknown preset {name!r}: choose one of {", ".join(PRESETS)}')
         sizes = dict(zip(('n_layer', 'n_head', 'n_embd', 'n_ctx'), PRESETS[name]))
         return cls(**{**sizes, 'vocab_size': vocab_size, **changes})
 
@@ -66,7 +69,8 @@ class Attention(nn.Module):
     "Let every token gather information from itself and the tokens before it."
     def __init__(self, cfg: GPT2Config):
         super().__init__()
-        self.n_head, self.dropout, self.causal = cfg.n_head, cfg.dropout, True   # causal: nobody looks ahead
+        # causal: nobody looks ahead
+        self.n_head, self.dropout, self.causal = cfg.n_head, cfg.dropout, True
         self.c_attn = nn.Linear(cfg.n_embd, 3 * cfg.n_embd, bias=cfg.bias)
         self.c_proj = nn.Linear(cfg.n_embd, cfg.n_embd, bias=cfg.bias)
 
@@ -78,8 +82,9 @@ class Attention(nn.Module):
 
     def forward(self, x):                                                 # (B, T, C)
         q, k, v = self.heads(x)                                           # (B, H, T, C/H) each
-        y = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0,
-                                           is_causal=self.causal)         # (B, H, T, C/H)
+        y = F.scaled_dot_product_attention(
+            q, k, v, dropout_p=self.dropout if self.training else 0.0, is_causal=self.causal
+        )  # (B, H, T, C/H)
         y = self.c_proj(y.transpose(1, 2).reshape(x.shape))               # (B, T, C)
         return F.dropout(y, self.dropout, self.training)
 
@@ -114,10 +119,16 @@ class PlainGPT2(nn.Module):
     def __init__(self, cfg: GPT2Config):
         super().__init__()
         modern = [name for name in ('rotary', 'rms_norm', 'qk_norm', 'relu2') if getattr(cfg, name)]
-        if modern: raise ValueError(f'the plain model should be a GPT-2, but got {", ".join(modern)}: '
-                                    'use GPT2 of lesson 31')
+        if modern:
+            raise ValueError(
+                f'the plain model should be a GPT-2, but got {", ".join(modern)}: '
+                'use GPT2 of lesson 31'
+            )
         self.cfg = cfg
-        self.wte, self.wpe = nn.Embedding(cfg.vocab_size, cfg.n_embd), nn.Embedding(cfg.n_ctx, cfg.n_embd)
+        self.wte, self.wpe = (
+            nn.Embedding(cfg.vocab_size, cfg.n_embd),
+            nn.Embedding(cfg.n_ctx, cfg.n_embd),
+        )
         self.h = nn.ModuleList(Block(cfg) for _ in range(cfg.n_layer))
         self.ln_f = nn.LayerNorm(cfg.n_embd, bias=cfg.bias)
         self.init_weights()
@@ -125,10 +136,13 @@ class PlainGPT2(nn.Module):
     def init_weights(self):
         "Draw the weights that training starts from."
         for name, p in self.named_parameters():
-            if name.endswith('bias'): nn.init.zeros_(p)
+            if name.endswith('bias'):
+                nn.init.zeros_(p)
             elif p.dim() == 2:
                 into_stream = name.endswith('c_proj.weight')
-                nn.init.normal_(p, std=0.02 / (math.sqrt(2 * self.cfg.n_layer) if into_stream else 1))
+                nn.init.normal_(
+                    p, std=0.02 / (math.sqrt(2 * self.cfg.n_layer) if into_stream else 1)
+                )
 
     def forward(self,
         ids: torch.Tensor,             # (B, T) token ids
@@ -138,7 +152,9 @@ class PlainGPT2(nn.Module):
         logits = self.logits(self.hidden(ids))                           # (B, T, V)
         if targets is None: return logits
         self.check_ids(targets)
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten().clamp(min=-1), ignore_index=-1)
+        return F.cross_entropy(
+            logits.flatten(0, 1), targets.flatten().clamp(min=-1), ignore_index=-1
+        )
 
     def hidden(self,
         ids: torch.Tensor,             # (B, T) token ids
@@ -146,8 +162,10 @@ class PlainGPT2(nn.Module):
         "Give each token's vector after the last norm."
         self.check_ids(ids)
         if ids.shape[1] > self.cfg.n_ctx:
-            raise ValueError(f'a row may hold at most {self.cfg.n_ctx} tokens, but got {ids.shape[1]}: '
-                             'cut it or use a longer n_ctx')
+            raise ValueError(
+                f'a row may hold at most {self.cfg.n_ctx} tokens, but got {ids.shape[1]}: '
+                'cut it or use a longer n_ctx'
+            )
         x = self.wte(ids) + self.wpe.weight[:ids.shape[1]]               # (B, T, C)
         x = F.dropout(x, self.cfg.dropout, self.training)
         for block in self.h: x = block(x)
@@ -163,8 +181,10 @@ class PlainGPT2(nn.Module):
         "Refuse an id the table does not have, where asking is cheap."
         if ids.device.type != 'cpu' and self.training or torch.compiler.is_compiling(): return
         if ids.numel() and ids.max() >= self.cfg.vocab_size:
-            raise ValueError(f'every id must be below vocab_size {self.cfg.vocab_size}, but got {ids.max()}: '
-                             'was the text cut by another tokenizer?')
+            raise ValueError(
+                f'every id must be below vocab_size {self.cfg.vocab_size}, but got {ids.max()}: '
+                'was the text cut by another tokenizer?'
+            )
 
     @torch.no_grad()
     def generate(self,
@@ -178,11 +198,14 @@ class PlainGPT2(nn.Module):
         "Write on from prompts, one token at a time, reading the whole text again for each."
         choose, was = Sampler(temperature, top_k, top_p, seed, ids.device), self.training
         if n_new < 0 or not 1 <= ids.shape[1] <= self.cfg.n_ctx + 1 - n_new:
-            raise ValueError(f'a prompt needs at least 1 token and room for {n_new} new ones in the context of '
-                             f'{self.cfg.n_ctx}, but got {ids.shape[1]}')
+            raise ValueError(
+                f'a prompt needs at least 1 token and room for {n_new} new ones in the context of '
+                f'{self.cfg.n_ctx}, but got {ids.shape[1]}'
+            )
         self.eval()
         try:
-            for _ in range(n_new): ids = torch.cat([ids, choose(self(ids)[:, -1])[:, None]], 1)   # (B, T + 1)
+            # (B, T + 1)
+            for _ in range(n_new): ids = torch.cat([ids, choose(self(ids)[:, -1])[:, None]], 1)
         finally: self.train(was)
         return ids
 
@@ -197,7 +220,9 @@ class Sampler:
         device='cpu',              # where the logits are
     ):
         if temperature < 0:
-            raise ValueError(f'temperature must be 0 (always the likeliest) or more, but got {temperature}')
+            raise ValueError(
+                f'temperature must be 0 (always the likeliest) or more, but got {temperature}'
+            )
         if top_k is not None and top_k < 1:
             raise ValueError(f'top_k must be at least 1 token, but got {top_k}')
         if top_p is not None and not 0 < top_p <= 1:

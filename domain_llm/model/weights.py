@@ -19,10 +19,18 @@ from .gpt2 import GPT2Config, PlainGPT2
 from ..tokens.tokenizer import load_tokenizer, save_tokenizer
 
 # %% ../../nbs/32_weights.ipynb #acb9c2f7
-_CONV1D = ('attn.c_attn.weight', 'attn.c_proj.weight', 'mlp.c_fc.weight', 'mlp.c_proj.weight')  # stored transposed
-_FIXED = dict(model_type=('gpt2',), activation_function=('gelu_new', 'gelu_pytorch_tanh'),  # no choice in GPT-2
-              layer_norm_epsilon=(1e-5,), scale_attn_weights=(True,), scale_attn_by_inverse_layer_idx=(False,),
-              tie_word_embeddings=(True,), add_cross_attention=(False,))
+# stored transposed
+_CONV1D = ('attn.c_attn.weight', 'attn.c_proj.weight', 'mlp.c_fc.weight', 'mlp.c_proj.weight')
+# no choice in GPT-2
+_FIXED = dict(
+    model_type=('gpt2',),
+    activation_function=('gelu_new', 'gelu_pytorch_tanh'),
+    layer_norm_epsilon=(1e-5,),
+    scale_attn_weights=(True,),
+    scale_attn_by_inverse_layer_idx=(False,),
+    tie_word_embeddings=(True,),
+    add_cross_attention=(False,),
+)
 
 def save_model(
     model: PlainGPT2,  # a `GPT2`, or the plain one
@@ -34,12 +42,28 @@ def save_model(
     modern = [name for name in ('rotary', 'rms_norm', 'qk_norm', 'relu2') if getattr(cfg, name)]
     if modern: raise ValueError(f'the GPT-2 layout has no place for {", ".join(modern)}: '
                                 'keep this model with torch.save(model.state_dict(), path)')
-    config = dict({name: values[0] for name, values in _FIXED.items()}, architectures=['GPT2LMHeadModel'],
-                  vocab_size=cfg.vocab_size, n_layer=cfg.n_layer, n_head=cfg.n_head, n_embd=cfg.n_embd,
-                  n_positions=cfg.n_ctx, n_ctx=cfg.n_ctx, bos_token_id=cfg.eos_token_id,
-                  eos_token_id=cfg.eos_token_id, torch_dtype=str(model.wte.weight.dtype).removeprefix('torch.'),
-                  attn_pdrop=cfg.dropout, embd_pdrop=cfg.dropout, resid_pdrop=cfg.dropout, bias=cfg.bias)
-    layers = [n.removesuffix('weight') for n in own if n.endswith('weight') and n not in ('wte.weight', 'wpe.weight')]
+    config = dict(
+        {name: values[0] for name, values in _FIXED.items()},
+        architectures=['GPT2LMHeadModel'],
+        vocab_size=cfg.vocab_size,
+        n_layer=cfg.n_layer,
+        n_head=cfg.n_head,
+        n_embd=cfg.n_embd,
+        n_positions=cfg.n_ctx,
+        n_ctx=cfg.n_ctx,
+        bos_token_id=cfg.eos_token_id,
+        eos_token_id=cfg.eos_token_id,
+        torch_dtype=str(model.wte.weight.dtype).removeprefix('torch.'),
+        attn_pdrop=cfg.dropout,
+        embd_pdrop=cfg.dropout,
+        resid_pdrop=cfg.dropout,
+        bias=cfg.bias,
+    )
+    layers = [
+        n.removesuffix('weight')
+        for n in own
+        if n.endswith('weight') and n not in ('wte.weight', 'wpe.weight')
+    ]
     own = {f'{n}bias': own[f'{n}weight'].new_zeros(len(own[f'{n}weight'])) for n in layers} | own
     tensors = {f'transformer.{n}': (t.T if n.endswith(_CONV1D) else t).detach().cpu().contiguous()
                for n, t in own.items()}
@@ -53,15 +77,25 @@ def _own_config(d, folder):
     "Read the configuration that `transformers` writes; refuse what GPT-2 does not compute."
     for name, values in (_FIXED | dict(n_inner=(None, 4 * d.get('n_embd', 0)))).items():
         if d.get(name, values[0]) not in values:
-            raise ValueError(f'{folder}: config.json should say {name} = {values[0]} as GPT-2 does, '
-                             f'but it says {d[name]!r}: this is another model')
+            raise ValueError(
+                f'{folder}: config.json should say {name} = {values[0]} as GPT-2 does, '
+                f'but it says {d[name]!r}: this is another model'
+            )
     lost = [n for n in ('vocab_size', 'n_layer', 'n_head', 'n_embd') if n not in d]
     if lost or not {'n_positions', 'n_ctx'} & set(d):
         raise ValueError(f'{folder}: config.json should give {(lost + ["n_positions"])[0]}, '
                          'but does not: take the one that belongs to the weights')
     dropout = max(d.get(name, 0.1) for name in ('attn_pdrop', 'embd_pdrop', 'resid_pdrop'))
-    return GPT2Config(d['vocab_size'], d['n_layer'], d['n_head'], d['n_embd'], d.get('n_positions', d.get('n_ctx')),
-                      d.get('eos_token_id') or 0, dropout=dropout, bias=d.get('bias', True))
+    return GPT2Config(
+        d['vocab_size'],
+        d['n_layer'],
+        d['n_head'],
+        d['n_embd'],
+        d.get('n_positions', d.get('n_ctx')),
+        d.get('eos_token_id') or 0,
+        dropout=dropout,
+        bias=d.get('bias', True),
+    )
 
 # %% ../../nbs/32_weights.ipynb #32e16b79
 def _find(name):
@@ -71,10 +105,13 @@ def _find(name):
         raise FileNotFoundError(f'a GPT-2 checkpoint is a folder, but there is no {name}')
     from huggingface_hub import snapshot_download
     wanted = ['config.json', '*.safetensors', '*.safetensors.index.json']
-    try: return Path(snapshot_download(name, allow_patterns=wanted))
+    try:
+        return Path(snapshot_download(name, allow_patterns=wanted))
     except Exception as error:
-        raise FileNotFoundError(f'there is no folder {name}, and no model of that name could be fetched '
-                                f'({type(error).__name__}): check the name and the network') from None
+        raise FileNotFoundError(
+            f'there is no folder {name}, and no model of that name could be fetched '
+            f'({type(error).__name__}): check the name and the network'
+        ) from None
 
 def _tensor_files(folder):
     "List the files that hold a checkpoint's tensors: one or several, safetensors before the older .bin."
@@ -84,7 +121,9 @@ def _tensor_files(folder):
         if index.is_file():
             parts = read_json(index, "the list of a checkpoint's files")['weight_map'].values()
             return [folder / Path(part).name for part in sorted(set(parts))]
-    raise FileNotFoundError(f'a GPT-2 checkpoint has config.json and model.safetensors, but {folder} has no tensors')
+    raise FileNotFoundError(
+        f'a GPT-2 checkpoint has config.json and model.safetensors, but {folder} has no tensors'
+    )
 
 # %% ../../nbs/32_weights.ipynb #32e16b7a
 def _read_tensors(path):
@@ -96,8 +135,10 @@ def _read_tensors(path):
         if path.suffix == '.safetensors': return load_file(path)
         return torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:
-        raise ValueError(f'{path} should hold tensors, but cannot be read ({type(error).__name__}): '
-                         'it may be cut short; copy it again') from None
+        raise ValueError(
+            f'{path} should hold tensors, but cannot be read ({type(error).__name__}): '
+            'it may be cut short; copy it again'
+        ) from None
 
 # %% ../../nbs/32_weights.ipynb #32e16b7c
 def load_model(
@@ -105,14 +146,19 @@ def load_model(
 ) -> GPT2:     # in float32, ready to score
     "Load a GPT-2 checkpoint in Hugging Face layout."
     folder = _find(name)
-    cfg = _own_config(read_json(folder / 'config.json', "a GPT-2 checkpoint's configuration"), folder)
+    cfg = _own_config(
+        read_json(folder / 'config.json', "a GPT-2 checkpoint's configuration"), folder
+    )
+    # buffers that are not weights
     tensors = {re.sub(r'^((module|_orig_mod|transformer)\.)+', '', n): t
                for path in _tensor_files(folder) for n, t in _read_tensors(path).items()
-               if not n.endswith(('.attn.bias', '.attn.masked_bias'))}     # buffers that are not weights
+               if not n.endswith(('.attn.bias', '.attn.masked_bias'))}
     head = tensors.pop('lm_head.weight', None)
     if head is not None and 'wte.weight' in tensors and not torch.equal(head, tensors['wte.weight']):
-        raise ValueError(f'{folder}: lm_head.weight should equal wte.weight, which GPT-2 uses twice, '
-                         'but differs: this is another model')
+        raise ValueError(
+            f'{folder}: lm_head.weight should equal wte.weight, which GPT-2 uses twice, '
+            'but differs: this is another model'
+        )
     tensors = {n: (t.T if n.endswith(_CONV1D) and t.dim() == 2 else t).float().contiguous()
                for n, t in tensors.items() if cfg.bias or not n.endswith('bias')}
     with torch.device('meta'): model = GPT2(cfg)
@@ -120,7 +166,10 @@ def load_model(
     for n in own | tensors:
         want, got = (list(d[n].shape) if n in d else 'no such tensor' for d in (own, tensors))
         if want != got:
-            raise ValueError(f'{folder}: {n} should be {want} but the file has {got}; is config.json of another model?')
+            raise ValueError(
+                f'{folder}: {n} should be {want} but the file has {got}; is config.json of another '
+                'model?'
+            )
     model.load_state_dict(tensors, assign=True)
     return model.eval()
 

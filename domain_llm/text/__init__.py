@@ -2,13 +2,13 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
-    "card": ["licences", "keep_licences", "CorpusCard", "corpus_card"],
-    "clean": ["LINE_END", "clean_text"],
-    "documents": ["counted", "ReadReport", "read_documents", "column_values"],
-    "fetching": ["fetch_pubmed", "fetch_pmc"],
-    "jats": ["parse_xml", "iter_articles", "find_year", "read_jats", "article_rows",
-        "medline_rows", "summary_rows"],
-    "overlap": ["deduplicate", "word_ngrams", "decontaminate", "split_documents"],
-    "synthetic": ["MANIPULATIONS", "REGIONS", "BEHAVIOURS", "DIRECTIONS", "FINDINGS", "OPENINGS",
-        "CLOSINGS", "POPULARITY", "Case", "SyntheticScience", "read_findings", "stored_run"],
+    'card': ['licences', 'keep_licences', 'CorpusCard', 'corpus_card'],
+    'clean': ['LINE_END', 'clean_text'],
+    'documents': ['counted', 'ReadReport', 'read_documents', 'column_values'],
+    'fetching': ['fetch_pubmed', 'fetch_pmc'],
+    'jats': ['parse_xml', 'iter_articles', 'find_year', 'read_jats', 'article_rows',
+        'medline_rows', 'summary_rows'],
+    'overlap': ['deduplicate', 'word_ngrams', 'decontaminate', 'split_documents'],
+    'synthetic': ['MANIPULATIONS', 'REGIONS', 'BEHAVIOURS', 'DIRECTIONS', 'FINDINGS', 'OPENINGS',
+        'CLOSINGS', 'POPULARITY', 'Case', 'SyntheticScience', 'read_findings', 'stored_run'],
 })

@@ -28,7 +28,12 @@ def licences(
 # %% ../../nbs/16_card.ipynb #f9a84efd
 def _licence_of(dataset, table):
     "List each document's licence, looked up by its number, or by its place in the files where it has none."
-    known = {i: row.licence for row in table.itertuples() for i in (row.place, row.pmcid, row.pmid, row.doi) if i}
+    known = {
+        i: row.licence
+        for row in table.itertuples()
+        for i in (row.place, row.pmcid, row.pmid, row.doi)
+        if i
+    }
     return [known.get(i) or known.get('/'.join(i.split('/')[-2:]), 'not recorded')
             for i in column_values(dataset, 'id')]
 
@@ -45,10 +50,14 @@ def keep_licences(
 def _origins(sources):
     "Count documents by the part of their path that tells them apart, without naming your folders."
     counts = Counter(sources)
-    parts = {source: re.split(r'[/\\]', re.sub(r'[/\\]\d{5}[/\\]records\.xml$', '', source)) for source in counts}
+    parts = {
+        source: re.split(r'[/\\]', re.sub(r'[/\\]\d{5}[/\\]records\.xml$', '', source))
+        for source in counts
+    }
     shared = len(os.path.commonprefix([p[:-1] for p in parts.values()]))
     names = {source: p[shared] for source, p in parts.items()}
-    if len(set(names.values())) > 12: names = {source: (['documents'] + p[:shared])[-1] for source, p in parts.items()}
+    if len(set(names.values())) > 12:
+        names = {source: (['documents'] + p[:shared])[-1] for source, p in parts.items()}
     out = Counter()
     for source, n in counts.items(): out[names[source]] += n
     return dict(out.most_common())
@@ -74,9 +83,15 @@ class CorpusCard:
         "Describe the picture in words"
         years = {y: n for y, n in self.years.items() if y != 'unknown'}
         most = max(years, key=years.get, default=None)
-        when = f'{min(years)} to {max(years)}, most in {most} ({years[most]:,})' if years else 'none with a known year'
+        when = (
+            f'{min(years)} to {max(years)}, most in {most} ({years[most]:,})'
+            if years
+            else 'none with a known year'
+        )
         where = ', '.join(f'{name} {n:,}' for name, n in list(self.sources.items())[:8])
-        return f'Two bar charts. Left, documents by year: {when}. Right, documents by source: {where}.'
+        return (
+            f'Two bar charts. Left, documents by year: {when}. Right, documents by source: {where}.'
+        )
 
     def _tables(self): # yields DataFrames
         "Yield the tables of the card"
@@ -86,7 +101,9 @@ class CorpusCard:
                                        ('Left out', 'reason', self.dropped or {'nothing': 0}),
                                        ('Sources', 'source', self.sources), ('Licences', 'licence', self.licences),
                                        ('Years', 'year', self.years)]:
-            table = pd.DataFrame({first: list(counts), 'number': [f'{n:,}' for n in counts.values()]})
+            table = pd.DataFrame(
+                {first: list(counts), 'number': [f'{n:,}' for n in counts.values()]}
+            )
             table.attrs['caption'] = caption
             yield table
 
@@ -103,8 +120,12 @@ class CorpusCard:
             left.bar(list(years), list(years.values()), color=BLUE, edgecolor=BLACK, linewidth=.5)
             for axis in left.xaxis, left.yaxis: axis.get_major_locator().set_params(integer=True)
             left.set(xlabel='year of publication', ylabel='documents')
-            left.set_title(f"{self.documents:,} documents by year ({self.years.get('unknown', 0):,} unknown)")
-            bars = right.barh(range(len(names)), counts, .6, color=ORANGE, edgecolor=BLACK, hatch='//')
+            left.set_title(
+                f"{self.documents:,} documents by year ({self.years.get('unknown', 0):,} unknown)"
+            )
+            bars = right.barh(
+                range(len(names)), counts, 0.6, color=ORANGE, edgecolor=BLACK, hatch='//'
+            )
             right.set_yticks(range(len(names)), [name[-28:] for name in names])
             right.bar_label(bars, [f'{n:,}' for n in counts], padding=3)
             right.set(xlabel='documents', title='and by source', xlim=(0, 1.2 * max(counts)))
@@ -119,7 +140,9 @@ class CorpusCard:
         folder, fig = Path(folder), self.plot()
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder/'card.png', figure_png(fig))
-        write_whole(folder/'card.json', json.dumps(asdict(self), indent=1, ensure_ascii=False) + '\n')
+        write_whole(
+            folder / 'card.json', json.dumps(asdict(self), indent=1, ensure_ascii=False) + '\n'
+        )
         sections = [('What is in it', *self._tables()), ('When and from where', (fig, self.alt))]
         write_whole(folder/'card.html', page('Corpus card', sections))
         return folder
@@ -135,11 +158,29 @@ def corpus_card(
     "Count what a corpus holds and what was left out."
     def tally(values): return dict(Counter(values).most_common())
     parts = dataset if isinstance(dataset, dict) else {'all': dataset}
-    def every(name): return (value for part in parts.values() for value in column_values(part, name))
+    def every(name):
+        return (value for part in parts.values() for value in column_values(part, name))
     years = tally('unknown' if y is None else str(y) for y in every('year'))
-    lost = tally([f"not read: {why.split(':')[0]}" for _, why in (report.skipped if report else ())]
-                 + [why for _, why, _ in dropped] + ['shares words with the benchmark' for _ in leaks])
-    known = [n for p in parts.values() for n in (['not recorded'] * len(p) if table is None else _licence_of(p, table))]
-    words, sizes = sum(len(text.split()) for text in every('text')), {name: len(part) for name, part in parts.items()}
-    return CorpusCard(sum(sizes.values()), words, dict(sorted(years.items())), _origins(every('source')),
-                      tally(known), lost, sizes)
+    lost = tally(
+        [f"not read: {why.split(':')[0]}" for _, why in (report.skipped if report else ())]
+        + [why for _, why, _ in dropped]
+        + ['shares words with the benchmark' for _ in leaks]
+    )
+    known = [
+        n
+        for p in parts.values()
+        for n in (['not recorded'] * len(p) if table is None else _licence_of(p, table))
+    ]
+    words, sizes = (
+        sum(len(text.split()) for text in every('text')),
+        {name: len(part) for name, part in parts.items()},
+    )
+    return CorpusCard(
+        sum(sizes.values()),
+        words,
+        dict(sorted(years.items())),
+        _origins(every('source')),
+        tally(known),
+        lost,
+        sizes,
+    )

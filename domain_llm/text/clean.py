@@ -9,16 +9,26 @@ __all__ = ['LINE_END', 'clean_text']
 import re, unicodedata
 
 # %% ../../nbs/11_clean.ipynb #d7ea7ba2
-LINE_END = re.compile('[\n\r\x0b\x0c\x85\u2028\u2029]')  # characters that end a line, by Unicode's rules
-_INVISIBLE = re.compile('[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e'
-                        '\u2060-\u206f\ufeff\ufff9-\ufffb]')
-_UNUSUAL = re.compile('[\t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000\r\x0b\x0c\x85\u2028\u2029\ud800-\udfff'
-                      + _INVISIBLE.pattern[1:])
-_NOTICE = re.compile(r'(?<=[.!?)\]\n])\s*(?:(?:copyright\s*)?(?:©|\(c\)\s*\d{4})|copyright\s+\d{4}|\(psycinfo database'
-                     r'|\(abstract truncated)[^\n]{0,250}\Z', re.I)
+# characters that end a line, by Unicode's rules
+LINE_END = re.compile('[\n\r\x0b\x0c\x85\u2028\u2029]')
+_INVISIBLE = re.compile(
+    '[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e'
+    '\u2060-\u206f\ufeff\ufff9-\ufffb]'
+)
+_UNUSUAL = re.compile(
+    '[\t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000\r\x0b\x0c\x85\u2028\u2029\ud800-\udfff'
+    + _INVISIBLE.pattern[1:]
+)
+_NOTICE = re.compile(
+    r'(?<=[.!?)\]\n])\s*(?:(?:copyright\s*)?(?:©|\(c\)\s*\d{4})|copyright\s+\d{4}|\(psycinfo database'
+    r'|\(abstract truncated)[^\n]{0,250}\Z',
+    re.I,
+)
 
 # %% ../../nbs/11_clean.ipynb #bb2aeedf
-_BYTES = {c: b for b in range(128, 256) for c in (chr(b), bytes([b]).decode('cp1252', 'ignore')) if c}
+_BYTES = {
+    c: b for b in range(128, 256) for c in (chr(b), bytes([b]).decode('cp1252', 'ignore')) if c
+}
 _LATER = '[' + re.escape(''.join(c for c, b in _BYTES.items() if b < 192)) + ']'
 _LEAD = re.compile('[ÂÃÎÏËÉÅâïð]')
 _MOJIBAKE = re.compile(f'(?:[ÂÃÎÏ]{_LATER}|Ë[†œ]|É›|Å“|[âï]{_LATER}{_LATER}|ð{_LATER}{{3}})+')
@@ -48,5 +58,6 @@ def clean_text(
         if odd or '  ' in text or ' \n' in text or '\n ' in text:
             text = '\n'.join(' '.join(line.split()) for line in text.split('\n'))
         text = (re.sub(r'\n{3,}', '\n\n', text) if '\n\n\n' in text else text).strip()
-        while notice := _NOTICE.search(text, max(0, len(text) - 300)): text = text[:notice.start()].rstrip()
+        while notice := _NOTICE.search(text, max(0, len(text) - 300)):
+            text = text[: notice.start()].rstrip()
         if _repaired(text) == text: return text

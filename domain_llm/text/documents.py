@@ -53,11 +53,20 @@ class ReadReport:
     def __str__(self):
         parts = [f"Read {counted(self.documents, 'document')} with {counted(self.words, 'word')}."]
         if self.skipped:
-            first, more = '; '.join(f'{where} ({why})' for where, why in self.skipped[:3]), len(self.skipped) - 3
-            parts.append(f'Skipped {len(self.skipped):,}: {first}' + f'; and {more:,} more' * (more > 0) + '.')
+            first, more = (
+                '; '.join(f'{where} ({why})' for where, why in self.skipped[:3]),
+                len(self.skipped) - 3,
+            )
+            parts.append(
+                f'Skipped {len(self.skipped):,}: {first}'
+                + f'; and {more:,} more' * (more > 0)
+                + '.'
+            )
         if self.undecodable:
-            parts.append(f"{counted(self.undecodable, 'document')} {'holds' if self.undecodable == 1 else 'hold'} "
-                         'bytes that are not UTF-8 or unknown entities; they are kept as U+FFFD.')
+            parts.append(
+                f"{counted(self.undecodable, 'document')} {'holds' if self.undecodable == 1 else 'hold'} "
+                'bytes that are not UTF-8 or unknown entities; they are kept as U+FFFD.'
+            )
         return ' '.join(parts)
 
 # %% ../../nbs/13_documents.ipynb #5ffc884b
@@ -66,8 +75,10 @@ def _read_jsonl(raw, name, report, options):
     for i, line in enumerate(io.TextIOWrapper(raw, 'utf-8-sig', 'replace'), 1):
         try: row = json.loads(line) if line.strip() else None
         except (ValueError, RecursionError): row = 'bad'
-        if isinstance(row, dict): yield f'{name}:{i}', row
-        elif row is not None: report.skip(f'{name} line {i}', 'invalid JSON' if row == 'bad' else 'not a JSON object')
+        if isinstance(row, dict):
+            yield f'{name}:{i}', row
+        elif row is not None:
+            report.skip(f'{name} line {i}', 'invalid JSON' if row == 'bad' else 'not a JSON object')
 
 def _read_csv(raw, name, report, options):
     "Yield one document per row of a comma-separated table."
@@ -90,15 +101,20 @@ def _find_files(paths):
         if path.is_dir():
             every = [(p.relative_to(path).as_posix(), p) for p in path.rglob('*') if p.is_file()]
             inside = sorted((n, p) for n, p in every if _reader(p) and not re.search(r'(^|/)\.', n))
-            if not inside: raise FileNotFoundError(f"expected {', '.join(_READERS)} files under '{path}', "
-                f"found {counted(len(every), 'other file')}: give the folder that holds the papers")
+            if not inside:
+                raise FileNotFoundError(
+                    f"expected {', '.join(_READERS)} files under '{path}', found "
+                    f"{counted(len(every), 'other file')}: give the folder that holds the papers"
+                )
             found += inside
-        elif not path.exists(): raise FileNotFoundError(f"there is no file or folder '{path}': check the path "
-            f"(the current folder is '{Path.cwd()}')")
+        elif not path.exists(): raise FileNotFoundError(f"there is no file or folder '{path}': "
+                                                        "check the path (the current folder is "
+                                                        f"'{Path.cwd()}')")
         elif not _reader(path): raise ValueError(f"'{path}' is not one of {', '.join(_READERS)}: "
             'convert it to one of them first')
         else: found.append((path.name, path))
-    if not found: raise ValueError('expected at least one path, found an empty list: name a file or folder')
+    if not found:
+        raise ValueError('expected at least one path, found an empty list: name a file or folder')
     return found
 
 # %% ../../nbs/13_documents.ipynb #3d0af857
@@ -128,8 +144,11 @@ def _documents(rows, report):
     "Yield one clean document per row that has text, and refuse a source whose first row has no such field."
     seen = None
     for source, name, row in rows:
-        if source != seen and 'text' not in row: raise ValueError(f"expected a column or field 'text' in '{source}', "
-            f"found {', '.join(map(str, row)) or 'none'}: rename the one that holds the text")
+        if source != seen and 'text' not in row:
+            raise ValueError(
+                f"expected a column or field 'text' in '{source}', "
+                f"found {', '.join(map(str, row)) or 'none'}: rename the one that holds the text"
+            )
         seen = source
         text, own, title = row.get('text'), row.get('id'), row.get('title')
         text = clean_text(text) if isinstance(text, str) else ''
@@ -137,11 +156,16 @@ def _documents(rows, report):
             report.skip(name, 'no text')
             continue
         report.documents += 1
-        report.words += 1 + text.count(' ') + text.count('\n') - text.count('\n\n')  # clean text has no other space
+        # clean text has no other space
+        report.words += 1 + text.count(' ') + text.count('\n') - text.count('\n\n')
         report.undecodable += '\ufffd' in text
-        yield dict(id=clean_text(str(own)) if own not in (None, '') else clean_text(name), text=text,
-                   title=' '.join(clean_text(str(title or '')).split()),
-                   year=find_year(row.get('year')), source=clean_text(source))
+        yield dict(
+            id=clean_text(str(own)) if own not in (None, '') else clean_text(name),
+            text=text,
+            title=' '.join(clean_text(str(title or '')).split()),
+            year=find_year(row.get('year')),
+            source=clean_text(source),
+        )
 
 # %% ../../nbs/13_documents.ipynb #588d93a7
 _PIECE = 2**22  # characters that close a batch; a longer plain text becomes several documents
@@ -211,13 +235,24 @@ def read_documents(
 ):                            # datasets.Dataset with the columns id, text, title, year, source
     "Read documents of any supported format into a dataset of clean texts."
     if limit is not None and limit < 1:
-        raise ValueError(f'expected a limit of at least 1 document, found {limit}: leave it out to read all')
+        raise ValueError(
+            f'expected a limit of at least 1 document, found {limit}: leave it out to read all'
+        )
     if workers is not None and workers < 0:
         raise ValueError(f'expected 0 or more workers, found {workers}: 0 reads in this process')
     from datasets import Dataset, concatenate_datasets
-    out, options = ReadReport() if report is None else report, dict(back=back, captions=captions, tables=tables)
-    on_hub = isinstance(paths, str) and re.fullmatch(r'[\w.-]+/[\w.-]+', paths) and not Path(paths).parent.exists()
-    parts = _read_hub(paths, limit, out) if on_hub else _read_files(paths, limit, workers, options, out)
+    out, options = (
+        ReadReport() if report is None else report,
+        dict(back=back, captions=captions, tables=tables),
+    )
+    on_hub = (
+        isinstance(paths, str)
+        and re.fullmatch(r'[\w.-]+/[\w.-]+', paths)
+        and not Path(paths).parent.exists()
+    )
+    parts = (
+        _read_hub(paths, limit, out) if on_hub else _read_files(paths, limit, workers, options, out)
+    )
     if not parts: raise ValueError(f"found no document in '{paths}': {out}")
     if report is None: print(out, file=sys.stderr)
     return concatenate_datasets([Dataset.from_file(part) for part in parts])
@@ -236,9 +271,12 @@ def _read_txt(raw, name, report, options):
     head = raw.read(2**16)
     raw.seek(0)
     lines = io.TextIOWrapper(raw, 'utf-8-sig', 'replace')
-    if re.match(rb'\s*PMID- ?\d', head): records = medline_rows(lines)
-    elif re.match(rb'\s*1[.:] \S', head) and re.search(rb'^PMID: \d+', head, re.M): records = summary_rows(lines)
-    else: records = (dict(text=piece) for piece in _passages(lines))
+    if re.match(rb'\s*PMID- ?\d', head):
+        records = medline_rows(lines)
+    elif re.match(rb'\s*1[.:] \S', head) and re.search(rb'^PMID: \d+', head, re.M):
+        records = summary_rows(lines)
+    else:
+        records = (dict(text=piece) for piece in _passages(lines))
     for i, row in enumerate(records, 1): yield name if i == 1 else f'{name}:{i}', row
 
 _READERS |= {'.txt': _read_txt, '.nbib': _read_txt}
@@ -253,12 +291,20 @@ def _read_parquet(raw, name, report, options):
     from pyarrow.parquet import ParquetFile
     table = ParquetFile(raw, pre_buffer=False, buffer_size=2**20)
     names = table.schema_arrow.names
-    wanted = [n for n in names if n in ('id', 'text', 'title', 'year')] if 'text' in names else names
-    rows = (row for batch in table.iter_batches(256, columns=wanted, use_threads=False) for row in batch.to_pylist())
+    wanted = (
+        [n for n in names if n in ('id', 'text', 'title', 'year')] if 'text' in names else names
+    )
+    rows = (
+        row
+        for batch in table.iter_batches(256, columns=wanted, use_threads=False)
+        for row in batch.to_pylist()
+    )
     for i, row in enumerate(rows, 1): yield f'{name}:{i}', row
 
 _READERS |= {'.xml': _read_xml, '.nxml': _read_xml}
-_READERS |= {f'{end}.gz': _READERS[end] for end in ('.jsonl', '.csv', '.txt', '.nbib', '.xml', '.nxml')}
+_READERS |= {
+    f'{end}.gz': _READERS[end] for end in ('.jsonl', '.csv', '.txt', '.nbib', '.xml', '.nxml')
+}
 _READERS['.parquet'] = _read_parquet
 
 # %% ../../nbs/13_documents.ipynb #fb6f992f

@@ -24,8 +24,11 @@ def _halved(search, first, last):
     if len(ids) >= count:
         yield from ids
         return
-    if first >= last: raise ValueError(f'found {count:,} records on the single day {first}, of which the server gives '
-                                       f'out {len(ids):,}: narrow the query, for instance by journal')
+    if first >= last:
+        raise ValueError(
+            f'found {count:,} records on the single day {first}, of which the server gives '
+            f'out {len(ids):,}: narrow the query, for instance by journal'
+        )
     middle = first + (last - first) // 2
     yield from _halved(search, first, middle)
     yield from _halved(search, middle + timedelta(1), last)
@@ -46,7 +49,8 @@ class _Again(urllib3.Retry):
 
     def increment(self, *args, response=None, **kwargs):
         again = super().increment(*args, response=response, **kwargs)
-        if response: response.close()  # or urllib3 reads an error page to its end, which may not come
+        # or urllib3 reads an error page to its end, which may not come
+        if response: response.close()
         return again
 
 # %% ../../nbs/15_fetch.ipynb #fbe37b05
@@ -113,16 +117,28 @@ _RECORDS = 'article', 'PubmedArticle', 'PubmedBookArticle'
 
 def _found(client, request):
     "Search for the record numbers of a request: a dict with db, term, since, until and limit."
-    def day(value, end): return date.fromisoformat(str(value)) if len(str(value)) > 4 else date(int(value), *end)
+    def day(value, end):
+        return date.fromisoformat(str(value)) if len(str(value)) > 4 else date(int(value), *end)
     def search(first, last):
-        root = client.ask('esearch', 'eSearchResult', db=request['db'], term=request['term'], retmax=9999,
-                          datetype='pdat', mindate=first.strftime('%Y/%m/%d'), maxdate=last.strftime('%Y/%m/%d'))
+        root = client.ask(
+            'esearch',
+            'eSearchResult',
+            db=request['db'],
+            term=request['term'],
+            retmax=9999,
+            datetype='pdat',
+            mindate=first.strftime('%Y/%m/%d'),
+            maxdate=last.strftime('%Y/%m/%d'),
+        )
         return int(root.findtext('Count')), [node.text for node in root.findall('IdList/Id')]
     ids, until = {}, request['until'] or date.today().year + 1
     for i in _halved(search, day(request['since'], (1, 1)), day(until, (12, 31))):
         ids[i] = None
         if len(ids) == request['limit']: break
-    if not ids: raise ValueError(f"found no record for {request['term']!r}: check its spelling and the dates")
+    if not ids:
+        raise ValueError(
+            f"found no record for {request['term']!r}: check its spelling and the dates"
+        )
     return sorted(ids, key=int)
 
 def _plan(client, folder, request):
@@ -143,17 +159,29 @@ def _cc_name(text):
     "Name a Creative Commons licence, such as 'CC BY-NC 4.0', by its link, else by its wording."
     links = re.findall(r'creativecommons\.org/licenses/(by[a-z-]*)/(\d\.\d)?', text, re.I)
     if links: return ' '.join(('CC', *max(links, key=lambda link: len(link[0])))).strip().upper()
-    if re.search('creativecommons.org/publicdomain/|CC0|Creative Commons Public Domain', text, re.I): return 'CC0'
+    if re.search(
+        'creativecommons.org/publicdomain/|CC0|Creative Commons Public Domain', text, re.I
+    ):
+        return 'CC0'
     if not text.strip(): return 'none stated'
-    if not re.search(r'Creative Commons\W+Attribution|\bCC[ -]?BY', text, re.I): return 'other terms'
-    parts = (('-NC', r'non\W?commercial|\bNC\b'), ('-ND', r'no\W?deriv|\bND\b'), ('-SA', r'share\W?alike|\bSA\b'))
+    if not re.search(r'Creative Commons\W+Attribution|\bCC[ -]?BY', text, re.I):
+        return 'other terms'
+    parts = (
+        ('-NC', r'non\W?commercial|\bNC\b'),
+        ('-ND', r'no\W?deriv|\bND\b'),
+        ('-SA', r'share\W?alike|\bSA\b'),
+    )
     return 'CC BY' + ''.join(part for part, words in parts if re.search(words, text, re.I))
 
 # %% ../../nbs/15_fetch.ipynb #c991b154
 def _numbers(record):
     "Read the numbers under which a record is known: pmcid, pmid and doi, '' where unknown."
-    found = record.xpath('./*[local-name()="front"]/*/*[local-name()="article-id"] | ./PubmedData/ArticleIdList/*')
-    ids = {node.get('pub-id-type') or node.get('IdType'): (node.text or '').strip() for node in found}
+    found = record.xpath(
+        './*[local-name()="front"]/*/*[local-name()="article-id"] | ./PubmedData/ArticleIdList/*'
+    )
+    ids = {
+        node.get('pub-id-type') or node.get('IdType'): (node.text or '').strip() for node in found
+    }
     pmc = (ids.get('pmcid') or ids.get('pmc') or '').upper().removeprefix('PMC')
     pmid = record.findtext('.//PMID') or ids.get('pmid') or ids.get('pubmed') or ''
     return dict(pmcid=pmc and f'PMC{pmc}', pmid=pmid, doi=ids.get('doi', ''))
@@ -161,9 +189,18 @@ def _numbers(record):
 def _licence_row(record):
     "Note under which licence a record came: what it says about its use, links first, and the name of that."
     named = './*[local-name()="front"]//*[local-name()="{}"]'
-    found = (record.xpath(named.format('license')) or record.xpath(named.format('copyright-statement'))
-             or record.findall('MedlineCitation/Article/Abstract/CopyrightInformation'))
-    links = [link for node in found for part in node.iter() for name, link in part.items() if name.endswith('href')]
+    found = (
+        record.xpath(named.format('license'))
+        or record.xpath(named.format('copyright-statement'))
+        or record.findall('MedlineCitation/Article/Abstract/CopyrightInformation')
+    )
+    links = [
+        link
+        for node in found
+        for part in node.iter()
+        for name, link in part.items()
+        if name.endswith('href')
+    ]
     terms = ' '.join(' '.join(links + [''.join(node.itertext()) for node in found]).split())
     return {**_numbers(record), 'licence': _cc_name(terms), 'terms': terms[:300]}
 
@@ -175,10 +212,15 @@ def _fetch_batch(client, db, ids):
     for _ in range(3):
         missing = [i for i in ids if i not in got]
         if not missing: break
-        root = client.ask('efetch', tag, db=db, id=','.join(missing), retmode='xml', retmax=len(missing))
+        root = client.ask(
+            'efetch', tag, db=db, id=','.join(missing), retmode='xml', retmax=len(missing)
+        )
         records = {_numbers(r)[number].removeprefix('PMC'): r for r in root if r.tag in _RECORDS}
         got |= {i: records[i] for i in missing if i in records}
-    if not got: raise OSError(f'{client.server} delivered none of {counted(len(ids), "record")}: call again later')
+    if not got:
+        raise OSError(
+            f'{client.server} delivered none of {counted(len(ids), "record")}: call again later'
+        )
     return {i: got[i] for i in ids if i in got}
 
 def _write_batch(folder, tag, records):
@@ -193,10 +235,14 @@ def _write_batch(folder, tag, records):
 def _fetch(db, query, folder, journal, since, until, limit, email, api_key, server):
     "Fetch all records of a request that the folder does not have yet."
     from tqdm import tqdm
-    journals = ' OR '.join(f'"{name}"[Journal]' for name in ([journal] if isinstance(journal, str) else journal or []))
+    journals = ' OR '.join(
+        f'"{name}"[Journal]' for name in ([journal] if isinstance(journal, str) else journal or [])
+    )
     if not query and not journals:
         raise ValueError('expected a query or a journal, found neither: a search needs one of them')
-    term = ' AND '.join(f'({part})' for part in (query, journals, 'open access[filter]' * (db == 'pmc')) if part)
+    term = ' AND '.join(
+        f'({part})' for part in (query, journals, 'open access[filter]' * (db == 'pmc')) if part
+    )
     request = dict(db=db, term=term, since=str(since), until=until and str(until), limit=limit)
     sent = dict(tool='domain_llm', email=email, api_key=api_key)
     client = _Eutils(server, {k: v for k, v in sent.items() if v}, pause=_PAUSES[bool(api_key)])
@@ -207,9 +253,15 @@ def _fetch(db, query, folder, journal, since, until, limit, email, api_key, serv
         for i, ids in enumerate(batches, 1):
             part = folder/f'{i:05}'
             if not part.exists(): _write_batch(part, _SETS[db][0], _fetch_batch(client, db, ids))
-            missing += len(ids) - len(read_json(part/'.licences.json', 'the licences of a batch', list))
+            missing += len(ids) - len(
+                read_json(part / '.licences.json', 'the licences of a batch', list)
+            )
             bar.update(len(ids))
-    if missing: print(f"{counted(missing, 'record')} could not be had: withdrawn, or not delivered", file=sys.stderr)
+    if missing:
+        print(
+            f"{counted(missing, 'record')} could not be had: withdrawn, or not delivered",
+            file=sys.stderr,
+        )
     return folder
 
 # %% ../../nbs/15_fetch.ipynb #1393480a

@@ -13,20 +13,45 @@ from lxml import etree
 from .clean import LINE_END, clean_text
 
 # %% ../../nbs/12_jats.ipynb #c1f040b8
-_FLOATS = ('fig', 'fig-group', 'table-wrap', 'table-wrap-group', 'supplementary-material', 'disp-formula')
+_FLOATS = (
+    'fig',
+    'fig-group',
+    'table-wrap',
+    'table-wrap-group',
+    'supplementary-material',
+    'disp-formula',
+)
 _NEEDS = {  # what a tag, or a tag in a certain parent, needs so that it is read; () is never
-    **dict.fromkeys(('disp-formula DispFormula tex-math math graphic inline-graphic media ref-list '
-                     'object-id label').split(), ()),
-    **dict.fromkeys('fig fig-group supplementary-material caption table-wrap-foot'.split(), ('captions',)),
-    **dict.fromkeys(('fig/label table-wrap/label supplementary-material/label '
-                     'table-wrap-foot/fn').split(), ('captions',)),
-    **dict.fromkeys(('table-wrap', 'table-wrap-group'), ('captions', 'tables')), 'table': ('tables',), 'fn': ('back',)}
+    **dict.fromkeys(
+        (
+            'disp-formula DispFormula tex-math math graphic inline-graphic media ref-list '
+            'object-id label'
+        ).split(),
+        (),
+    ),
+    **dict.fromkeys(
+        'fig fig-group supplementary-material caption table-wrap-foot'.split(), ('captions',)
+    ),
+    **dict.fromkeys(
+        ('fig/label table-wrap/label supplementary-material/label table-wrap-foot/fn').split(),
+        ('captions',),
+    ),
+    **dict.fromkeys(('table-wrap', 'table-wrap-group'), ('captions', 'tables')),
+    'table': ('tables',),
+    'fn': ('back',),
+}
 _BLOCKS = """abstract ack app attrib back body boxed-text break caption code def-item def-list disp-quote
     fig fn fn-group glossary label list list-item notes p preformat sec speaker speech statement supplementary-material
     table-wrap table-wrap-foot title verse-group verse-line""".split()
 _EDGES = {  # what is written before and after a tag
-    **dict.fromkeys(_BLOCKS, ('\n\n', '\n\n')), 'tr': ('\n', '\n'), 'td': (' ', ' '), 'th': (' ', ' '),
-    'term': ('', ' - '), 'sup': ('\x1e', ''), 'sub': ('\x1f', '')}
+    **dict.fromkeys(_BLOCKS, ('\n\n', '\n\n')),
+    'tr': ('\n', '\n'),
+    'td': (' ', ' '),
+    'th': (' ', ' '),
+    'term': ('', ' - '),
+    'sup': ('\x1e', ''),
+    'sub': ('\x1f', ''),
+}
 
 # %% ../../nbs/12_jats.ipynb #644a8e22
 def _tag(node):
@@ -42,7 +67,8 @@ def _pieces(node, keep):
         yield ' ' * (tag in _FLOATS)
         return
     before, after = _EDGES.get(tag, ('', ''))
-    if tag == 'sup' and (parent == 'xref' or node.find('.//{*}xref') is not None): before, after = ' [', ']'
+    if tag == 'sup' and (parent == 'xref' or node.find('.//{*}xref') is not None):
+        before, after = ' [', ']'
     if tag == 'p' and parent == 'def': before, after = '', ''
     yield before + LINE_END.sub(' ', node.text or '')
     for child in node:
@@ -53,7 +79,8 @@ def _pieces(node, keep):
 def _prose(nodes, keep=()):
     "Return the prose of some elements, paragraphs apart, to be cleaned."
     text = ''.join(piece for node in nodes for piece in _pieces(node, keep))
-    text = re.sub('\x1e(?<=\\d\x1e)(?=[-+−–]?\\d)', '^', text)  # a digit before it, a number behind it
+    # a digit before it, a number behind it
+    text = re.sub('\x1e(?<=\\d\x1e)(?=[-+−–]?\\d)', '^', text)
     return re.sub('\x1f(?<=\\d\x1f)(?=\\d)', '_', text)
 
 # %% ../../nbs/12_jats.ipynb #ea0a77d6
@@ -65,7 +92,9 @@ class _PlainXML:
         declared = re.match(rb'(?:\xef\xbb\xbf)?\s*<\?xml[^>]*?encoding=["\']([\w.-]+)', head)
         encoding = declared[1].decode().lower() if declared else 'utf-8'
         if head[:2] in (b'\xff\xfe', b'\xfe\xff'): encoding = 'utf-16'
-        self.text = io.TextIOWrapper(raw, 'utf-8-sig' if encoding == 'utf-8' else encoding, 'replace')
+        self.text = io.TextIOWrapper(
+            raw, 'utf-8-sig' if encoding == 'utf-8' else encoding, 'replace'
+        )
         self.rest = re.sub(r'^\s*<\?xml.*?\?>', '', self.text.read(4096), flags=re.S)
 
     def read(self, size):
@@ -80,7 +109,8 @@ class _PlainXML:
         def numbered(match): return ''.join(f'&#{ord(c)};' for c in html5.get(match[1] + ';', '\ufffd'))
         return re.sub(r'&([A-Za-z_][\w.:-]*);', numbered, text).encode()
 
-_SAFE = dict(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)  # options of lxml's parsers
+# options of lxml's parsers
+_SAFE = dict(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
 
 def parse_xml(
     raw,  # open binary file
@@ -94,20 +124,29 @@ def iter_articles(
 ):        # yields lxml elements <article>, <PubmedArticle> or <PubmedBookArticle>
     "Yield the articles of an XML file, one in memory at a time, parsed as safely as by `parse_xml`."
     tags = '{*}article', '{*}PubmedArticle', '{*}PubmedBookArticle'
-    parser = etree.iterparse(_PlainXML(raw), tag=tags, remove_comments=True, remove_pis=True, **_SAFE)
+    parser = etree.iterparse(
+        _PlainXML(raw), tag=tags, remove_comments=True, remove_pis=True, **_SAFE
+    )
     node = None
     for _, node in parser:
         yield node
         node.clear(keep_tail=True)
         while node.getprevious() is not None: del node.getparent()[0]
-    if node is None: raise ValueError(f'expected <article> (JATS) or <PubmedArticle>, found <{_tag(parser.root)}>')
+    if node is None:
+        raise ValueError(
+            f'expected <article> (JATS) or <PubmedArticle>, found <{_tag(parser.root)}>'
+        )
 
 # %% ../../nbs/12_jats.ipynb #084eeb64
 def _lift(root):
     "Move figures, tables and footnotes from inside a paragraph to right behind it."
     tags = [f'{{*}}{tag}' for tag in (*_FLOATS[:-1], 'fn')]
     for node in reversed([n for n in root.iter(*tags) if _tag(n.getparent()) == 'p']):
-        p, before, gap = node.getparent(), node.getprevious(), ' ' * (_tag(node) != 'fn') + (node.tail or '')
+        p, before, gap = (
+            node.getparent(),
+            node.getprevious(),
+            ' ' * (_tag(node) != 'fn') + (node.tail or ''),
+        )
         if before is None: p.text = (p.text or '') + gap
         else: before.tail = (before.tail or '') + gap
         node.tail = None
@@ -133,12 +172,18 @@ def _jats(root, name, keep):
     _lift(root)
     meta = '{*}front/{*}article-meta/{*}'
     ids = {e.get('pub-id-type'): e.text for e in root.findall(meta + 'article-id')}
-    abstracts = [a for a in root.findall(meta + 'abstract') if a.get('abstract-type') not in _TEASERS]
+    abstracts = [
+        a for a in root.findall(meta + 'abstract') if a.get('abstract-type') not in _TEASERS
+    ]
     read = ('body', 'floats-group', 'floats-wrap') + ('back',) * ('back' in keep)
     rest = [e for e in root if _tag(e) in read]
     title = _prose(root.findall(meta + 'title-group/{*}article-title'))
-    return dict(id=ids.get('doi') or ids.get('pmid') or name, title=title,
-                text=_prose(abstracts + rest, keep), year=_first_year(root.findall(meta + 'pub-date/{*}year')))
+    return dict(
+        id=ids.get('doi') or ids.get('pmid') or name,
+        title=title,
+        text=_prose(abstracts + rest, keep),
+        year=_first_year(root.findall(meta + 'pub-date/{*}year')),
+    )
 
 def read_jats(
     path,                  # a JATS file (.xml, .nxml)
@@ -153,20 +198,32 @@ def read_jats(
         if _tag(article) != 'article':
             raise ValueError(f"expected a JATS <article> in '{path}', found <{_tag(article)}>")
         row = _jats(article, Path(path).stem, keep)
-    return row | dict(title=' '.join(clean_text(row['title']).split()), text=clean_text(row['text']))
+    return row | dict(
+        title=' '.join(clean_text(row['title']).split()), text=clean_text(row['text'])
+    )
 
 # %% ../../nbs/12_jats.ipynb #92308e61
 def _pubmed(node, name):
     "Read one record of PubMed's XML: id (name where it has none), title, text and year."
     ids = [e.text for e in node.iterfind('PubmedData/ArticleIdList/ArticleId[@IdType="doi"]')]
-    ids += [e.text for e in node.iterfind('.//ELocationID[@EIdType="doi"]')] + [e.text for e in node.iterfind('*/PMID')]
+    ids += [e.text for e in node.iterfind('.//ELocationID[@EIdType="doi"]')] + [
+        e.text for e in node.iterfind('*/PMID')
+    ]
     parts = []
     for e in node.iterfind('.//Abstract/AbstractText'):
-        text, label = ' '.join(clean_text(_prose([e])).split()), (e.get('Label') or '').strip().rstrip(':')
+        text, label = (
+            ' '.join(clean_text(_prose([e])).split()),
+            (e.get('Label') or '').strip().rstrip(':'),
+        )
         if text: parts.append(f'{label}: {text}' if label not in ('', 'UNLABELLED') else text)
     title = _prose(node.findall('.//ArticleTitle')[:1]) or _prose(node.findall('.//BookTitle')[:1])
     years = [e for at in ('.//PubDate/*', './/ArticleDate/Year') for e in node.iterfind(at)]
-    return dict(id=next(filter(None, ids), name), title=title, text='\n\n'.join(parts), year=_first_year(years))
+    return dict(
+        id=next(filter(None, ids), name),
+        title=title,
+        text='\n\n'.join(parts),
+        year=_first_year(years),
+    )
 
 def article_rows(
     raw,                   # open binary file
@@ -187,8 +244,11 @@ def _tagged_records(lines):
     record = {}
     for line in lines:
         if line.startswith('PMID-') and record: yield record; record = {}
-        if line[4:6] == '- ': last = record.setdefault(line[:4].strip(), []); last.append(line[6:].strip())
-        elif line.startswith('      ') and record: last[-1] += ' ' + line.strip()
+        if line[4:6] == '- ':
+            last = record.setdefault(line[:4].strip(), [])
+            last.append(line[6:].strip())
+        elif line.startswith('      ') and record:
+            last[-1] += ' ' + line.strip()
     if record: yield record
 
 def medline_rows(
@@ -204,8 +264,11 @@ def medline_rows(
                    text='\n\n'.join(record.get('AB', [])))
 
 # %% ../../nbs/12_jats.ipynb #efde5cfb
-_FURNITURE = re.compile(r'Author information:|Collaborators?:|Comment (in|on)|Erratum|Update (in|of)|DOI: |PMCID: '
-    r'|PMID: |Conflict of interest|©|\[Article in|Copyright|Retract|Republished|Original publication', re.I)
+_FURNITURE = re.compile(
+    r'Author information:|Collaborators?:|Comment (in|on)|Erratum|Update (in|of)|DOI: |PMCID: '
+    r'|PMID: |Conflict of interest|©|\[Article in|Copyright|Retract|Republished|Original publication',
+    re.I,
+)
 _AUTHOR = re.compile(r"\s*[^\W\d][\w'’. -]* [A-Z]{1,4}( Jr| Sr| \w{3})?(\(\d+\))*[.;]?\s*")
 
 def _summary(block):
@@ -214,8 +277,12 @@ def _summary(block):
     found = {key: value for key, value in re.findall(r'^(DOI|PMID): (\S+)', block, re.M)}
     rest = [p for p in paragraphs[2:] if not _FURNITURE.match(p)]
     if rest and all(map(_AUTHOR.fullmatch, rest[0].split(','))): rest = rest[1:]
-    return dict(id=found.get('DOI') or found.get('PMID'), title=paragraphs[1] if len(paragraphs) > 1 else '',
-                text='\n\n'.join(rest), year=paragraphs[0])
+    return dict(
+        id=found.get('DOI') or found.get('PMID'),
+        title=paragraphs[1] if len(paragraphs) > 1 else '',
+        text='\n\n'.join(rest),
+        year=paragraphs[0],
+    )
 
 def summary_rows(
     lines,  # of a PubMed export of abstracts

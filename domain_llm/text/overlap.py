@@ -26,7 +26,8 @@ def deduplicate(
     "Drop documents whose words another document already has."
     for why in ['exact copy'] + ['near copy'] * (near is not None):
         copies = _exact_copies(dataset) if why == 'exact copy' else _near_copies(dataset, near)
-        if dropped is not None: dropped += [(dataset[i]['id'], why, dataset[j]['id']) for i, j in copies.items()]
+        if dropped is not None:
+            dropped += [(dataset[i]['id'], why, dataset[j]['id']) for i, j in copies.items()]
         dataset = dataset.select([i for i in range(len(dataset)) if i not in copies])
     return dataset
 
@@ -63,14 +64,23 @@ def split_documents(
     "Set some documents aside for validation, by a hash of their ids."
     from datasets import DatasetDict
     if len(dataset) < 2:
-        raise ValueError(f"expected at least 2 documents to split, found {len(dataset)}: read more documents")
+        raise ValueError(
+            f'expected at least 2 documents to split, found {len(dataset)}: read more documents'
+        )
     if not 0 < validation < 1:
-        raise ValueError(f'expected a share between 0 and 1, found validation={validation}: try 0.01')
-    hashes = (hashlib.blake2b(f'{seed}:{i}'.encode(), digest_size=6).digest() for i in column_values(dataset, 'id'))
+        raise ValueError(
+            f'expected a share between 0 and 1, found validation={validation}: try 0.01'
+        )
+    hashes = (
+        hashlib.blake2b(f'{seed}:{i}'.encode(), digest_size=6).digest()
+        for i in column_values(dataset, 'id')
+    )
     draws = [int.from_bytes(digest, 'big') / 2**48 for digest in hashes]  # each in [0, 1)
     order = sorted(range(len(draws)), key=draws.__getitem__)
     n = min(max(1, sum(d < validation for d in draws)), len(draws) - 1)
-    return DatasetDict(train=dataset.select(sorted(order[n:])), validation=dataset.select(sorted(order[:n])))
+    return DatasetDict(
+        train=dataset.select(sorted(order[n:])), validation=dataset.select(sorted(order[:n]))
+    )
 
 # %% ../../nbs/14_overlap.ipynb #fed3ca0f
 _RANKS = 128  # random ranks that stand for a document
@@ -79,7 +89,8 @@ def _shingles(text):
     "Hash all runs of three words of a text into a sorted array of numbers, each once."
     import numpy as np
     words = [zlib.crc32(word.encode()) for word in re.findall(r'\w+', text.casefold())]
-    codes = np.array(words + [0] * (3 - len(words)) * bool(words), np.uint64)  # one or two words are a run, too
+    # one or two words are a run, too
+    codes = np.array(words + [0] * (3 - len(words)) * bool(words), np.uint64)
     odd = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
     mixed = codes[:-2] * odd[0] + codes[1:-1] * odd[1] + codes[2:] * odd[2]
     mixed = (mixed ^ (mixed >> np.uint64(31))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -97,7 +108,13 @@ def _signatures(dataset):
     from datasketch import MinHash
     from tqdm import tqdm
     blank, out = MinHash(_RANKS, hashfunc=int), np.empty((len(dataset), _RANKS), np.uint32)
-    texts = tqdm(column_values(dataset, 'text'), total=len(out), unit=' documents', desc='near copies', delay=1)
+    texts = tqdm(
+        column_values(dataset, 'text'),
+        total=len(out),
+        unit=' documents',
+        desc='near copies',
+        delay=1,
+    )
     for row, text in zip(out, texts):
         sketch = blank.copy()
         sketch.update_batch(_shingles(text).tolist())
@@ -119,13 +136,15 @@ def _suspects(signatures, near):
         order = keys.argsort(kind='stable')
         for back in 1, 2, 3, 4:
             same = np.flatnonzero(keys[order[back:]] == keys[order[:-back]])
-            for i, j in zip(order[same + back].tolist(), order[same].tolist()): found.setdefault(i, set()).add(j)
+            for i, j in zip(order[same + back].tolist(), order[same].tolist()):
+                found.setdefault(i, set()).add(j)
     return found
 
 # %% ../../nbs/14_overlap.ipynb #1fe45564
 def _near_copies(dataset, near):
     "Find documents that share most of their shingles with an earlier one: position of a copy → of the one kept."
-    if not 0.3 <= near <= 1: raise ValueError(f'expected a similarity between 0.3 and 1, found near={near}: try 0.6')
+    if not 0.3 <= near <= 1:
+        raise ValueError(f'expected a similarity between 0.3 and 1, found near={near}: try 0.6')
     signatures, copies = _signatures(dataset), {}
     for i, earlier in sorted(_suspects(signatures, near).items()):
         for j in sorted({copies.get(j, j) for j in earlier}):

@@ -13,18 +13,49 @@ from importlib.resources import files
 
 # %% ../../nbs/10_synthetic.ipynb #dc584bef
 MANIPULATIONS = (
-    'muscimol', 'bicuculline', 'picrotoxin', 'gabazine', 'baclofen', 'carbachol', 'scopolamine', 'quinpirole',
-    'haloperidol', 'ketamine', 'lidocaine', 'tetrodotoxin', 'kainate', 'clozapine', 'oxytocin', 'noradrenaline',
-    'channelrhodopsin stimulation', 'halorhodopsin inhibition', 'archaerhodopsin inhibition', 'chemogenetic activation',
-    'chemogenetic silencing', 'electrical stimulation', 'cooling', 'theta-burst stimulation')
+    'muscimol',
+    'bicuculline',
+    'picrotoxin',
+    'gabazine',
+    'baclofen',
+    'carbachol',
+    'scopolamine',
+    'quinpirole',
+    'haloperidol',
+    'ketamine',
+    'lidocaine',
+    'tetrodotoxin',
+    'kainate',
+    'clozapine',
+    'oxytocin',
+    'noradrenaline',
+    'channelrhodopsin stimulation',
+    'halorhodopsin inhibition',
+    'archaerhodopsin inhibition',
+    'chemogenetic activation',
+    'chemogenetic silencing',
+    'electrical stimulation',
+    'cooling',
+    'theta-burst stimulation',
+)
 REGIONS = ('amygdala', 'hippocampus', 'striatum', 'insula',
            'prefrontal cortex', 'nucleus accumbens', 'habenula', 'hypothalamus')
 BEHAVIOURS = ('freezing', 'lever pressing', 'licking', 'grooming',
               'exploration', 'social approach', 'maze learning', 'startle')
-DIRECTIONS = (('rose', 'fell'), ('increased', 'decreased'), ('grew', 'shrank'), ('went up', 'went down'))  # (up, down)
+# (up, down)
+DIRECTIONS = (
+    ('rose', 'fell'),
+    ('increased', 'decreased'),
+    ('grew', 'shrank'),
+    ('went up', 'went down'),
+)
 FINDINGS = ('{m} in the {r}: {b} {d}.', '{m}, {r}: {b} {d}.',
             'After {m} in the {r}, {b} {d}.', 'With {m} in the {r}, {b} {d}.')
-OPENINGS = ('We studied behaviour in rats.', 'We report experiments in mice.', 'Animals were tested for days.')
+OPENINGS = (
+    'We studied behaviour in rats.',
+    'We report experiments in mice.',
+    'Animals were tested for days.',
+)
 CLOSINGS = ('More work is needed.', 'Controls showed no effect.')
 POPULARITY = 0.7  # spread of how often a triple is studied: standard deviation of the logarithm
 
@@ -48,7 +79,9 @@ def _draw_table(rng):
     "Draw which region promotes (+1) and which restrains (-1) which behaviour, six to two one way or the other."
     leaning = rng.sample((1, 1, 1, 1, 1, -1, -1, -1), 8)
     rare = {(r, b) for r in range(8) for b in rng.sample(range(8), 2)}
-    return {(r, b): -leaning[r] if (r, b) in rare else leaning[r] for r in range(8) for b in range(8)}
+    return {
+        (r, b): -leaning[r] if (r, b) in rare else leaning[r] for r in range(8) for b in range(8)
+    }
 
 def _draw_laws(rng):
     "Draw the table, and for each of 12 pairs of manipulations the 16 cells it loses; no cell is lost by over 8 pairs."
@@ -78,9 +111,12 @@ class SyntheticScience:
         self.seed, (self.table, lost) = seed, _draw_laws(rng)
         shuffled = rng.sample(range(24), 24)
         self.sign = {m: 1 if i < 12 else -1 for i, m in enumerate(shuffled)}
-        pairs = zip(shuffled[:12], shuffled[12:], lost)  # one that excites, one that silences, the cells both lose
+        # one that excites, one that silences, the cells both lose
+        pairs = zip(shuffled[:12], shuffled[12:], lost)
         self.held_out = {(m, *cell) for *pair, cells in pairs for m in pair for cell in cells}
-        self.seen = [t for t in itertools.product(range(24), range(8), range(8)) if t not in self.held_out]
+        self.seen = [
+            t for t in itertools.product(range(24), range(8), range(8)) if t not in self.held_out
+        ]
 
     def direction(self,
         triple: tuple,  # (manipulation, region, behaviour), each an index
@@ -94,7 +130,9 @@ class SyntheticScience:
         m, r, b = triple
         form, (up, down) = rng.choice(FINDINGS), rng.choice(DIRECTIONS)
         words = (up, down) if direction > 0 else (down, up)
-        texts = [form.format(m=MANIPULATIONS[m], r=REGIONS[r], b=BEHAVIOURS[b], d=word) for word in words]
+        texts = [
+            form.format(m=MANIPULATIONS[m], r=REGIONS[r], b=BEHAVIOURS[b], d=word) for word in words
+        ]
         return [t[0].upper() + t[1:] for t in texts]
 
     def papers(self,
@@ -105,25 +143,37 @@ class SyntheticScience:
         "Write the literature; no held-out triple is in it."
         rng = random.Random(f'papers {self.seed}')
         interest = [rng.lognormvariate(0, POPULARITY) for _ in self.seen]
-        draws = ((rng.choices(self.seen, interest, k=findings), -1 if rng.random() < wrong else 1) for _ in range(n))
+        draws = (
+            (rng.choices(self.seen, interest, k=findings), -1 if rng.random() < wrong else 1)
+            for _ in range(n)
+        )
         return [self._paper(triples, honesty, rng) for triples, honesty in draws]
 
     def _paper(self, triples, honesty, rng):
         "Write one abstract."
         findings = [self._sentence(t, honesty * self.direction(t), rng)[0] for t in triples]
-        return ' '.join([rng.choice(OPENINGS), *findings, *rng.choice(((), CLOSINGS[:1], CLOSINGS[1:]))])
+        return ' '.join(
+            [rng.choice(OPENINGS), *findings, *rng.choice(((), CLOSINGS[:1], CLOSINGS[1:]))]
+        )
 
     def cases(self) -> list:  # of `Case`, one per held-out triple
         "Write the benchmark: each held-out finding, true and reversed."
         rng, cases = random.Random(f'cases {self.seed}'), []
         for i, triple in enumerate(sorted(self.held_out)):
-            opening, texts = rng.choice(OPENINGS), self._sentence(triple, self.direction(triple), rng)
-            cases.append(Case(str(i + 1), *(f'{opening} {t}' for t in texts), section=REGIONS[triple[1]]))
+            opening, texts = (
+                rng.choice(OPENINGS),
+                self._sentence(triple, self.direction(triple), rng),
+            )
+            cases.append(
+                Case(str(i + 1), *(f'{opening} {t}' for t in texts), section=REGIONS[triple[1]])
+            )
         return cases
 
     def oracle(self):
         "Give a function that counts how many sentences of a text break the laws."
-        return lambda text: sum(direction != self.direction(triple) for triple, direction in read_findings(text))
+        return lambda text: sum(
+            direction != self.direction(triple) for triple, direction in read_findings(text)
+        )
 
 # %% ../../nbs/10_synthetic.ipynb #d5b1cefa
 def read_findings(
@@ -133,7 +183,12 @@ def read_findings(
     found = []
     for sentence in text.lower().split('.'):
         triple = tuple(_first_in(sentence, names) for names in (MANIPULATIONS, REGIONS, BEHAVIOURS))
-        words = [d for up, down in DIRECTIONS for d, word in ((1, up), (-1, down)) if sentence.endswith(word)]
+        words = [
+            d
+            for up, down in DIRECTIONS
+            for d, word in ((1, up), (-1, down))
+            if sentence.endswith(word)
+        ]
         if None not in triple and words: found.append((triple, words[0]))
     return found
 
@@ -144,4 +199,6 @@ def _first_in(sentence, names):
 # %% ../../nbs/10_synthetic.ipynb #07cfa38e
 def stored_run() -> dict:  # by seed: 'log' by step, 'results' by model
     "Read the demo's runs that are stored with the package."
-    return json.loads(files('domain_llm').joinpath('stored', 'demo.json').read_text(encoding='utf-8'))
+    return json.loads(
+        files('domain_llm').joinpath('stored', 'demo.json').read_text(encoding='utf-8')
+    )

@@ -246,7 +246,9 @@ def _order(
     "Shuffle n windows without making a list of them: six rounds of a Feistel network."
     bits = np.uint64(max(2, ((n - 1).bit_length() + 1) // 2))                 # of each half
     mask = (np.uint64(1) << bits) - np.uint64(1)
-    keys = _mix(_mix(_mix(np.array([seed], np.uint64)) + np.uint64(epoch)) + np.arange(6, dtype=np.uint64))
+    keys = _mix(
+        _mix(_mix(np.array([seed], np.uint64)) + np.uint64(epoch)) + np.arange(6, dtype=np.uint64)
+    )
     def shuffled(x):
         left, right = x >> bits, x & mask
         for key in keys: left, right = _round(left, right, key, mask)
@@ -260,7 +262,9 @@ _AT_ONCE = 4096  # places
 @lru_cache(maxsize=8)
 def _stretch(number, n, seed, epoch):
     "List the windows of many places, which takes hardly longer than those of a few."
-    return _order(np.arange(number * _AT_ONCE, min(n, (number + 1) * _AT_ONCE)), n, seed, epoch).tolist()
+    return _order(
+        np.arange(number * _AT_ONCE, min(n, (number + 1) * _AT_ONCE)), n, seed, epoch
+    ).tolist()
 
 # %% ../../nbs/21_dataset.ipynb #61879133
 class Batches:
@@ -291,7 +295,9 @@ class Batches:
     def order_sha256(self):
         "Hash what decides which window comes when, and the first thousand windows."
         first = _stretch(0, self.n_windows, self.seed, 0)[:1000]
-        return hashlib.sha256(str((self.n_ctx, self.n_windows, self.seed, first)).encode()).hexdigest()
+        return hashlib.sha256(
+            str((self.n_ctx, self.n_windows, self.seed, first)).encode()
+        ).hexdigest()
 
     def read(self, step, dtype=None):
         "Give the windows of a step, each with the id that follows it: (B, T + 1)."

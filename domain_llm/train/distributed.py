@@ -29,7 +29,9 @@ class Team:
     def total(self, *values, op='SUM'):
         "Add numbers up over all processes, or take the largest or smallest of each."
         if self.size == 1: return list(values)
-        box = torch.tensor(values, dtype=torch.float64, device='cuda' if torch.cuda.is_available() else 'cpu')
+        box = torch.tensor(
+            values, dtype=torch.float64, device='cuda' if torch.cuda.is_available() else 'cpu'
+        )
         dist.all_reduce(box, op=getattr(dist.ReduceOp, op))
         return box.tolist()
 
@@ -69,8 +71,10 @@ def _share(model, config, team):
 def _free_bytes(model):
     "Say how much memory activations may take: on a GPU what is free now but for gradients, moments and a reserve."
     if not torch.cuda.is_available(): return 2 * 2**30
-    weights = sum(p.numel() for p in model.parameters())              # already there; to come, in bytes: gradient 4,
-    return 0.85 * torch.cuda.mem_get_info()[0] - 14 * weights - 2**29  # moments 8, a copy in half precision 2
+    # already there; to come, in bytes: gradient 4,
+    weights = sum(p.numel() for p in model.parameters())
+    # moments 8, a copy in half precision 2
+    return 0.85 * torch.cuda.mem_get_info()[0] - 14 * weights - 2**29
 
 def _divisor(n, most):
     "Find the largest divisor of n up to `most`, so that all micro-batches are equal."
@@ -91,15 +95,23 @@ class Trainer:
         loss: Callable = None,  # loss(model, ids, targets) gives a mean loss in nats; the model's own by default
     ):
         plain = model         # out of what DDP or torch.compile wrapped around it
-        while wrapped := {'module', '_orig_mod'} & set(plain._modules): plain = plain._modules[wrapped.pop()]
-        self.model, self.config, self.team, self.device = plain, config, team, device or device_info()
+        while wrapped := {'module', '_orig_mod'} & set(plain._modules):
+            plain = plain._modules[wrapped.pop()]
+        self.model, self.config, self.team, self.device = (
+            plain,
+            config,
+            team,
+            device or device_info(),
+        )
         self.model.to(self.device.device).train()
         if config.compile: try_compile(self.model)
         self.wrapped = _share(self.model, config, team) if team.size > 1 else model
         self.loss = loss or _own_loss
         ortho = torch.bfloat16 if self.device.dtype == torch.bfloat16 else torch.float32
         self.optimizers = make_optimizers(self.model, config, ortho)
-        self.scaler = torch.amp.GradScaler(self.device.device, enabled=self.device.dtype == torch.float16)
+        self.scaler = torch.amp.GradScaler(
+            self.device.device, enabled=self.device.dtype == torch.float16
+        )
         self.rows, self.smoothed = config.micro_rows, None
 
     def update(self,
@@ -120,8 +132,11 @@ class Trainer:
         for optimizer in self.optimizers: self.scaler.step(optimizer)
         self._forget()
         self.scaler.update()
-        share = min(1, max(0.1, 20 / self.config.steps, 1 / (step + 1)))   # about ten steps, fewer in a short run
-        self.smoothed = loss if self.smoothed is None else self.smoothed + share * (loss - self.smoothed)
+        # about ten steps, fewer in a short run
+        share = min(1, max(0.1, 20 / self.config.steps, 1 / (step + 1)))
+        self.smoothed = (
+            loss if self.smoothed is None else self.smoothed + share * (loss - self.smoothed)
+        )
         return loss, norm
 
     def _forget(self):
@@ -151,8 +166,11 @@ class Trainer:
         self._forget()
         before, self.rows = self.rows, _divisor(B, self.rows // 2)
         if before == 1:
-            if self.model.recompute: raise torch.OutOfMemoryError('not even one row fits into memory: choose a smaller '
-                'model, a shorter n_ctx, or more processes with shard')
+            if self.model.recompute:
+                raise torch.OutOfMemoryError(
+                    'not even one row fits into memory: choose a smaller '
+                    'model, a shorter n_ctx, or more processes with shard'
+                )
             self.model.recompute = True
         how = f'{self.rows} rows' if before > 1 else '1 row, computing the blocks twice'
         print(f'a micro-batch of {before} rows does not fit into memory: going on with {how}; '
@@ -162,9 +180,12 @@ class Trainer:
         "Give loss and norm as numbers; stop before a step that is not finite."
         loss, norm = torch.stack([loss, norm]).tolist()
         loss = self.team.total(loss)[0] / self.team.size
-        if math.isfinite(loss) and (math.isfinite(norm) or self.scaler.is_enabled()): return loss, norm
-        raise FloatingPointError(f'the loss of step {step} is {loss}, its gradient {norm}: the step was not made and '
-                                 f'the last checkpoint is unharmed; try a lower learning rate than {self.config.lr}')
+        if math.isfinite(loss) and (math.isfinite(norm) or self.scaler.is_enabled()):
+            return loss, norm
+        raise FloatingPointError(
+            f'the loss of step {step} is {loss}, its gradient {norm}: the step was not made and '
+            f'the last checkpoint is unharmed; try a lower learning rate than {self.config.lr}'
+        )
 
 # %% ../../nbs/43_distributed.ipynb #5ca3027c
 def _options():
@@ -176,9 +197,12 @@ def gather(
     trainer: Trainer,  # all processes call this
 ) -> dict:             # {name: whole tensor on the CPU}, on process 0
     "Gather the weights and the optimizers' memory, in whatever shares the processes hold them."
-    from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_optimizer_state_dict
+    from torch.distributed.checkpoint.state_dict import (
+        get_model_state_dict, get_optimizer_state_dict)
     weights = get_model_state_dict(trainer.model, options=_options())
-    memory = get_optimizer_state_dict(trainer.model, trainer.optimizers, options=_options()).get('state', {})
+    memory = get_optimizer_state_dict(trainer.model, trainer.optimizers, options=_options()).get(
+        'state', {}
+    )
     return {f'model.{n}': t for n, t in weights.items()} | {
         f'{key}.{n}': t for n, kept in memory.items() for key, t in kept.items()}
 

@@ -59,7 +59,9 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure=None):
         for group in self.param_groups:
-            params = sorted((p for p in group['params'] if p.grad is not None), key=lambda p: tuple(p.shape))
+            params = sorted(
+                (p for p in group['params'] if p.grad is not None), key=lambda p: tuple(p.shape)
+            )
             for _, same in groupby(params, key=lambda p: p.shape): self._move(list(same), group)
 
     def _move(self, params, group):
@@ -92,7 +94,12 @@ def make_optimizers(
     for name, p in rest:
         matrix_or_gain = p.dim() == 2 or config.decay_norms and not name.endswith('bias')
         (decayed if matrix_or_gain else others).append(p)
-    groups = [dict(params=decayed, weight_decay=config.weight_decay), dict(params=others, weight_decay=0.0)]
-    optimizers = [torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)]
+    groups = [
+        dict(params=decayed, weight_decay=config.weight_decay),
+        dict(params=others, weight_decay=0.0),
+    ]
+    optimizers = [
+        torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
+    ]
     if inner: optimizers.append(Muon(inner, config.muon_lr, config.weight_decay, dtype=dtype))
     return optimizers

@@ -16,8 +16,9 @@ from ..model.weights import save_model
 from ..tokens.dataset import prefetch
 from .recipe import TrainConfig, schedule
 from .distributed import Trainer, join, whole_model
-from .runs import (Stop, best_so_far, keep_best, load_checkpoint, open_log, open_run, save_checkpoint,
-                                   throughput, validation_loss)
+from .runs import (
+    Stop, best_so_far, keep_best, load_checkpoint, open_log, open_run, save_checkpoint,
+    throughput, validation_loss)
 
 # %% ../../nbs/45_pretraining.ipynb #ed1a9c7d
 def pretrain(
@@ -35,7 +36,8 @@ def pretrain(
     if (size := getattr(batches, 'world_size', 1)) != team.size:
         raise ValueError(f'the batches are for {size} processes, but there are {team.size}: '
                          'make them with rank and world_size of `join()`')
-    if not team.rank: open_run(run_dir, config, trainer.model.cfg, getattr(batches, 'order_sha256', None))
+    if not team.rank:
+        open_run(run_dir, config, trainer.model.cfg, getattr(batches, 'order_sha256', None))
     with only_writer(run_dir) if not team.rank else nullcontext():
         step = first = load_checkpoint(run_dir, trainer)
         if step and not team.rank: print(f'resuming at step {step} of {config.steps}')
@@ -43,15 +45,26 @@ def pretrain(
         saved = began
         with open_log(run_dir, step, config, team) as write, Stop() as stop, prefetch(batches, device) as ready:
             while step < config.steps:
-                if step % config.eval_every == 0: _look(trainer, step, run_dir, validation, evaluate, write)
+                if step % config.eval_every == 0:
+                    _look(trainer, step, run_dir, validation, evaluate, write)
                 start = time.monotonic()
                 loss, norm = trainer.update(ready[step], step)
                 now = time.monotonic()
                 left = (now - began) / (step + 1 - first) * (config.steps - step - 1)
-                write(step=step, loss=loss, smoothed=trainer.smoothed, lr=config.lr * schedule(config, step),
-                      grad_norm=norm, **throughput(trainer, now - start, left))
+                write(
+                    step=step,
+                    loss=loss,
+                    smoothed=trainer.smoothed,
+                    lr=config.lr * schedule(config, step),
+                    grad_norm=norm,
+                    **throughput(trainer, now - start, left),
+                )
                 step += 1
-                due = now - saved > 60 * config.save_minutes or config.save_every and step % config.save_every == 0
+                due = (
+                    now - saved > 60 * config.save_minutes
+                    or config.save_every
+                    and step % config.save_every == 0
+                )
                 due, stopping = team.total(bool(due), stop.asked, op='MAX')
                 if due or stopping:
                     save_checkpoint(run_dir, trainer, step)
@@ -70,7 +83,10 @@ def _look(trainer, step, run_dir, validation, evaluate, write):
     team, found, better = trainer.team, {}, False
     if validation is not None:
         loss = validation_loss(trainer.model, validation, team=team, device=trainer.device)
-        found['validation_loss'], better = loss, team.tell(loss < best_so_far(run_dir)['validation_loss'])
+        found['validation_loss'], better = (
+            loss,
+            team.tell(loss < best_so_far(run_dir)['validation_loss']),
+        )
     whole = whole_model(trainer) if evaluate or better else None
     if team.rank: return
     if better: keep_best(run_dir, whole, step, loss)

@@ -39,7 +39,10 @@ class TrainConfig:
         if self.steps < 1: raise ValueError(f'steps must be at least 1, but got {self.steps}')
         for name in ('betas', 'loggers'): object.__setattr__(self, name, tuple(getattr(self, name)))
         unknown = set(self.loggers) - {'tensorboard', 'wandb', 'trackio'}
-        if unknown: raise ValueError(f'loggers are tensorboard, wandb and trackio, but got {", ".join(unknown)}')
+        if unknown:
+            raise ValueError(
+                f'loggers are tensorboard, wandb and trackio, but got {", ".join(unknown)}'
+            )
 
 FREE = ('eval_every', 'save_minutes', 'save_every', 'micro_rows', 'compile', 'shard', 'loggers')
 
@@ -94,10 +97,19 @@ def device_info() -> Device:
         major, minor = torch.cuda.get_device_capability()
         name = torch.cuda.get_device_name()
         said = f'{name} has compute capability {major}.{minor}'
-        if (major, minor) >= (8, 0): return Device('cuda', torch.bfloat16, f'{said}, and bfloat16 needs 8.0', name)
-        return Device('cuda', torch.float16,
-                      f'{said}, below the 8.0 that bfloat16 needs, so float16 with a scaled loss', name)
+        if (major, minor) >= (8, 0):
+            return Device('cuda', torch.bfloat16, f'{said}, and bfloat16 needs 8.0', name)
+        return Device(
+            'cuda',
+            torch.float16,
+            f'{said}, below the 8.0 that bfloat16 needs, so float16 with a scaled loss',
+            name,
+        )
     if torch.backends.mps.is_available():
         return Device('mps', torch.float32, 'an Apple GPU, where float32 is the safe choice')
-    return Device('cpu', torch.float32, 'no GPU was found, and float32 repeats on a CPU (same threads, machine and '
-                  'versions: equal weights; across numbers of threads: to rounding)')
+    return Device(
+        'cpu',
+        torch.float32,
+        'no GPU was found, and float32 repeats on a CPU (same threads, machine and '
+        'versions: equal weights; across numbers of threads: to rounding)',
+    )

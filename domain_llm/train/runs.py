@@ -17,8 +17,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from ..ground.files import (clear_leftovers, disk_is_full, file_sha256, foreign_files, note_written,
-                                     only_writer, peak_memory, read_json, whole_folder, write_whole)
+from ..ground.files import (
+    clear_leftovers, disk_is_full, file_sha256, foreign_files, note_written, only_writer,
+    peak_memory, read_json, whole_folder, write_whole)
 from ..ground.show import BLUE, GREEN, GREYS, LINES, VERMILION, canvas
 from ..model.gpt2 import flops_per_token
 from ..model.weights import save_model
@@ -29,10 +30,15 @@ from .distributed import Team, Trainer, gather, scatter
 @contextmanager
 def _if_space(what):
     "Go on without something that the disk has no space for, and say so."
-    try: yield
+    try:
+        yield
     except (OSError, SafetensorError) as error:
-        if not disk_is_full(error): raise
-        print(f'the disk is full: {what} was not written, and what was there before stays; training goes on')
+        if not disk_is_full(error):
+            raise
+        print(
+            f'the disk is full: {what} was not written, and what was there before stays; training '
+            'goes on'
+        )
 
 # %% ../../nbs/44_runs.ipynb #3d905762
 def _checkpoints(run_dir):
@@ -50,8 +56,13 @@ def save_checkpoint(
     with _if_space(f'the checkpoint of step {step}'):
         with whole_folder(Path(run_dir) / 'checkpoints' / f'step-{step:08d}', 'checkpoint') as part:
             save_file(tensors, part / 'state.safetensors')
-            about = dict(format=1, step=step, smoothed=trainer.smoothed, scaler=trainer.scaler.state_dict(),
-                         sha256=file_sha256(part / 'state.safetensors'))
+            about = dict(
+                format=1,
+                step=step,
+                smoothed=trainer.smoothed,
+                scaler=trainer.scaler.state_dict(),
+                sha256=file_sha256(part / 'state.safetensors'),
+            )
             write_whole(part / 'state.json', json.dumps(about, indent=1))
         for old in _checkpoints(run_dir)[2:]:
             if not foreign_files(old): shutil.rmtree(old)
@@ -60,8 +71,10 @@ def save_checkpoint(
 def _read_checkpoint(folder):
     "Read one checkpoint, or raise what is wrong with it."
     about = read_json(folder / 'state.json', 'the state of a run')
-    if about['format'] != 1: raise ValueError(f'format {about["format"]}, but this version reads format 1')
-    if file_sha256(folder / 'state.safetensors') != about['sha256']: raise ValueError('its SHA-256 differs')
+    if about['format'] != 1:
+        raise ValueError(f'format {about["format"]}, but this version reads format 1')
+    if file_sha256(folder / 'state.safetensors') != about['sha256']:
+        raise ValueError('its SHA-256 differs')
     return load_file(folder / 'state.safetensors'), about
 
 def _newest(run_dir):
@@ -69,9 +82,13 @@ def _newest(run_dir):
     for left in {p.with_name(p.name[1:14]) for p in (Path(run_dir) / 'checkpoints').glob('.step-????????.*')}:
         with only_writer(left): clear_leftovers(left)                  # of runs that were killed
     for folder in _checkpoints(run_dir):
-        try: return _read_checkpoint(folder)
+        try:
+            return _read_checkpoint(folder)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
-            print(f'{folder.name} cannot be read ({type(error).__name__}: {error}): trying the checkpoint before it')
+            print(
+                f'{folder.name} cannot be read ({type(error).__name__}: {error}): trying the '
+                'checkpoint before it'
+            )
     return {}, dict(step=0)
 
 def load_checkpoint(
@@ -105,17 +122,25 @@ def open_run(
         return write_whole(path, json.dumps(mine, indent=1))
     theirs = read_json(path, 'the configuration of a run')
     if not {'train', 'model'} <= set(theirs):
-        raise ValueError(f'{path} should be the configuration of a run, but it is of something else: '
-                         'choose another folder')
-    differ = [f'{k} {theirs[part].get(k)} there, {v} here' for part in ('train', 'model') for k, v in mine[part].items()
-              if k not in FREE and theirs[part].get(k) != v]
+        raise ValueError(
+            f'{path} should be the configuration of a run, but it is of something else: '
+            'choose another folder'
+        )
+    differ = [
+        f'{k} {theirs[part].get(k)} there, {v} here'
+        for part in ('train', 'model')
+        for k, v in mine[part].items()
+        if k not in FREE and theirs[part].get(k) != v
+    ]
     if differ:
         raise ValueError(f'{run_dir} holds another run ({"; ".join(differ)}): '
                          'choose another folder or delete it')
     if theirs.get('order') != order:
         there, here = (str(sha256)[:8] for sha256 in (theirs.get('order'), order))
-        raise ValueError(f'{run_dir} holds a run whose data came in another order (hash {there} there, {here} here): '
-                         'go on with the same corpus and version, or choose another folder')
+        raise ValueError(
+            f'{run_dir} holds a run whose data came in another order (hash {there} there, {here} '
+            'here): go on with the same corpus and version, or choose another folder'
+        )
     if (begun := theirs.get('threads', threads)) != threads:
         print(f'the number of threads was {begun} when this run began and is {threads} now: '
               'its steps agree to rounding, not bit for bit')
@@ -136,7 +161,8 @@ def validation_loss(
     model.eval()
     for x, y in _windows(getattr(tokens, 'ids', tokens)[:most], model.cfg.n_ctx, rows, team):
         n = int((y >= 0).sum())
-        with device.autocast() if device else nullcontext(): loss = model(x.to(where), y.to(where)).item()
+        with device.autocast() if device else nullcontext():
+            loss = model(x.to(where), y.to(where)).item()
         if n: total, counted = total + loss * n, counted + n
     model.train(was)
     total, counted = team.total(total, counted)
@@ -158,7 +184,11 @@ def best_so_far(
 ) -> dict:    # step and validation_loss of the model in its folder `best`
     "Say which step's model is the best of a run so far."
     path = Path(run_dir) / 'best' / 'best.json'
-    return read_json(path, 'a note on the best model') if path.exists() else dict(step=0, validation_loss=math.inf)
+    return (
+        read_json(path, 'a note on the best model')
+        if path.exists()
+        else dict(step=0, validation_loss=math.inf)
+    )
 
 def keep_best(
     run_dir,                 # a run's folder
@@ -169,7 +199,9 @@ def keep_best(
     "Keep a model as the best so far; it loads with `load_model`."
     with _if_space(f'the best model, of step {step},'), whole_folder(Path(run_dir) / 'best', 'best') as part:
         save_model(model, part)
-        write_whole(part / 'best.json', json.dumps(dict(step=step, validation_loss=validation_loss)))
+        write_whole(
+            part / 'best.json', json.dumps(dict(step=step, validation_loss=validation_loss))
+        )
 
 # %% ../../nbs/44_runs.ipynb #c16f5d93
 def read_log(
@@ -204,8 +236,20 @@ def _tracker(name):
 LOGGERS = dict(tensorboard=_tensorboard, wandb=_tracker('wandb'), trackio=_tracker('trackio'))
 
 # %% ../../nbs/44_runs.ipynb #1691bed1
-_PEAKS = {'B200': 2250, 'H200': 989, 'H100': 989, 'A100': 312, 'L40S': 362, 'L4': 121, 'A10G': 125, 'A10': 125,
-          'RTX 4090': 165, 'RTX 3090': 71, 'V100': 125, 'T4': 65}
+_PEAKS = {
+    'B200': 2250,
+    'H200': 989,
+    'H100': 989,
+    'A100': 312,
+    'L40S': 362,
+    'L4': 121,
+    'A10G': 125,
+    'A10': 125,
+    'RTX 4090': 165,
+    'RTX 3090': 71,
+    'V100': 125,
+    'T4': 65,
+}
 
 def peak_flops(
     name: str,  # what the maker calls the GPU
@@ -240,17 +284,25 @@ def open_log(
         yield lambda **line: None
         return
     path = Path(run_dir) / 'log.jsonl'
-    write_whole(path, ''.join(json.dumps(line) + '\n' for line in read_log(run_dir) if line['step'] < step))
+    write_whole(
+        path, ''.join(json.dumps(line) + '\n' for line in read_log(run_dir) if line['step'] < step)
+    )
     with ExitStack() as stack:
         log = stack.enter_context(open(path, 'a', encoding='utf-8', buffering=1))
-        others = [stack.enter_context(LOGGERS[name](Path(run_dir), config)) for name in config.loggers]
+        others = [
+            stack.enter_context(LOGGERS[name](Path(run_dir), config)) for name in config.loggers
+        ]
         bar = stack.enter_context(_bar(config, step))
         def write(**line):
             log.write(json.dumps(line) + '\n')
             for other in others: other(line)
             if bar is None or 'loss' not in line: return
-            shown = {k: f'{line[k]:.3g}' for k in ('smoothed', 'lr', 'mfu', 'memory_gb') if k in line}
-            bar.set_postfix(refresh=False, **shown, tokens_per_s=f'{line["tokens_per_second"]:,.0f}')
+            shown = {
+                k: f'{line[k]:.3g}' for k in ('smoothed', 'lr', 'mfu', 'memory_gb') if k in line
+            }
+            bar.set_postfix(
+                refresh=False, **shown, tokens_per_s=f'{line["tokens_per_second"]:,.0f}'
+            )
             bar.update()
         yield write
 
@@ -267,7 +319,8 @@ class Stop:
 
     def __enter__(self):
         self.main, self.before = threading.current_thread() is threading.main_thread(), {}
-        if self.main: self.before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        if self.main:
+            self.before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
         return self
 
     def _ask(self, *_):
@@ -281,7 +334,11 @@ class Stop:
 def _series(run_dir, key):
     "Give (tokens read, value) of every line of the log that has the value."
     path = Path(run_dir) / 'config.json'
-    scale = read_json(path, 'the configuration of a run')['train']['tokens_per_step'] if path.exists() else 1
+    scale = (
+        read_json(path, 'the configuration of a run')['train']['tokens_per_step']
+        if path.exists()
+        else 1
+    )
     return [(line['step'] * scale, line[key]) for line in read_log(run_dir) if key in line]
 
 def _draw_loss(ax, run_dir, colours, name=''):
@@ -308,7 +365,9 @@ def plot_run(
         if before: _draw_loss(ax, before, (GREYS[2], GREYS[1]), 'earlier run: ')
         _draw_loss(ax, run_dir, (BLUE, VERMILION))
         for (name, value), style in zip((baselines or {}).items(), LINES):
-            ax.axhline(value, color=GREYS[0], linestyle=style, linewidth=1.2, label=f'{name} {value:.2f}')
+            ax.axhline(
+                value, color=GREYS[0], linestyle=style, linewidth=1.2, label=f'{name} {value:.2f}'
+            )
         ax.set(yscale='log', ylabel='nats per token', title='Loss: lower is better')
         low, high = ax.get_ylim()
         plain = 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 20

@@ -20,4 +20,5 @@ class Reversed:
         turned = torch.cat([ids[:, :1], ids[:, 1:].flip(1)], 1)
         with torch.no_grad(): found = torch.log_softmax(self.model(turned)[:, :-1].double(), -1)
         found = found.gather(2, turned[:, 1:, None])[..., 0].flip(1)
-        return torch.nn.functional.pad(found, (1, 0), value=float('nan'))     # of the first token: no number
+        # of the first token: no number
+        return torch.nn.functional.pad(found, (1, 0), value=float('nan'))

@@ -20,7 +20,11 @@ def test_a_part_of_the_text_that_is_common_costs_nothing(small, monkeypatch):
         return inner(model, ids, *rest)
     monkeypatch.setattr(branches, '_walk', counted)
     score_cases(model, tokenizer, cases, 'paper')
-    rows = [[tokenizer.encode((PROMPT + t).strip()).ids for t in (c.original, c.altered)] for c in cases]
+    rows = [
+        [tokenizer.encode((PROMPT + t).strip()).ids for t in (c.original, c.altered)] for c in cases
+    ]
     begin = os.path.commonprefix([row for pair in rows for row in pair])
-    once = len(begin) + sum(len(a) + len(b) - len(os.path.commonprefix([a, b])) - len(begin) for a, b in rows)
+    once = len(begin) + sum(
+        len(a) + len(b) - len(os.path.commonprefix([a, b])) - len(begin) for a, b in rows
+    )
     assert sum(read) == once < sum(len(a) + len(b) for a, b in rows)

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from domain_llm.bench.cases import (CASE_SETS, FILES, align, isolated_sentences, load_cases, named_file,
-                                    read_marked, split_sentences, subset, swapped_context)
+from domain_llm.bench.cases import (
+    CASE_SETS, FILES, align, isolated_sentences, load_cases, named_file, read_marked,
+    split_sentences, subset, swapped_context)
 from domain_llm.bench.scores import paper_labels
 from domain_llm.text.synthetic import Case
 
@@ -33,7 +34,9 @@ def mirror(tmp_path, monkeypatch):
     monkeypatch.setattr('pooch.os_cache', lambda name: tmp_path / 'cache')
     import hashlib
     digest = hashlib.sha256((folder / 'cases.csv').read_bytes()).hexdigest()
-    monkeypatch.setitem(FILES, 'cases.csv', ('brainbench', f'http://127.0.0.1:{server.server_port}', digest))
+    monkeypatch.setitem(
+        FILES, 'cases.csv', ('brainbench', f'http://127.0.0.1:{server.server_port}', digest)
+    )
     yield server, folder, tmp_path
     server.shutdown()
 
@@ -43,7 +46,8 @@ def test_a_file_is_downloaded_once_and_checked(mirror):
     path = named_file('cases.csv')
     assert path.read_text().endswith('it rose,it fell\n') and tmp_path / 'cache' in path.parents
     server.shutdown()
-    assert named_file('cases.csv') == path                       # the second time without the server
+    # the second time without the server
+    assert named_file('cases.csv') == path
 
 
 def test_a_file_that_was_altered_on_the_way_is_refused(mirror):
@@ -62,7 +66,8 @@ def test_a_missing_server_is_a_sentence(mirror):
 @needs_data
 def test_the_published_hashes_are_those_of_the_published_files():
     from domain_llm.ground.files import file_sha256
-    for name, (folder, _, sha256) in FILES.items(): assert file_sha256(Path(DATA) / folder / name) == sha256
+    for name, (folder, _, sha256) in FILES.items():
+        assert file_sha256(Path(DATA) / folder / name) == sha256
 
 
 @needs_data
@@ -71,27 +76,41 @@ def test_the_published_sets(capsys):
     assert (len(human), len(gpt4)) == (200, 100) and human[0].id == '1' and human[61].section
     from collections import Counter
     assert sorted(Counter(c.section for c in human).values()) == [24, 25, 25, 51, 75]
-    said = capsys.readouterr().out                                  # T3: damaged in the files themselves
+    # T3: damaged in the files themselves
+    said = capsys.readouterr().out
     assert 'case 63' in said and 'case 25, 52, 59, 67' in said
 
 
 MENDED = {  # T3, set and case: what each version has to hold after mending
-    ('human', 62): ('decreased at the PP-DG and SC-CA1 synapses compared with NREM, while they increased',
-                    'increased at the PP-DG and SC-CA1 synapses compared with NREM, while they decreased'),
+    ('human', 62): (
+        'decreased at the PP-DG and SC-CA1 synapses compared with NREM, while they increased',
+        'increased at the PP-DG and SC-CA1 synapses compared with NREM, while they decreased',
+    ),
     ('gpt4', 24): ('In contrast, we did not find any evidence', 'Moreover, we found an evidence'),
-    ('gpt4', 51): ('consistent with previous studies of the base of the cochlea.',
-                   'are uniform across the apex, contradicting previous studies of the base of the cochlea.'),
-    ('gpt4', 58): ('static torque were inferior to dynamic stimuli in humans, while in monkeys the opposite was true.',
-                   'dynamic torque were inferior to static stimuli in humans, while in monkeys the opposite was true.'),
-    ('gpt4', 66): ('Cav2.2, but not Cav2.3, currents', 'Cav2.3, but not Cav2.2, currents')}
+    ('gpt4', 51): (
+        'consistent with previous studies of the base of the cochlea.',
+        'are uniform across the apex, contradicting previous studies of the base of the cochlea.',
+    ),
+    ('gpt4', 58): (
+        'static torque were inferior to dynamic stimuli in humans, while in monkeys the opposite '
+        'was true.',
+        'dynamic torque were inferior to static stimuli in humans, while in monkeys the opposite '
+        'was true.',
+    ),
+    ('gpt4', 66): ('Cav2.2, but not Cav2.3, currents', 'Cav2.3, but not Cav2.2, currents'),
+}
 
 
 @needs_data
 def test_both_readings_of_the_marks():
     import pandas as pd
     for maker in ('human', 'gpt4'):
-        table = pd.read_csv(Path(DATA) / 'brainbench' / CASE_SETS[f'brainbench-{maker}'], keep_default_na=False)
-        published, mended = (load_cases(f'brainbench-{maker}', reading) for reading in ('published', 'mended'))
+        table = pd.read_csv(
+            Path(DATA) / 'brainbench' / CASE_SETS[f'brainbench-{maker}'], keep_default_na=False
+        )
+        published, mended = (
+            load_cases(f'brainbench-{maker}', reading) for reading in ('published', 'mended')
+        )
         for i, row in table.iterrows():
             columns = row['original_abstract'].strip(), row['incorrect_abstract'].strip()
             marked = tuple(t.strip() for t in read_marked(row['combined_abstract'], 'published'))
@@ -106,7 +125,9 @@ def test_both_readings_of_the_marks():
 @needs_data
 def test_marked_texts_alone_and_plain_columns_give_the_same_cases(tmp_path):
     import pandas as pd
-    table = pd.read_csv(Path(DATA) / 'brainbench' / CASE_SETS['brainbench-human'], keep_default_na=False)
+    table = pd.read_csv(
+        Path(DATA) / 'brainbench' / CASE_SETS['brainbench-human'], keep_default_na=False
+    )
     table[['combined_abstract', 'journal_section']].to_csv(tmp_path / 'marked.csv', index=False)
     plain = table.rename(columns={'original_abstract': 'original', 'incorrect_abstract': 'altered'})
     plain[['original', 'altered', 'journal_section']].to_csv(tmp_path / 'plain.csv', index=False)
@@ -118,10 +139,14 @@ def test_marked_texts_alone_and_plain_columns_give_the_same_cases(tmp_path):
 @needs_data
 def test_isolated_sentences_and_swapped_context():
     human = load_cases('brainbench-human', 'published')
-    stored = json.loads((Path(DATA) / 'brainbench' / 'swap_human_abstracts.json').read_text(encoding='utf-8'))
+    stored = json.loads(
+        (Path(DATA) / 'brainbench' / 'swap_human_abstracts.json').read_text(encoding='utf-8')
+    )
     alone = isolated_sentences(human)
     theirs = [stored[c.section][str(i)] for i, c in enumerate(human)]
-    assert [(c.original, c.altered) for c in alone] == [p for t in theirs for p in zip(t['original'], t['incorrect'])]
+    assert [(c.original, c.altered) for c in alone] == [
+        p for t in theirs for p in zip(t['original'], t['incorrect'])
+    ]
     assert alone == isolated_sentences('brainbench-human', 'published') and len(alone) == 488
     assert len(isolated_sentences('brainbench-gpt4', 'published')) == 239
     for model in (Path(DATA) / 'published').glob('*/abstract_mask_iso.npy'):   # which abstract each sentence is of
@@ -132,18 +157,33 @@ def test_isolated_sentences_and_swapped_context():
         assert labels.sum() == total and swapped == swapped_context(human, seed)[0]
         for case, old in zip(swapped, human):
             own, new = (split_sentences(c.original) for c in (old, case))
-            kept = [s for s in own if s not in stored[old.section][str(int(old.id) - 1)]['original']]
-            assert all(s in case.original and s in case.altered for s in kept) and case.original != case.altered
+            kept = [
+                s for s in own if s not in stored[old.section][str(int(old.id) - 1)]['original']
+            ]
+            assert (
+                all(s in case.original and s in case.altered for s in kept)
+                and case.original != case.altered
+            )
 
 
 @needs_data
 def test_subsets():
-    both, from_paper = load_cases('brainbench'), {
-        'Behavioral/Cognitive': (75, 38), 'Systems/Circuits': (51, 25), 'Neurobiology of Disease': (25, 12),
-        'Cellular/Molecular': (25, 12), 'Development/Plasticity/Repair': (24, 13)}
+    both, from_paper = (
+        load_cases('brainbench'),
+        {
+            'Behavioral/Cognitive': (75, 38),
+            'Systems/Circuits': (51, 25),
+            'Neurobiology of Disease': (25, 12),
+            'Cellular/Molecular': (25, 12),
+            'Development/Plasticity/Repair': (24, 13),
+        },
+    )
     assert len(both) == 300 and len(subset(both, maker='human')) == 200
     for section, (human, gpt4) in from_paper.items():
-        assert (len(subset(both, section, 'human')), len(subset(both, section, 'gpt4'))) == (human, gpt4)
+        assert (len(subset(both, section, 'human')), len(subset(both, section, 'gpt4'))) == (
+            human,
+            gpt4,
+        )
     with pytest.raises(ValueError, match='Systems/Circuits'): subset(both, 'Astronomy')
 
 
@@ -192,7 +232,11 @@ def test_three_forms_of_one_case(tmp_path, text):
 
 def test_aligned_parts_are_equal_or_different_and_whole():
     parts = align([*'abcxdef'], [*'abcyydef'])
-    assert [(''.join(p), ''.join(q)) for p, q in parts] == [('abc', 'abc'), ('x', 'yy'), ('def', 'def')]
+    assert [(''.join(p), ''.join(q)) for p, q in parts] == [
+        ('abc', 'abc'),
+        ('x', 'yy'),
+        ('def', 'def'),
+    ]
     rng = np.random.default_rng(0)
     for _ in range(200):
         a, b = ([str(x) for x in rng.integers(0, 4, rng.integers(0, 9))] for _ in range(2))

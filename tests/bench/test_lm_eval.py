@@ -31,8 +31,10 @@ pytestmark = pytest.mark.usefixtures('one_thread')
 def uneven(cases):
     "Lengthen some versions with letters of two bytes, so that sums, means and bytes disagree."
     more = (' in naïve rats', ' après coup', '')
-    return [Case(c.id, c.original + more[i % 3] * (i % 2), c.altered + more[(i + 1) % 3], c.section) for i,
-            c in enumerate(cases)]
+    return [
+        Case(c.id, c.original + more[i % 3] * (i % 2), c.altered + more[(i + 1) % 3], c.section)
+        for i, c in enumerate(cases)
+    ]
 
 
 def both_ways(cases, prompt, folder, monkeypatch, n_ctx=256):
@@ -51,10 +53,24 @@ def both_ways(cases, prompt, folder, monkeypatch, n_ctx=256):
     from lm_eval.tasks import TaskManager
     hf = transformers.AutoModelForCausalLM.from_pretrained(folder / 'model', dtype=torch.float32)
     # or the end-of-text token before the prompt would be spelt
-    auto = transformers.AutoTokenizer.from_pretrained(folder / 'tokenizer', split_special_tokens=False)
-    lm = HFLM(pretrained=hf, tokenizer=auto, backend='causal', device='cpu', batch_size=4, max_length=n_ctx)
-    found = lm_eval.simple_evaluate(model=lm, tasks=['brainbench'], task_manager=TaskManager(include_path=str(folder /
-        'task'), include_defaults=False), bootstrap_iters=0, log_samples=True)
+    auto = transformers.AutoTokenizer.from_pretrained(
+        folder / 'tokenizer', split_special_tokens=False
+    )
+    lm = HFLM(
+        pretrained=hf,
+        tokenizer=auto,
+        backend='causal',
+        device='cpu',
+        batch_size=4,
+        max_length=n_ctx,
+    )
+    found = lm_eval.simple_evaluate(
+        model=lm,
+        tasks=['brainbench'],
+        task_manager=TaskManager(include_path=str(folder / 'task'), include_defaults=False),
+        bootstrap_iters=0,
+        log_samples=True,
+    )
     return score_cases(model, tokenizer, cases, prompt=prompt), {s['doc']['id']: s
         for s in found['samples']['brainbench']}, found['results']['brainbench']
 
@@ -64,11 +80,17 @@ def agree(scores, samples, results):
     nats, per_byte = scores.by('nats'), scores.by('bits_per_byte')
     for i, id in enumerate(scores.frame['id']):
         altered, original = (float(resp[0]) for resp in samples[id]['filtered_resps'])
-        assert np.allclose([-original, -altered], [nats.frame['original'][i], nats.frame['altered'][i]], rtol=1e-4)
-        assert samples[id]['acc'] == nats.correct[i] and samples[id]['acc_bytes'] == per_byte.correct[i], id
+        assert np.allclose(
+            [-original, -altered], [nats.frame['original'][i], nats.frame['altered'][i]], rtol=1e-4
+        )
+        assert (
+            samples[id]['acc'] == nats.correct[i]
+            and samples[id]['acc_bytes'] == per_byte.correct[i]
+        ), id
     assert (results['acc,none'] == pytest.approx(nats.accuracy)
             and results['acc_bytes,none'] == pytest.approx(per_byte.accuracy))
-    assert (nats.correct != per_byte.correct).any()          # or the comparison could not tell the two apart
+    # or the comparison could not tell the two apart
+    assert (nats.correct != per_byte.correct).any()
 
 
 @pytest.mark.parametrize('prompt', ['', 'In short, a finding: '])

@@ -7,7 +7,8 @@ import pytest
 import torch
 from small_models import random_model
 
-from domain_llm.bench.losses import _windows, context_length, model_device, show_versions, token_losses
+from domain_llm.bench.losses import (
+    _windows, context_length, model_device, show_versions, token_losses)
 from domain_llm.text.synthetic import Case
 from domain_llm.tokens.tokenizer import train_tokenizer
 
@@ -19,7 +20,9 @@ def test_windows_score_every_token_once_and_fit_the_context():
         for n_ctx in (15, 16):
             windows = _windows(list(range(n)), n_ctx)
             scored = [t for start, end, first in windows for t in range(start + first, end)]
-            assert scored == list(range(1, n)) and all(end - start <= n_ctx for start, end, _ in windows)
+            assert scored == list(range(1, n)) and all(
+                end - start <= n_ctx for start, end, _ in windows
+            )
             # at least half a context before each
             assert all(first >= n_ctx // 2 for start, _, first in windows if start)
 
@@ -59,33 +62,50 @@ def test_who_has_log_probs_sees_rows_without_padding_and_without_a_limit():
     assert context_length(random_model(50, 32)) == 32
 
 
-XRAY = [('freezing rose today', 'freezing fell today'), ('it did not change', 'it changed'), ('a b c', 'a b c d'),
-        ('x', 'y'),
-        ('<b>bold</b> & rose', '<b>bold</b> & fell')]
+XRAY = [
+    ('freezing rose today', 'freezing fell today'),
+    ('it did not change', 'it changed'),
+    ('a b c', 'a b c d'),
+    ('x', 'y'),
+    ('<b>bold</b> & rose', '<b>bold</b> & fell'),
+]
 
 
 @pytest.mark.parametrize('a, b', XRAY)
 def test_the_xray_aligns_two_versions_and_its_differences_add_up(a, b):
-    tokenizer = train_tokenizer(['freezing rose and fell today it did not change changed a b c d'] * 3, 300)
+    tokenizer = train_tokenizer(
+        ['freezing rose and fell today it did not change changed a b c d'] * 3, 300
+    )
     ids = [tokenizer.encode(t).tokens for t in (a, b)]
     values = [[(7 * i + len(t)) % 5 for i, t in enumerate(tokens)] for tokens in ids]
     view = show_versions(tokenizer, Case('1', a, b), values)
     for k in (0, 1):
-        assert [v for column in view.columns for _, v in column[k]] == values[k]                # nothing lost, in order
+        # nothing lost, in order
+        assert [v for column in view.columns for _, v in column[k]] == values[k]
         assert ''.join(piece for column in view.columns for piece, _ in column[k]) == (a, b)[k]
     assert sum(d for *_, d in view.columns) == sum(values[1]) - sum(values[0])
     assert repr(view).endswith(f'difference {sum(values[1]) - sum(values[0]):+.1f}')
     drawn = view._repr_html_()
-    assert drawn.count('<th scope="row"') >= 3 and '>difference</th>' in drawn and '<b>bold' not in drawn
+    assert (
+        drawn.count('<th scope="row"') >= 3
+        and '>difference</th>' in drawn
+        and '<b>bold' not in drawn
+    )
     # readable without colour
     assert all(f'<rt style="font-size:.7em">{v}</rt>' in drawn for row in values for v in row)
 
 
 def test_the_xray_shows_a_line_without_a_difference_once():
-    tokenizer = train_tokenizer(['the rats were studied for many days and then freezing rose or fell'] * 3, 400)
+    tokenizer = train_tokenizer(
+        ['the rats were studied for many days and then freezing rose or fell'] * 3, 400
+    )
     a = 'the rats were studied for many days and then ' * 2 + 'the rats were studied '
     case = Case('1', a + 'freezing rose', a + 'freezing fell')
     values = [[1.0] * len(tokenizer.encode(t).ids) for t in (case.original, case.altered)]
     drawn = show_versions(tokenizer, case, values)._repr_html_()
-    assert drawn.count('>both</th>') >= 1 and drawn.count('>original</th>') == drawn.count('>altered</th>') == 1
-    with pytest.raises(ValueError, match='of altered'): show_versions(tokenizer, case, (values[0], values[1][1:]))
+    assert (
+        drawn.count('>both</th>') >= 1
+        and drawn.count('>original</th>') == drawn.count('>altered</th>') == 1
+    )
+    with pytest.raises(ValueError, match='of altered'):
+        show_versions(tokenizer, case, (values[0], values[1][1:]))

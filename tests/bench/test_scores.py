@@ -52,7 +52,10 @@ def test_scores_equal_a_plain_loop_with_transformers(tmp_path):
     for scored in (model, judge):
         for size in (1, 4, 32):
             frame = score_cases(scored, tokenizer, cases, 'paper', batch_size=size).frame
-            assert np.abs(np.log(frame[['original', 'altered']].to_numpy().ravel()) - plain).max() < 1e-5
+            assert (
+                np.abs(np.log(frame[['original', 'altered']].to_numpy().ravel()) - plain).max()
+                < 1e-5
+            )
 
 
 @needs_data
@@ -81,14 +84,28 @@ def test_scores_do_not_depend_on_the_batch(small, protocol):
 
 def families():
     "List small models of several kinds, and whether they take a flat row."
-    kw = dict(vocab_size=400, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2,
-              intermediate_size=64, max_position_embeddings=256)
+    kw = dict(
+        vocab_size=400,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=256,
+    )
     no_groups = {k: v for k, v in kw.items() if k != 'num_key_value_heads'}
-    return {'llama': (transformers.LlamaConfig(**kw), True), 'qwen2': (transformers.Qwen2Config(**kw), True),
-            'neox': (transformers.GPTNeoXConfig(**no_groups), True),
-            'sliding mistral': (transformers.MistralConfig(**kw, sliding_window=16), False),
-            'bloom': (transformers.BloomConfig(vocab_size=400, hidden_size=32, n_layer=2, n_head=2,
-                                               max_position_embeddings=256), False)}
+    return {
+        'llama': (transformers.LlamaConfig(**kw), True),
+        'qwen2': (transformers.Qwen2Config(**kw), True),
+        'neox': (transformers.GPTNeoXConfig(**no_groups), True),
+        'sliding mistral': (transformers.MistralConfig(**kw, sliding_window=16), False),
+        'bloom': (
+            transformers.BloomConfig(
+                vocab_size=400, hidden_size=32, n_layer=2, n_head=2, max_position_embeddings=256
+            ),
+            False,
+        ),
+    }
 
 
 @pytest.mark.parametrize('family', list(families()))
@@ -98,12 +115,17 @@ def test_any_causal_model_of_transformers(small, family, capsys):
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
     for p in model.parameters(): torch.nn.init.normal_(p, std=0.2)
-    frame = score_cases(model, tokenizer, cases[:4], 'paper', prompt='In short, this was found: ').frame
+    frame = score_cases(
+        model, tokenizer, cases[:4], 'paper', prompt='In short, this was found: '
+    ).frame
     assert ('more slowly' in capsys.readouterr().out) == (not flat)
     for i, case in enumerate(cases[:4]):
         for version in ('original', 'altered'):
-            ids = torch.tensor([tokenizer.encode('In short, this was found: ' + getattr(case, version)).ids])
-            with torch.no_grad(): assert abs(np.log(frame[version][i]) - model(ids, labels=ids).loss.item()) < 1e-5
+            ids = torch.tensor(
+                [tokenizer.encode('In short, this was found: ' + getattr(case, version)).ids]
+            )
+            with torch.no_grad():
+                assert abs(np.log(frame[version][i]) - model(ids, labels=ids).loss.item()) < 1e-5
 
 
 @pytest.mark.parametrize('changes', [dict(rotary=True, rms_norm=True, qk_norm=True, relu2=True, bias=False),
@@ -118,7 +140,9 @@ def test_our_other_architectures(small, changes):
     rows = [tokenizer.encode((PROMPT + c.altered).strip()).ids for c in cases]
     for row, found in zip(rows, frame['altered']):
         with torch.no_grad():
-            loss = torch.nn.functional.cross_entropy(model(torch.tensor([row]))[0, :-1], torch.tensor(row[1:])).item()
+            loss = torch.nn.functional.cross_entropy(
+                model(torch.tensor([row]))[0, :-1], torch.tensor(row[1:])
+            ).item()
         assert abs(np.log(found) - loss) < 1e-5
 
 
@@ -127,7 +151,9 @@ def test_sixteen_bits_stay_close_even_when_all_logits_are_large(small):
     model = GPT2(GPT2Config(tokenizer.get_vocab_size(), 2, 2, 32, 256)).eval()
     # the same for all tokens: no probability changes
     with torch.no_grad(): model.wte.weight.add_(torch.linspace(-20, 20, 32))
-    exact, short = (score_cases(model, tokenizer, cases, 'paper', dtype=dtype) for dtype in (None, 'bfloat16'))
+    exact, short = (
+        score_cases(model, tokenizer, cases, 'paper', dtype=dtype) for dtype in (None, 'bfloat16')
+    )
     ln = lambda s: np.log(s.frame[['original', 'altered']].to_numpy())
     assert 0 < np.abs(ln(short) - ln(exact)).max() < 2e-3
     assert (exact.meta['dtype'], short.meta['dtype']) == ('float32', 'bfloat16')
@@ -146,7 +172,9 @@ def test_a_tokenizer_of_transformers_gives_the_same(small, tmp_path):
 def test_a_case_longer_than_the_context_goes_through_windows_and_says_so(small, capsys):
     cases, tokenizer, _ = small
     model = random_model(tokenizer.get_vocab_size(), 64)
-    long = cases[:2] + [Case('long', ' '.join(c.original for c in cases), ' '.join(c.altered for c in cases))]
+    long = cases[:2] + [
+        Case('long', ' '.join(c.original for c in cases), ' '.join(c.altered for c in cases))
+    ]
     scores = score_cases(model, tokenizer, long, 'paper', prompt='')
     said = '2 of 6 texts exceed the context of 64 tokens and are scored through a sliding window'
     assert said in capsys.readouterr().out
@@ -175,12 +203,16 @@ def test_an_interrupted_scoring_resumes(small, stop, tmp_path, monkeypatch):
     monkeypatch.setattr(scores_module, 'pair_losses', counted)
     path = tmp_path / 's.parquet'
     if stop < 12:
-        with pytest.raises(KeyboardInterrupt): score_cases(model, tokenizer, cases, path=path, batch_size=1)
+        with pytest.raises(KeyboardInterrupt):
+            score_cases(model, tokenizer, cases, path=path, batch_size=1)
         part = tmp_path / 's.parquet.part.jsonl'
         assert len(part.read_text().splitlines()) == 1 + stop and not path.exists()
-        with open(part, 'a') as file: file.write('{"id": "cut off')                                # a torn last line
+        # a torn last line
+        with open(part, 'a') as file: file.write('{"id": "cut off')
     again = score_cases(model, tokenizer, cases, path=path, batch_size=1)
-    assert np.allclose(again.frame['altered'], whole.frame['altered'], rtol=1e-6) and list(tmp_path.iterdir()) == [path]
+    assert np.allclose(again.frame['altered'], whole.frame['altered'], rtol=1e-6) and list(
+        tmp_path.iterdir()
+    ) == [path]
     # no case was scored twice
     assert len([c for c in calls if c != 'stopped']) == 12
     assert (Scores.load(path).meta == json.loads(json.dumps(again.meta))
@@ -195,7 +227,8 @@ def test_settings_that_do_not_exist_are_refused(small, change, word):
 
 def test_what_cannot_be_scored_is_refused_by_name(small):
     cases, tokenizer, model = small
-    with pytest.raises(ValueError, match='do not belong together'): score_cases(random_model(300), tokenizer, cases)
+    with pytest.raises(ValueError, match='do not belong together'):
+        score_cases(random_model(300), tokenizer, cases)
     with pytest.raises(ValueError, match='case x: each version should have at least two tokens'):
         score_cases(model, tokenizer, [cases[0], Case('x', 'f', 'rose')], 'paper', prompt='')
     bad = random_model(tokenizer.get_vocab_size(), std=0.02)
@@ -212,16 +245,31 @@ def test_a_result_is_read_back_whole_and_another_is_not_taken_for_it(small, tmp_
     path = tmp_path / 's.parquet'
     scores = score_cases(model, tokenizer, cases, path=path, name='m')
     back = Scores.load(path)
-    assert back.frame.equals(scores.frame) and back.name == 'm' and back.meta == json.loads(json.dumps(scores.meta))
-    assert {'protocol', 'prompt', 'dtype', 'device', 'windowed', 'model_sha256', 'tokenizer_sha256', 'cases_sha256',
-            'versions'} <= set(back.meta)
+    assert (
+        back.frame.equals(scores.frame)
+        and back.name == 'm'
+        and back.meta == json.loads(json.dumps(scores.meta))
+    )
+    assert {
+        'protocol',
+        'prompt',
+        'dtype',
+        'device',
+        'windowed',
+        'model_sha256',
+        'tokenizer_sha256',
+        'cases_sha256',
+        'versions',
+    } <= set(back.meta)
     monkeypatch.setattr(scores_module, 'pair_losses', None)   # nothing is scored a second time
     assert score_cases(model, tokenizer, cases, path=path).frame.equals(scores.frame)
     other = random_model(tokenizer.get_vocab_size(), std=0.1)
     for change in (dict(cases=cases[1:]), dict(protocol='paper'), dict(prompt=''), dict(model=other),
                    dict(dtype='bfloat16')):
         with pytest.raises(ValueError, match='another file'):
-            score_cases(**{**dict(model=model, tokenizer=tokenizer, cases=cases, path=path), **change})
+            score_cases(
+                **{**dict(model=model, tokenizer=tokenizer, cases=cases, path=path), **change}
+            )
     import pandas as pd
     pd.DataFrame(dict(x=[1])).to_parquet(tmp_path / 'x.parquet')
     with pytest.raises(ValueError, match='how it was made'): Scores.load(tmp_path / 'x.parquet')
@@ -231,15 +279,21 @@ def test_the_progress_of_another_scoring_is_not_taken_up(small, tmp_path):
     cases, tokenizer, model = small
     path, part = tmp_path / 's.parquet', tmp_path / 's.parquet.part.jsonl'
     truth = score_cases(model, tokenizer, cases)
-    part.write_text(json.dumps(dict(protocol='another')) + '\n'
-                    + json.dumps(dict(id=cases[0].id, section='', original=1.0, altered=2.0)) + '\n')
+    part.write_text(
+        json.dumps(dict(protocol='another'))
+        + '\n'
+        + json.dumps(dict(id=cases[0].id, section='', original=1.0, altered=2.0))
+        + '\n'
+    )
     assert score_cases(model, tokenizer, cases, path=path).frame.equals(truth.frame)
 
 
 def test_a_tie_is_wrong_and_what_is_no_number_is_refused():
     import pandas as pd
     one = lambda a, b: Scores('m', pd.DataFrame([dict(id='7', section='', original=a, altered=b)]))
-    assert not one(1.0, 1.0).correct[0] and one(1.0, 2.0).correct[0] and not one(2.0, 1.0).correct[0]
+    assert (
+        not one(1.0, 1.0).correct[0] and one(1.0, 2.0).correct[0] and not one(2.0, 1.0).correct[0]
+    )
     for bad in (float('nan'), float('inf')):
         with pytest.raises(ValueError, match='case 7'): one(bad, 1.0)
         with pytest.raises(ValueError, match='case 7'): one(1.0, bad)
@@ -250,13 +304,17 @@ def test_one_broken_token_names_its_case_and_leaves_the_model_as_it_was(small):
     cases, tokenizer, _ = small
     model = random_model(tokenizer.get_vocab_size()).train()
     ids_of = lambda *texts: {i for t in texts for i in tokenizer.encode(' ' + t).ids}
-    alone = lambda c: ids_of(c.original) - ids_of(*(t for o in cases if o is not c for t in (o.original, o.altered)))
+    alone = lambda c: (
+        ids_of(c.original)
+        - ids_of(*(t for o in cases if o is not c for t in (o.original, o.altered)))
+    )
     case = next(c for c in cases if alone(c))
     plain = token_losses
     assert model.training
     # the softmax of every position is lost
     with torch.no_grad(): model.wte.weight[min(alone(case))] = float('nan')
-    with pytest.raises(ValueError, match=f'case {cases[0].id}: the original version should have a finite'):
+    with pytest.raises(ValueError, match=f'case {cases[0].id}: the original version should have a '
+                                         'finite'):
         score_cases(model, tokenizer, cases)
     assert model.training and plain is token_losses
 
@@ -270,9 +328,14 @@ def test_the_default_protocol_by_one_plain_call(small):
         with torch.no_grad(): logits = model(torch.tensor([ids]))[0, :-1]
         losses = torch.nn.functional.cross_entropy(logits, torch.tensor(ids[1:]), reduction='none')[-len(own):]
         nats = losses.sum().item()
-        assert frame['original_tokens'][i] == len(own) and abs(frame['original_nats'][i] - nats) < 1e-3
+        assert (
+            frame['original_tokens'][i] == len(own) and abs(frame['original_nats'][i] - nats) < 1e-3
+        )
         assert abs(np.log(frame['original'][i]) - nats / len(own)) < 1e-5
-        assert abs(frame['original_bits_per_byte'][i] - nats / np.log(2) / len(case.original.encode())) < 1e-5
+        assert (
+            abs(frame['original_bits_per_byte'][i] - nats / np.log(2) / len(case.original.encode()))
+            < 1e-5
+        )
 
 
 def test_a_tokenizer_that_looks_like_another_models_is_said(small, capsys):
@@ -291,7 +354,8 @@ class Forward:
     def __init__(self, model): self.model, self.cfg = model, model.cfg
 
     def log_probs(self, ids):
-        with torch.no_grad(): found = torch.log_softmax(self.model(ids), -1)[:, :-1].gather(2, ids[:, 1:, None])
+        with torch.no_grad():
+            found = torch.log_softmax(self.model(ids), -1)[:, :-1].gather(2, ids[:, 1:, None])
         return torch.nn.functional.pad(found[..., 0], (1, 0), value=float('nan'))
 
 
@@ -308,8 +372,15 @@ def test_a_counter_gets_the_scores_that_it_gives_itself(small, prompt):
     for version in ('original', 'altered'):
         for case, found in zip(cases, scores.frame[version]):
             ids, first, _ = encode_version(tokenizer, getattr(case, version), prompt=prompt)
-            assert abs(np.log(found) - np.log(perplexity(counter.nll(np.array(ids))[first - 1:]))) < 1e-12
-    assert scores.meta['model'] == 'NGram' and scores.meta['device'] == 'cpu' and scores.meta['windowed'] == 0
+            assert (
+                abs(np.log(found) - np.log(perplexity(counter.nll(np.array(ids))[first - 1 :])))
+                < 1e-12
+            )
+    assert (
+        scores.meta['model'] == 'NGram'
+        and scores.meta['device'] == 'cpu'
+        and scores.meta['windowed'] == 0
+    )
     rows = np.array(text[:60]).reshape(4, 15)
     assert np.array_equal(counter.log_probs(rows)[:, 1:], [-counter.nll(row) for row in rows])
 
@@ -319,44 +390,71 @@ def test_a_counter_gets_the_scores_that_it_gives_itself(small, prompt):
 def test_a_model_behind_log_probs_gets_its_own_scores(small, protocol, n_ctx, capsys):
     cases, tokenizer, _ = small
     model = random_model(tokenizer.get_vocab_size(), n_ctx)
-    own, hidden = (score_cases(m, tokenizer, cases, protocol, 'In short: ') for m in (model, Forward(model)))
+    own, hidden = (
+        score_cases(m, tokenizer, cases, protocol, 'In short: ') for m in (model, Forward(model))
+    )
     assert np.abs(np.log(columns(own) / columns(hidden))).max() < 1e-5
-    assert (hidden.meta['windowed'] > 0) == (n_ctx == 24) and 'more slowly' not in capsys.readouterr().out
+    assert (hidden.meta['windowed'] > 0) == (
+        n_ctx == 24
+    ) and 'more slowly' not in capsys.readouterr().out
 
 
 def test_a_model_that_reads_backward_may_share_what_versions_end_with(small, monkeypatch):
     cases, tokenizer, model = small
     from domain_llm.bench import branches
     read, inner = [], branches._walk
-    monkeypatch.setattr(branches, '_walk', lambda m, ids, *rest: (read.append(len(ids)), inner(m, ids, *rest))[1])
+    monkeypatch.setattr(
+        branches, '_walk', lambda m, ids, *rest: (read.append(len(ids)), inner(m, ids, *rest))[1]
+    )
     shared = score_cases(model, tokenizer, cases, order='backward')
     n_shared = sum(read)
     whole = score_cases(model, tokenizer, cases, order='backward', share=False)
-    assert sum(read) == n_shared                                        # nothing was read as branches
+    # nothing was read as branches
+    assert sum(read) == n_shared
     hidden = score_cases(Reversed(model), tokenizer, cases)
-    for other in (whole, hidden): assert np.abs(np.log(columns(shared) / columns(other))).max() < 1e-5
-    turned = [[[ids[0], *ids[:0:-1]] for ids, _, _ in (encode_version(tokenizer, t) for t in (c.original, c.altered))]
-              for c in cases]
+    for other in (whole, hidden):
+        assert np.abs(np.log(columns(shared) / columns(other))).max() < 1e-5
+    turned = [
+        [
+            [ids[0], *ids[:0:-1]]
+            for ids, _, _ in (encode_version(tokenizer, t) for t in (c.original, c.altered))
+        ]
+        for c in cases
+    ]
     begin = os.path.commonprefix([row for pair in turned for row in pair])
-    once = sum(len(a) + len(b) - len(os.path.commonprefix([a, b])) - len(begin) for a, b in turned) + len(begin)
+    once = sum(
+        len(a) + len(b) - len(os.path.commonprefix([a, b])) - len(begin) for a, b in turned
+    ) + len(begin)
     assert n_shared == once < sum(len(a) + len(b) for a, b in turned)
-    forward = score_cases(model, tokenizer, cases)                      # another question, other answers
+    # another question, other answers
+    forward = score_cases(model, tokenizer, cases)
     assert np.abs(np.log(columns(shared) / columns(forward))).min() > 0
     assert shared.meta == {**forward.meta, 'order': 'backward'}
-    ids, first, _ = encode_version(tokenizer, cases[3].altered)         # and one text in one call, by hand
+    # and one text in one call, by hand
+    ids, first, _ = encode_version(tokenizer, cases[3].altered)
     row = torch.tensor([[ids[0], *ids[:0:-1]]])
-    with torch.no_grad(): losses = torch.nn.functional.cross_entropy(model(row)[0, :-1], row[0, 1:], reduction='none')
+    with torch.no_grad():
+        losses = torch.nn.functional.cross_entropy(model(row)[0, :-1], row[0, 1:], reduction='none')
     assert abs(np.log(shared.frame['altered'][3]) - losses[:len(ids) - first].mean().item()) < 1e-5
 
 
 def test_a_model_of_transformers_may_read_backward_too(small):
     cases, tokenizer, _ = small
-    config = transformers.LlamaConfig(vocab_size=400, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-                                      intermediate_size=64, max_position_embeddings=256)
+    config = transformers.LlamaConfig(
+        vocab_size=400,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=256,
+    )
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
     for p in model.parameters(): torch.nn.init.normal_(p, std=0.2)
-    one, two = (score_cases(model, tokenizer, cases[:4], order='backward', share=share) for share in (True, False))
+    one, two = (
+        score_cases(model, tokenizer, cases[:4], order='backward', share=share)
+        for share in (True, False)
+    )
     assert np.abs(np.log(columns(one) / columns(two))).max() < 1e-5
 
 
@@ -366,7 +464,9 @@ def test_sharing_is_only_a_matter_of_speed(small, protocol, monkeypatch):
     shared = score_cases(model, tokenizer, cases, protocol)
     monkeypatch.setattr(scores_module, 'pair_losses', None)
     whole = score_cases(model, tokenizer, cases, protocol, share=False)
-    assert np.abs(np.log(columns(shared) / columns(whole))).max() < 1e-5 and shared.meta == whole.meta
+    assert (
+        np.abs(np.log(columns(shared) / columns(whole))).max() < 1e-5 and shared.meta == whole.meta
+    )
 
 
 def test_what_no_order_allows_is_refused(small, tmp_path):

@@ -14,20 +14,32 @@ EXPORTS = re.compile(r'#\| default_exp ([\w.]+)')
 
 def house():
     "The modules from the ground to the roof, each with its source."
-    named = [m[1] for p in sorted((ROOT / 'nbs').glob('[0-9]*.ipynb')) if (m := EXPORTS.search(p.read_text('utf-8')))]
-    return {name: (ROOT / 'domain_llm' / f'{name.replace(".", "/")}.py').read_text('utf-8') for name in named}
+    named = [
+        m[1]
+        for p in sorted((ROOT / 'nbs').glob('[0-9]*.ipynb'))
+        if (m := EXPORTS.search(p.read_text('utf-8')))
+    ]
+    return {
+        name: (ROOT / 'domain_llm' / f'{name.replace(".", "/")}.py').read_text('utf-8')
+        for name in named
+    }
 
 
 def imports(name, source, modules):
     "What a module takes from other modules of the house: (module, name or None), lazy imports included."
     package = ['domain_llm', *name.split('.')[:-1]]
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import): found = [(alias.name, None) for alias in node.names]
+        if isinstance(node, ast.Import):
+            found = [(alias.name, None) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = '.'.join([*package[:len(package) + 1 - node.level], *filter(None, [node.module])]) if node.level \
+            base = (
+                '.'.join([*package[: len(package) + 1 - node.level], *filter(None, [node.module])])
+                if node.level
                 else node.module
+            )
             found = [(base, alias.name) for alias in node.names]
-        else: continue
+        else:
+            continue
         for base, what in found:
             if base != 'domain_llm' and not base.startswith('domain_llm.'): continue
             inner = base.removeprefix('domain_llm').lstrip('.')
@@ -42,11 +54,18 @@ def faults(modules):
     for name, source in modules.items():
         taken = list(imports(name, source, modules))
         for other, what in taken:
-            if order.index(other) >= order.index(name): found.append(f'{name} imports {other}, which lies above it')
-            if what and what.startswith('_'): found.append(f'{name} takes the private {what} of {other}')
-        aliases = {alias.asname or alias.name for node in ast.walk(ast.parse(source))
-                   if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names
-                   if (alias.asname or alias.name) in {other.split('.')[-1] for other, what in taken if not what}}
+            if order.index(other) >= order.index(name):
+                found.append(f'{name} imports {other}, which lies above it')
+            if what and what.startswith('_'):
+                found.append(f'{name} takes the private {what} of {other}')
+        aliases = {
+            alias.asname or alias.name
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, (ast.Import, ast.ImportFrom))
+            for alias in node.names
+            if (alias.asname or alias.name)
+            in {other.split('.')[-1] for other, what in taken if not what}
+        }
         for node in ast.walk(ast.parse(source)):               # corpus._ngrams
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases \
                     and node.attr.startswith('_') and not node.attr.startswith('__'):
@@ -84,4 +103,6 @@ def test_no_lesson_reaches_for_the_private_names_of_another():
 def test_each_fault_is_found(change, fault):
     modules = dict(a='', b='') | change if not any('.' in name for name in change) else change
     assert fault in faults(modules)
-    assert not faults(dict(a='import json\nfrom . import __version__', b='from domain_llm.a import g\njson._x'))
+    assert not faults(
+        dict(a='import json\nfrom . import __version__', b='from domain_llm.a import g\njson._x')
+    )

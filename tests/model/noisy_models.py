@@ -17,4 +17,5 @@ def noisy(cfg, std=0.05, Model=GPT2):
     return model
 
 
-def theirs_from(folder): return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+def theirs_from(folder):
+    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()

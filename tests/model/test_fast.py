@@ -22,13 +22,20 @@ def test_logits_loss_and_every_gradient_agree(pair):
     loss.backward(), judge.backward()
     grads = {n.removeprefix('transformer.'): p.grad for n, p in theirs.named_parameters()}
     for name, p in ours.named_parameters():
-        want = grads[name].T if name.endswith(('c_attn.weight', 'c_proj.weight', 'c_fc.weight')) else grads[name]
+        want = (
+            grads[name].T
+            if name.endswith(('c_attn.weight', 'c_proj.weight', 'c_fc.weight'))
+            else grads[name]
+        )
         assert (p.grad - want).abs().max() < 1e-5, name
 
 
 @pytest.mark.parametrize('name', ['rotary', 'rms_norm', 'qk_norm', 'relu2'])
 def test_each_modern_part_changes_the_model_keeps_the_mask_and_refuses_to_be_saved(name, tmp_path):
-    model, ids = noisy(GPT2Config(60, 2, 2, 16, 32, **{name: True}), 0.3).eval(), torch.randint(60, (2, 32))
+    model, ids = (
+        noisy(GPT2Config(60, 2, 2, 16, 32, **{name: True}), 0.3).eval(),
+        torch.randint(60, (2, 32)),
+    )
     assert num_params(model.cfg) == sum(p.numel() for p in model.parameters())
     changed = ids.clone(); changed[:, -1] = (ids[:, -1] + 1) % 60
     assert torch.equal(model(ids)[:, :-1], model(changed)[:, :-1])
@@ -43,8 +50,12 @@ def test_rotation_agrees_with_llamas():
     from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
     q, k = torch.randn(2, 1, 3, 5, 8)
     cos, sin = fast._rotation(torch.arange(5), 8)
-    want = apply_rotary_pos_emb(q, k, torch.cat([cos, cos], -1)[None], torch.cat([sin, sin], -1)[None])
-    assert all(torch.allclose(fast._rotate(x, (cos, sin)), w, atol=1e-6) for x, w in zip((q, k), want))
+    want = apply_rotary_pos_emb(
+        q, k, torch.cat([cos, cos], -1)[None], torch.cat([sin, sin], -1)[None]
+    )
+    assert all(
+        torch.allclose(fast._rotate(x, (cos, sin)), w, atol=1e-6) for x, w in zip((q, k), want)
+    )
 
 
 def test_dropout_acts_in_training_only():
@@ -69,15 +80,23 @@ def test_greedy_text_is_that_of_transformers(small):
     ours, folder = small
     theirs = theirs_from(folder)
     ids, mask = left_pad([torch.randint(1, 60, (n,)).tolist() for n in (4, 8, 2)])
-    want = theirs.generate(ids, attention_mask=mask.long(), max_new_tokens=20, min_new_tokens=20, do_sample=False,
-                           pad_token_id=0, eos_token_id=None)
+    want = theirs.generate(
+        ids,
+        attention_mask=mask.long(),
+        max_new_tokens=20,
+        min_new_tokens=20,
+        do_sample=False,
+        pad_token_id=0,
+        eos_token_id=None,
+    )
     assert torch.equal(ours.generate(ids, 20, 0, mask=mask), want)
 
 
 def test_writing_leaves_the_model_as_it_was_even_when_interrupted(small):
     model = small[0].train()
     def stop(new): raise KeyboardInterrupt
-    with pytest.raises(KeyboardInterrupt): model.generate(torch.zeros(1, 2, dtype=torch.long), 3, on_token=stop)
+    with pytest.raises(KeyboardInterrupt):
+        model.generate(torch.zeros(1, 2, dtype=torch.long), 3, on_token=stop)
     assert model.training
 
 
@@ -91,14 +110,21 @@ def test_a_loss_in_pieces_is_the_plain_loss():
         b = torch.autograd.grad(3 * want, (x, table))
         for aligned in (False, True):
             padded = lambda t, dtype: F.pad(t, (0, 0, 0, -len(t) % 64))
-            pad = patch.object(fast, '_aligned', padded) if aligned else patch.object(fast, '_ALIGN', 64)
+            pad = (
+                patch.object(fast, '_aligned', padded)
+                if aligned
+                else patch.object(fast, '_ALIGN', 64)
+            )
             with patch.object(fast, '_MOST', rows * V), pad:
                 got = chunked_cross_entropy(x, table, targets)
                 a = torch.autograd.grad(3 * got, (x, table), retain_graph=True)
-                with pytest.raises(RuntimeError, match='second time'): torch.autograd.grad(got, (x, table))
-                with torch.no_grad(): assert abs(chunked_cross_entropy(x, table, targets) - want) < 1e-5
-            assert (abs(got - want) < 1e-5
-                    and all(((p - q).norm() / q.norm()) < 1e-6 and p.shape == q.shape for p, q in zip(a, b)))
+                with pytest.raises(RuntimeError, match='second time'):
+                    torch.autograd.grad(got, (x, table))
+                with torch.no_grad():
+                    assert abs(chunked_cross_entropy(x, table, targets) - want) < 1e-5
+            assert abs(got - want) < 1e-5 and all(
+                ((p - q).norm() / q.norm()) < 1e-6 and p.shape == q.shape for p, q in zip(a, b)
+            )
 
 
 def test_autocast_agrees_with_plain_autocast(small):
@@ -106,7 +132,10 @@ def test_autocast_agrees_with_plain_autocast(small):
     with torch.autocast('cpu', torch.bfloat16):
         loss = model(ids[:, :-1], ids[:, 1:])
         plain = F.cross_entropy(model(ids[:, :-1]).flatten(0, 1).float(), ids[:, 1:].flatten())
-    a, b = (torch.cat([g.flatten() for g in torch.autograd.grad(x, list(model.parameters()))]) for x in (loss, plain))
+    a, b = (
+        torch.cat([g.flatten() for g in torch.autograd.grad(x, list(model.parameters()))])
+        for x in (loss, plain)
+    )
     assert abs(loss - plain) < 0.02 and (a - b).norm() / b.norm() < 0.05
 
 
@@ -150,10 +179,13 @@ def test_a_loss_in_pieces_cuts_into_about_equal_pieces_that_cover_all_rows(n, mo
 
 def test_the_tables_two_gradients_are_added_also_for_ids_that_repeat():
     model = noisy(GPT2Config(40, 1, 2, 16, 32))
-    ids = torch.randint(5, (3, 32))                                                # few ids, so each comes often
+    # few ids, so each comes often
+    ids = torch.randint(5, (3, 32))
     model(ids[:, :-1], ids[:, 1:]).backward()
     logits = model(ids[:, :-1])
-    want, = torch.autograd.grad(F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten()), model.wte.weight)
+    (want,) = torch.autograd.grad(
+        F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten()), model.wte.weight
+    )
     assert torch.allclose(model.wte.weight.grad, want, atol=1e-6)
     model.wte.weight.requires_grad_(False)   # a table that must stay: the rest still learns
     loss = model(ids[:, :-1], ids[:, 1:])
@@ -183,16 +215,22 @@ def test_a_row_ends_with_the_stop_token_and_is_filled_up_with_it(writer):
 def test_a_full_context_slides_by_reading_its_newer_half_again(writer):
     full = torch.randint(50, (1, 48))
     first = naive(writer, full, 1)                                                  # (1, 49)
-    assert torch.equal(writer.generate(full, 2, 0, slide=True)[:, -1], naive(writer, first[:, -24:], 1)[:, -1])
+    assert torch.equal(
+        writer.generate(full, 2, 0, slide=True)[:, -1], naive(writer, first[:, -24:], 1)[:, -1]
+    )
     ids, mask = left_pad([[3, 1, 4, 1, 5], [9, 2], [6, 5, 3]])
     slid = writer.generate(ids, 90, 0, mask=mask, slide=True)
-    assert torch.equal(slid[:, :25], writer.generate(ids, 20, 0, mask=mask)) and slid.shape == (3, 95)
+    assert torch.equal(slid[:, :25], writer.generate(ids, 20, 0, mask=mask)) and slid.shape == (
+        3,
+        95,
+    )
 
 
 @pytest.mark.parametrize('wrong', [dict(temperature=-1), dict(top_k=0), dict(top_p=0.0), dict(n_new=-1),
                                    dict(n_new=100)], ids=str)
 def test_what_cannot_be_written_is_refused(wrong, writer):
-    with pytest.raises(ValueError): writer.generate(torch.zeros(1, 5, dtype=torch.long), **{**dict(n_new=1), **wrong})
+    with pytest.raises(ValueError):
+        writer.generate(torch.zeros(1, 5, dtype=torch.long), **{**dict(n_new=1), **wrong})
     with pytest.raises(ValueError, match='48'): writer(torch.zeros(1, 49, dtype=torch.long))
     with pytest.raises(ValueError): left_pad([[1], []])
 
@@ -203,7 +241,8 @@ def test_the_mlp_bends_as_gpt2s_does():
     with torch.no_grad():
         for p in mlp.parameters(): p.zero_()
         mlp.c_fc.weight.fill_(1), mlp.c_proj.weight[0, 0].fill_(1)
-        x = torch.linspace(-5, 5, 101)[:, None]                                    # erf's GELU is up to 5e-4 away
+        # erf's GELU is up to 5e-4 away
+        x = torch.linspace(-5, 5, 101)[:, None]
         assert (mlp(x) - NewGELUActivation()(x)).abs().max() < 1e-6
 
 

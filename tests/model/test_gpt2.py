@@ -24,7 +24,9 @@ def same_weights(cfg, std=0.05):
 @pytest.mark.parametrize('shape', SHAPES)
 def test_plain_and_fast_agree_in_logits_loss_and_every_gradient(shape):
     n_layer, n_head, n_embd, n_ctx, vocab = SHAPES[shape]
-    plain, fast = same_weights(GPT2Config(vocab, n_layer, n_head, n_embd, n_ctx, bias=shape != 'odd'))
+    plain, fast = same_weights(
+        GPT2Config(vocab, n_layer, n_head, n_embd, n_ctx, bias=shape != 'odd')
+    )
     ids = torch.randint(vocab, (3, n_ctx))
     targets = ids[:, 1:].clone()
     targets[0, 3:] = -100
@@ -75,14 +77,17 @@ def test_a_text_that_does_not_fit_is_refused(n_prompt, n_new):
     with pytest.raises(ValueError, match='needs at least 1 token and room'):
         model.generate(torch.zeros(1, n_prompt, dtype=torch.long), n_new)
     assert model.generate(torch.zeros(1, 8, dtype=torch.long), 9).shape == (1, 17)
-    with pytest.raises(ValueError, match='at most 16 tokens, but got 17'): model(torch.zeros(1, 17, dtype=torch.long))
+    with pytest.raises(ValueError, match='at most 16 tokens, but got 17'):
+        model(torch.zeros(1, 17, dtype=torch.long))
     for wrong in (torch.tensor([[60]]),), (torch.tensor([[1]]), torch.tensor([[60]])):
         with pytest.raises(ValueError, match='below vocab_size 60, but got 60'): model(*wrong)
 
 
 def test_the_plain_model_gets_the_scores_of_the_fast_one():
     cases = SyntheticScience(0).cases()[:6]
-    tokenizer = train_tokenizer([text for case in cases for text in (case.original, case.altered)], 300)
+    tokenizer = train_tokenizer(
+        [text for case in cases for text in (case.original, case.altered)], 300
+    )
     plain, fast = same_weights(GPT2Config(tokenizer.get_vocab_size(), 1, 2, 16, 256), 0.3)
     a, b = (score_cases(model.eval(), tokenizer, cases) for model in (plain, fast))
     assert np.allclose(a.frame['original'], b.frame['original'], rtol=1e-4)
@@ -101,8 +106,10 @@ def test_initial_weights_have_gpt2s_spread():
     model = GPT2(GPT2Config(5000, 6, 8, 256, 128))
     for name, p in model.named_parameters():
         want = 0.02 / 12 ** 0.5 if name.endswith('c_proj.weight') else 0.02
-        if p.dim() == 2: assert abs(p.std().item() / want - 1) < 0.03 and abs(p.mean().item()) < want / 20, name
-        else: assert torch.all(p == (1 if 'ln' in name and name.endswith('weight') else 0)), name
+        if p.dim() == 2:
+            assert abs(p.std().item() / want - 1) < 0.03 and abs(p.mean().item()) < want / 20, name
+        else:
+            assert torch.all(p == (1 if 'ln' in name and name.endswith('weight') else 0)), name
 
 
 @pytest.mark.parametrize('wrong', [dict(n_layer=0), dict(eos_token_id=50257), dict(dropout=1.0), dict(dropout=-.1),
@@ -116,7 +123,9 @@ def test_top_k_and_top_p_keep_what_transformers_keeps():
     from transformers import TopKLogitsWarper, TopPLogitsWarper
     logits = torch.randn(20, 50) * 3
     for p in (0.1, 0.5, 0.9, 0.99):
-        assert torch.equal(Sampler(top_p=p).kept(logits).isfinite(), TopPLogitsWarper(p)(None, logits).isfinite())
+        assert torch.equal(
+            Sampler(top_p=p).kept(logits).isfinite(), TopPLogitsWarper(p)(None, logits).isfinite()
+        )
     for seed in range(50):
         new = Sampler(top_k=5, seed=seed)(logits)
         assert TopKLogitsWarper(5)(None, logits).gather(1, new[:, None]).isfinite().all()
@@ -127,4 +136,6 @@ def test_sampling_keeps_its_promises():
     kept = lambda top_p: Sampler(top_p=top_p).kept(p).isfinite().sum().item()
     assert (kept(0.8), kept(0.81), kept(1.0)) == (2, 3, 4)
     draws = torch.stack([Sampler(top_k=2, seed=s)(p) for s in range(300)])
-    assert set(draws.flatten().tolist()) == {0, 1} and abs((draws == 0).float().mean() - 0.625) < 0.1
+    assert (
+        set(draws.flatten().tolist()) == {0, 1} and abs((draws == 0).float().mean() - 0.625) < 0.1
+    )

@@ -19,9 +19,15 @@ def test_the_toy_knows_what_it_knew_when_its_training_ended():
     model, tokenizer = stored_model()
     scores = score_cases(model, tokenizer, SyntheticScience(0).cases(), prompt='')
     at_the_end = read_log(TOY)[-1]
-    assert scores.accuracy >= 0.95 and not model.training and {p.dtype for p in model.parameters()} == {torch.float32}
-    assert abs(scores.accuracy - at_the_end['accuracy']) <= 1.5 / scores.n        # half precision may turn one case
-    assert score_cases(model, tokenizer, SyntheticScience(1).cases(), prompt='').accuracy < 0.6   # other laws
+    assert (
+        scores.accuracy >= 0.95
+        and not model.training
+        and {p.dtype for p in model.parameters()} == {torch.float32}
+    )
+    # half precision may turn one case
+    assert abs(scores.accuracy - at_the_end['accuracy']) <= 1.5 / scores.n
+    # other laws
+    assert score_cases(model, tokenizer, SyntheticScience(1).cases(), prompt='').accuracy < 0.6
 
 
 def test_the_toy_and_the_stored_curve_of_its_run_agree():
@@ -51,12 +57,20 @@ def test_the_toy_is_small_and_in_half_precision():
 def test_a_wheel_brings_the_toy(tmp_path):
     pytest.importorskip('setuptools', reason='needs setuptools, with which the wheel is built')
     source = tmp_path / 'source'
-    shutil.copytree(ROOT / 'domain_llm', source / 'domain_llm', ignore=shutil.ignore_patterns('__pycache__'))
+    shutil.copytree(
+        ROOT / 'domain_llm', source / 'domain_llm', ignore=shutil.ignore_patterns('__pycache__')
+    )
     for name in ('setup.py', 'settings.ini', 'pyproject.toml', 'MANIFEST.in', 'README.md', 'LICENSE', 'CHANGELOG.md',
                  'CITATION.cff'): shutil.copy(ROOT / name, source)
-    subprocess.run([sys.executable, 'setup.py', '-q', 'bdist_wheel', '-d', str(tmp_path)], cwd=source, check=True,
-                   env={k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}, capture_output=True)
-    with zipfile.ZipFile(next(tmp_path.glob('*.whl'))) as wheel: wheel.extractall(tmp_path / 'installed')
+    subprocess.run(
+        [sys.executable, 'setup.py', '-q', 'bdist_wheel', '-d', str(tmp_path)],
+        cwd=source,
+        check=True,
+        env={k: v for k, v in os.environ.items() if k != 'PYTHONPATH'},
+        capture_output=True,
+    )
+    with zipfile.ZipFile(next(tmp_path.glob('*.whl'))) as wheel:
+        wheel.extractall(tmp_path / 'installed')
     toy = tmp_path / 'installed/domain_llm/stored/toy'
     assert {p.name for p in toy.iterdir()} == {p.name for p in TOY.iterdir()}
     assert load_model(toy).cfg == stored_model()[0].cfg
