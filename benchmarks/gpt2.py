@@ -1,13 +1,18 @@
 """Measure `domain_llm.model` against nanoGPT's model and `transformers` in one run; print the tables of RESULTS.md.
 
-python benchmarks/gpt2.py --nanogpt PATH   PATH is a checkout of karpathy/nanoGPT, else transformers is the only peer
-Options: --only speed|memory|generate to run a part, --rounds N (default 3) for the medians.
-Peers are measured in turn within each round.
+python benchmarks/gpt2.py --nanogpt PATH --before PATH    checkouts of karpathy/nanoGPT and of another version of ours;
+                                                          without them, transformers is the only peer
+Options: --only speed|memory|generate to run a part, --rounds N (default 7), --sizes 124M:1024 toy:4096 (model:tokens).
+Peers are measured in turn within each round; a ratio is the median of the rounds' ratios, with their range.
 A training step is zero_grad, loss, backward and AdamW's step, each in the project's own way.
 Peak memory is the largest resident set of a process of its own that makes two training steps.
 """
 import argparse, json, os, statistics, subprocess, sys, time
 from contextlib import nullcontext
+from functools import partial
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 
 import torch
 
@@ -23,6 +28,21 @@ def ours(name, device):
     "Our model with the optimizer of lesson 45 and its loss."
     model = GPT2(GPT2Config.preset(*SIZES[name])).to(device)
     return model, torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.1, fused=True), model
+
+
+def before(name, device):
+    "Our model as it is in another checkout, whose package is imported under a name of its own."
+    model = import_module('domain_llm_before.model.fast').GPT2(
+        import_module('domain_llm_before.model.gpt2').GPT2Config.preset(*SIZES[name])).to(device)
+    return model, torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.1, fused=True), model
+
+
+def import_before(path):
+    "Import the package of another checkout as `domain_llm_before`; its modules import each other relatively."
+    folder = Path(path) / 'domain_llm'
+    spec = spec_from_file_location('domain_llm_before', folder / '__init__.py', submodule_search_locations=[str(folder)])
+    sys.modules[spec.name] = module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[spec.name])
 
 
 def nanogpt(name, device):
@@ -68,21 +88,26 @@ def hugging(name, device):
     return model, torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.1), loss
 
 
-PEERS = {'ours': ours, 'nanoGPT': nanogpt, 'transformers': hugging}
+PEERS = {'ours': ours, 'before': before, 'nanoGPT': nanogpt, 'transformers': hugging}
 
 
-def step(optimizer, loss, ids, targets, cast=nullcontext):
-    "Make one training step."
+def gradient(optimizer, loss, ids, targets, cast=nullcontext()):
+    "Compute the loss and its gradient."
     optimizer.zero_grad(set_to_none=True)
-    with cast(): value = loss(ids, targets)
+    with cast: value = loss(ids, targets)
     value.backward()
+
+
+def step(optimizer, loss, ids, targets, cast=nullcontext()):
+    "Make one training step."
+    gradient(optimizer, loss, ids, targets, cast)
     optimizer.step()
 
 
 @torch.no_grad()
-def forward(optimizer, loss, ids, targets, cast=nullcontext):
+def forward(optimizer, loss, ids, targets, cast=nullcontext()):
     "Compute the loss only."
-    with cast(): loss(ids, targets)
+    with cast: loss(ids, targets)
 
 
 def clock(f, device):
@@ -110,45 +135,38 @@ def has_bf16(device):
 
 
 def compare(name, tokens, what, rounds, device, peers):
-    "Time all peers in turn; give the median seconds of each."
+    "Time all peers in turn, some rounds of it; give each peer's median of a round, in seconds."
     made, ids = {p: PEERS[p](name, device) for p in peers}, batch(name, tokens, device)
-    half = lambda: torch.autocast(device, torch.bfloat16)
-    jobs = {p: (lambda p=p: what(*made[p][1:], *ids)) for p in peers}
-    if has_bf16(device):
-        for p in peers if device == 'cuda' else ['ours']:
-            jobs[f'{p}, bf16'] = lambda p=p: what(*made[p][1:], *ids, half)
-    repeats, times = 10 if name == 'toy' else 1, {job: [] for job in jobs}
-    for round in range(rounds + 1):                                                        # the first warms up
-        for job, f in jobs.items():
-            found = [clock(f, device) for _ in range(repeats)]
-            if round: times[job] += found
-    return {job: statistics.median(t) for job, t in times.items()}
+    if has_bf16(device): made |= {f'{p}, bf16': made[p] for p in (peers if device == 'cuda' else ['ours'])}
+    times = {job: [] for job in made}
+    for round in range(rounds + 1):  # the first warms up
+        for job, (_, *how) in made.items():
+            cast = torch.autocast(device, torch.bfloat16) if 'bf16' in job else nullcontext()
+            found = [clock(partial(what, *how, *ids, cast), device) for _ in range(10 if name == 'toy' else 1)]
+            if round: times[job].append(statistics.median(found))
+    return times
 
 
-def speed(rounds, device, peers):
-    "Print the times of loss and training step."
-    heads = ['ours, ms'] + [f'{p}, ms' for p in peers[1:]] + [f'× {p}' for p in peers[1:]]
-    print(
-        '\n| model | B·T | what | ' + ' | '.join([*heads, 'ours bf16, ms', '× nanoGPT fp32']) + ' |'
-    )
-    print('|---' * (len(heads) + 5) + '|')
-    for name, tokens, what in ((n, t, w) for n in SIZES for t in (1024, 4096) for w in (forward, step)):
-        t = compare(
-            name, tokens, what, rounds if tokens == 1024 or name == 'toy' else 2, device, peers
-        )
-        half, nano, digits = t.get('ours, bf16'), t.get('nanoGPT'), 1 if name == 'toy' else 0
-        cells = [f'{1000 * t[p]:,.{digits}f}' for p in peers] + [
-            f"{t[p] / t['ours']:.2f}" for p in peers[1:]
-        ]
-        cells += [
-            f'{1000 * half:,.{digits}f}' if half else 'none',
-            f'{nano / half:.2f}' if half and nano else 'none',
-        ]
-        label = 'loss' if what is forward else 'training step'
-        print(f'| {name} | {tokens:,} | {label} | ' + ' | '.join(cells) + ' |', flush=True)
+def ratio(theirs, ours):
+    "Write the median of the rounds' ratios, and from where to where they go."
+    found = sorted(b / a for a, b in zip(ours, theirs))
+    return f'{statistics.median(found):.2f} ({found[0]:.2f} to {found[-1]:.2f})'
 
 
-def one_memory(peer, path):
+def speed(rounds, device, peers, sizes):
+    "Print the times of the loss, of the loss with its gradient, and of the training step."
+    names = ['ours', *peers[1:], *['ours, bf16'] * has_bf16(device)]
+    print('\n| model | B·T | what | ' + ' | '.join([f'{p}, ms' for p in names] + [f'× {p}' for p in peers[1:]]) + ' |')
+    print('|---' * (2 + len(names) + len(peers)) + '|')
+    for name, tokens in sizes:
+        for what, label in ((forward, 'loss'), (gradient, 'loss and gradient'), (step, 'training step')):
+            times = compare(name, tokens, what, rounds, device, peers)
+            cells = [f'{1000 * statistics.median(times[p]):,.{1 if name == "toy" else 0}f}' for p in names]
+            cells += [ratio(times[p], times['ours']) for p in peers[1:]]
+            print(f'| {name} | {tokens:,} | {label} | ' + ' | '.join(cells) + ' |', flush=True)
+
+
+def one_memory(peer):
     "In a process of its own: make two steps and print the peak of resident memory."
     torch.set_num_threads(int(os.environ['BENCH_THREADS']))
     model, optimizer, loss = PEERS[peer.split(',')[0]]('124M', 'cpu')
@@ -157,7 +175,7 @@ def one_memory(peer, path):
     print(json.dumps(peak_memory() / 1e6))
 
 
-def memory(peers, path):
+def memory(peers):
     "Print peak memory of the training step at 4,096 tokens, each case in its own process."
     print(
         "| training step, 124M, B·T = 4,096, fp32, CPU | peak memory, MB | of nanoGPT's "
@@ -165,7 +183,7 @@ def memory(peers, path):
     )
     found = {}
     for peer in [*reversed(peers), 'ours, block checkpointing']:
-        command = [sys.executable, __file__, '--one-memory', peer, '--nanogpt', path or '']
+        command = [sys.executable, __file__, *sys.argv[1:], '--one-memory', peer]
         env = os.environ | {'BENCH_THREADS': str(torch.get_num_threads())}
         out = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE, env=env)
         found[peer] = json.loads(out.stdout.splitlines()[-1])
@@ -210,21 +228,22 @@ def generation(peers, device, every=4):
 
 def main():
     parser = argparse.ArgumentParser()
-    for option in ('--nanogpt', '--only', '--one-memory'): parser.add_argument(option)
-    parser.add_argument('--rounds', type=int, default=3)
+    for option in ('--nanogpt', '--before', '--only', '--one-memory'): parser.add_argument(option)
+    parser.add_argument('--rounds', type=int, default=7)
+    parser.add_argument('--sizes', nargs='+', default=['124M:1024', '124M:4096', 'toy:1024', 'toy:4096'])
     args = parser.parse_args()
     if args.nanogpt: sys.path.insert(0, args.nanogpt)
-    if args.one_memory: return one_memory(args.one_memory, args.nanogpt)
-    peers, start = ['ours'] + ['nanoGPT'] * bool(args.nanogpt) + ['transformers'], time.monotonic()
+    if args.before: import_before(args.before)
+    if args.one_memory: return one_memory(args.one_memory)
+    peers = ['ours', *['before'] * bool(args.before), *['nanoGPT'] * bool(args.nanogpt), 'transformers']
+    sizes, start = [(name, int(n)) for name, n in (size.split(':') for size in args.sizes)], time.monotonic()
     print(f"{machine('torch', 'transformers')}, {torch.get_num_threads()} threads\n")
     for device in ['cpu'] + ['cuda'] * torch.cuda.is_available():
         if device == 'cuda': print(f'\n{torch.cuda.get_device_name()}\n')
-        if args.only in (None, 'memory') and device == 'cpu': memory(peers, args.nanogpt)
-        if args.only in (None, 'speed'): speed(args.rounds, device, peers)
+        if args.only in (None, 'memory') and device == 'cpu': memory(peers)
+        if args.only in (None, 'speed'): speed(args.rounds, device, peers, sizes)
         if args.only in (None, 'generate'): generation(peers, device)
-    print(
-        f'\n{time.monotonic() - start:.0f} seconds in all, load {os.getloadavg()[0]:.1f} at the end'
-    )
+    print(f'\n{time.monotonic() - start:.0f} seconds, load {os.getloadavg()[0]:.1f} at the end')
 
 
 if __name__ == '__main__': main()
