@@ -18,22 +18,22 @@ from torch.utils.checkpoint import checkpoint
 from .gpt2 import Attention, GPT2Config, MLP, PlainGPT2, Sampler
 
 # %% ../../nbs/31_fast.ipynb #9b86417b
-_ALIGN = 64    # matrix kernels are fastest for widths that are multiples of this
-_MOST = 2**26  # logits held at once, 256 MB in float32
+_ALIGN = 64          # matrix kernels are fastest for widths that are multiples of this
+_MAX_LOGITS = 2**26  # held at once, 256 MB in float32
 
 def _aligned(table, dtype):
-    "Give the table in the dtype to compute in, filled up with zero rows where the kernels gain by it."
-    # there the copy costs more
-    filler = 0 if table.is_cpu and dtype == torch.float32 else -len(table) % _ALIGN
-    return F.pad(table.to(dtype), (0, 0, 0, filler)) if filler else table.to(dtype)    # (V64, C)
+    "Give the table in the dtype to compute in, with zero rows added where kernels gain by it."
+    filler = -len(table) % _ALIGN
+    if table.is_cpu and dtype == torch.float32: filler = 0               # there the copy costs more
+    return F.pad(table.to(dtype), (0, 0, 0, filler)) if filler else table.to(dtype)  # (V64, C)
 
 def _rows(table, n):
     "Say how many of n rows of logits are held at once, so that all pieces are about equal."
-    return -(-n // -(-n * len(table) // _MOST))
+    return -(-n // -(-n * len(table) // _MAX_LOGITS))
 
 # %% ../../nbs/31_fast.ipynb #0f1a7c07
 def _to_gradient(z, V, targets, weights):
-    "Turn logits (n, V64) in place into their gradient, softmax minus the target's 1; give the rows' weighted loss."
+    "Turn logits (n, V64) in place into their gradient; give the rows' weighted loss."
     weights, wanted = weights[:, None], targets.clamp(min=0)[:, None]     # (n, 1)
     z[:, V:] = -math.inf
     torch.log_softmax(z, 1, out=z)                                        # (n, V64)
@@ -70,37 +70,33 @@ class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g):
         if ctx.grads is None:
-            raise RuntimeError(
-                'the gradient of this loss was handed out and its memory used '
-                'again: compute the loss a second time'
-            )
+            raise RuntimeError('the gradient of this loss should be asked for once, but its memory '
+                               'was used again: compute the loss a second time')
         (dx, dtable), ctx.grads = ctx.grads, None
         if not g.is_cpu or g != 1: dx, dtable = dx.mul_(g), dtable.mul_(g)
         return dx, dtable, None, None, None, None
 
 # %% ../../nbs/31_fast.ipynb #0f1a7c0d
 def chunked_cross_entropy(
-    x: torch.Tensor,        # (N, C) vectors after the last norm
-    table: torch.Tensor,    # (V, C) the token table
-    targets: torch.Tensor,  # (N,) the right ids; a negative one does not count
-    weights: torch.Tensor = None,  # (N,) how much each target counts, 1 by default; they get no gradient
-) -> torch.Tensor:          # loss in nats, the mean over what counts
+    x: torch.Tensor,               # (N, C) vectors after the last norm
+    table: torch.Tensor,           # (V, C) the token table
+    targets: torch.Tensor,         # (N,) the right ids; a negative one does not count
+    weights: torch.Tensor = None,  # (N,) how much each target counts, 1 by default; no gradient
+) -> torch.Tensor:                 # loss in nats, the mean over what counts
     "Compute the loss of `x @ table.T` without holding all the logits at once."
     device, kept = x.device.type, targets >= 0
-    weights = kept if weights is None else weights.detach().float() * kept
+    if weights is None: weights = kept                                   # (N,)
+    else: weights = weights.detach().float().masked_fill(~kept, 0)       # (N,)
     n = weights.sum()
-    # nothing counts: the loss is 0
-    n = n + (n == 0)
+    n = torch.where(n == 0, 1, n)                                        # the loss of nothing is 0
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
     with torch.autocast(device, enabled=False):
         if torch.is_grad_enabled() and (x.requires_grad or table.requires_grad):
             return _ChunkedLoss.apply(x, table, targets, weights, n, dtype)
-        rows, wide = _rows(table, len(x)), _aligned(table, dtype)
-        pieces = zip(*(t.split(rows) for t in (x.to(dtype), targets, weights)))
-        return (
-            sum(_to_gradient((a @ wide.T).float(), len(table), *of_rows) for a, *of_rows in pieces)
-            / n
-        )
+        rows, wide, loss = _rows(table, len(x)), _aligned(table, dtype), 0.0
+        for a, *of_rows in zip(*(t.split(rows) for t in (x.to(dtype), targets, weights))):
+            loss += _to_gradient((a @ wide.T).float(), len(table), *of_rows)
+        return loss / n
 
 # %% ../../nbs/31_fast.ipynb #2365b2a3
 def _activate(u, relu2):
@@ -116,9 +112,9 @@ class _ActivateAndProject(torch.autograd.Function):
         return F.linear(_activate(u, relu2), weight, bias)                # (B, T, C)
 
     @staticmethod
-    def backward(ctx, g):                                                 # (B, T, C)
+    def backward(ctx, g):
         u, weight = ctx.saved_tensors
-        flat = g.flatten(0, -2)                                           # (B·T, C)
+        flat = g.flatten(0, -2)                                           # (B·T, C) from (B, T, C)
         dweight = flat.T @ _activate(u, ctx.relu2).flatten(0, -2).to(g.dtype)   # (C, 4C)
         du = (g @ weight.to(g.dtype)).to(u.dtype)                         # (B, T, 4C)
         if ctx.relu2: du = du.mul_(F.relu(u)).mul_(2)
@@ -132,20 +128,20 @@ class FastMLP(MLP):
         super().__init__(cfg)
         self.relu2 = cfg.relu2
 
-    def forward(self, x):                                                 # (B, T, C)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:                   # (B, T, C)
         u = self.c_fc(x)                                                  # (B, T, 4C)
-        # (B, T, C)
-        y = _ActivateAndProject.apply(u, self.c_proj.weight, self.c_proj.bias, self.relu2)
+        weight, bias = self.c_proj.weight, self.c_proj.bias
+        y = _ActivateAndProject.apply(u, weight, bias, self.relu2)        # (B, T, C)
         return F.dropout(y, self.dropout) if self.training and self.dropout else y
 
 # %% ../../nbs/31_fast.ipynb #2b607376
 class Cache:
     "Remember every layer's keys and values of the tokens already read."
     def __init__(self,
-        most: int,                  # tokens to make room for
-        mask: torch.Tensor = None,  # (B, T) False where a row was filled up on the left
+        max_len: int,                         # tokens to make room for
+        attention_mask: torch.Tensor = None,  # (B, T) False where a row was filled up on the left
     ):
-        self.most, self.mask, self.length, self.kept = most, mask, 0, {}
+        self.max_len, self.attention_mask, self.length, self.kept = max_len, attention_mask, 0, {}
 
     def add(self,
         layer: int,       # which block asks
@@ -154,7 +150,7 @@ class Cache:
     ) -> tuple:           # keys and values of all tokens so far, (B, H, length + T, C/H) each
         "Store the new tokens' keys and values behind the old ones."
         B, H, T, D = k.shape
-        if layer not in self.kept: self.kept[layer] = k.new_empty(2, B, H, self.most, D)
+        if layer not in self.kept: self.kept[layer] = k.new_empty(2, B, H, self.max_len, D)
         both, end = self.kept[layer], self.length + T
         both[0, :, :, self.length:end], both[1, :, :, self.length:end] = k, v
         return both[0, :, :, :end], both[1, :, :, :end]
@@ -162,90 +158,99 @@ class Cache:
 # %% ../../nbs/31_fast.ipynb #0f1a7c0f
 class Reading(NamedTuple):
     "Hold what attention has to know besides the tokens' vectors."
-    allowed: torch.Tensor = None  # (B, 1, T, length) what may be looked at; None: everything earlier
-    turn: tuple = None            # cosines and sines of the rotary positions
-    cache: Cache = None           # keys and values of earlier tokens
+    attention_mask: torch.Tensor = None  # (B, 1, T, length) True where a token may look
+    rotation: tuple = None               # cosines and sines of the rotary positions
+    cache: Cache = None                  # keys and values of earlier tokens
 
-def _positions(T, cache, device):
-    "Number the new tokens from the first real one of their row: (T,), or (B, T) when rows were filled up."
+def _position_ids(T, cache, device):
+    "Count the new tokens from the first real one of their row: (T,), or with filler (B, T)."
     start = cache.length if cache else 0
-    if cache is None or cache.mask is None: return torch.arange(start, start + T, device=device)
-    return (cache.mask.cumsum(1) - 1).clamp(min=0)[:, start:start + T]
+    if cache is None or cache.attention_mask is None:
+        return torch.arange(start, start + T, device=device)                      # (T,)
+    return (cache.attention_mask.cumsum(1) - 1).clamp(min=0)[:, start:start + T]  # (B, T)
 
-def _allowed(T, cache, device):
-    "Say what each new token may look at: (B, 1, T, length), or None when all that is earlier is allowed."
-    start, mask = (cache.length, cache.mask) if cache else (0, None)
+def _attention_mask(T, cache, device):
+    "Say what each new token may look at: (B, 1, T, length); None is all that is earlier."
+    start, mask = (cache.length, cache.attention_mask) if cache else (0, None)
     if mask is None and (start == 0 or T == 1): return None
-    at = torch.arange(start + T, device=device)
+    at = torch.arange(start + T, device=device)                                   # (length,)
     causal = at[None] <= at[start:, None]                                         # (T, length)
     if mask is None: return causal
-    # filler looks at itself, or its softmax is 0/0
-    own = at[None] == at[start:, None]
-    # (B, 1, T, length)
-    return ((causal & mask[:, None, :start + T]) | own)[:, None]
+    own = at[None] == at[start:, None]                # filler sees itself, or its softmax is 0/0
+    return ((causal & mask[:, None, :start + T]) | own)[:, None]          # (B, 1, T, length)
 
 # %% ../../nbs/31_fast.ipynb #cc549b71
-def _rotation(positions, size):
-    "Give the cosines and sines that turn pairs of channels by an angle that grows with the position (Su et al., 2021)."
-    speed = 10000 ** (-torch.arange(0, size, 2, device=positions.device) / size)  # (size/2,)
-    # (T, size/2) or (B, T, size/2)
-    angle = positions[..., None] * speed
-    # (B, 1, T, size/2), the same for all heads
-    if angle.dim() == 3: angle = angle[:, None]
+def _rotation(position_ids, size):
+    "Give cosines and sines of angles that grow with the position (Su et al., 2021)."
+    speed = 10000 ** (-torch.arange(0, size, 2, device=position_ids.device) / size)  # (C/H/2,)
+    angle = position_ids[..., None] * speed           # (T, C/H/2) or (B, T, C/H/2)
+    if angle.dim() == 3: angle = angle[:, None]       # (B, 1, T, C/H/2), the same for all heads
     return angle.cos(), angle.sin()
 
-def _rotate(x, turn):
+def _rotate(x, rotation):
     "Turn each pair of channels, the first half paired with the second."
-    # (B, H, T, C/H/2) each
-    (a, b), (cos, sin) = x.chunk(2, -1), (t.to(x.dtype) for t in turn)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)                  # (B, H, T, C/H)
+    a, b = x.chunk(2, -1)                                                 # (B, H, T, C/H/2) each
+    cos, sin = (t.to(x.dtype) for t in rotation)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)          # (B, H, T, C/H)
 
 class FastAttention(Attention):
-    "Let every token gather information from the tokens before it, also from those that a cache remembers."
-    def __init__(self, cfg: GPT2Config, layer=0):
+    "Let every token gather information from the tokens before it, cached ones included."
+    def __init__(self,
+        cfg: GPT2Config,  # the model's numbers
+        layer: int = 0,   # which block it belongs to
+    ):
         super().__init__(cfg)
         self.qk_norm, self.layer = cfg.qk_norm, layer
 
-    def heads(self, x, reading=Reading()):
-        "Make the heads' queries, keys and values: (B, H, T, C/H) each."
+    def heads(self,
+        x: torch.Tensor,               # (B, T, C)
+        reading: Reading = Reading(),  # positions and cache
+    ) -> tuple:                        # (B, H, T, C/H) each
+        "Compute the heads' queries, keys and values."
         q, k, v = super().heads(x)
         if self.qk_norm: q, k = (F.rms_norm(part, part.shape[-1:]) for part in (q, k))
-        if reading.turn: q, k = (_rotate(part, reading.turn) for part in (q, k))
+        if reading.rotation: q, k = (_rotate(part, reading.rotation) for part in (q, k))
         return q, k, v
 
-    def forward(self, x, reading=Reading()):                              # (B, T, C)
-        q, k, v = self.heads(x, reading)
+    def forward(self,
+        x: torch.Tensor,               # (B, T, C)
+        reading: Reading = Reading(),  # mask, positions and cache
+    ) -> torch.Tensor:                 # (B, T, C)
+        q, k, v = self.heads(x, reading)                                  # (B, H, T, C/H) each
         if reading.cache: k, v = reading.cache.add(self.layer, k, v)      # (B, H, length, C/H)
-        causal = self.causal and reading.allowed is None and q.shape[2] > 1
-        # (B, H, T, C/H)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=reading.allowed, is_causal=causal,
-                                           dropout_p=self.dropout if self.training else 0.0)
+        mask = reading.attention_mask                                     # (B, 1, T, length)
+        y = F.scaled_dot_product_attention(
+            q, k, v, mask, is_causal=self.causal and mask is None and q.shape[2] > 1,
+            dropout_p=self.dropout if self.training else 0.0)             # (B, H, T, C/H)
         y = self.c_proj(y.transpose(1, 2).reshape(x.shape))               # (B, T, C)
         return F.dropout(y, self.dropout) if self.training and self.dropout else y
 
 # %% ../../nbs/31_fast.ipynb #fcec059c
 def _norm(cfg):
     "Make the layer that brings each vector to a standard size."
-    return (
-        nn.RMSNorm(cfg.n_embd, eps=1e-5)
-        if cfg.rms_norm
-        else nn.LayerNorm(cfg.n_embd, bias=cfg.bias)
-    )
+    if cfg.rms_norm: return nn.RMSNorm(cfg.n_embd, eps=1e-5)
+    return nn.LayerNorm(cfg.n_embd, bias=cfg.bias)
 
 class FastBlock(nn.Module):
     "Add to each token's vector what attention and the MLP contribute."
-    def __init__(self, cfg: GPT2Config, layer=0):
+    def __init__(self,
+        cfg: GPT2Config,  # the model's numbers
+        layer: int = 0,   # which block it is
+    ):
         super().__init__()
         self.ln_1, self.attn = _norm(cfg), FastAttention(cfg, layer)
         self.ln_2, self.mlp = _norm(cfg), FastMLP(cfg)
 
-    def forward(self, x, reading=Reading()):       # (B, T, C)
-        x = x + self.attn(self.ln_1(x), reading)   # (B, T, C)
-        return x + self.mlp(self.ln_2(x))          # (B, T, C)
+    def forward(self,
+        x: torch.Tensor,               # (B, T, C)
+        reading: Reading = Reading(),  # mask, positions and cache
+    ) -> torch.Tensor:                 # (B, T, C)
+        x = x + self.attn(self.ln_1(x), reading)                          # (B, T, C)
+        return x + self.mlp(self.ln_2(x))                                 # (B, T, C)
 
 # %% ../../nbs/31_fast.ipynb #aa1538ca
 class _TableTwice(torch.autograd.Function):
-    "Look up the tokens' vectors and pass the table on to its second use, so that both gradients meet here."
+    "Look up the tokens' vectors and pass the table on, so that both its gradients meet here."
     @staticmethod
     def forward(ctx, ids, table):
         ctx.save_for_backward(ids)
@@ -253,32 +258,29 @@ class _TableTwice(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, g, dtable):
-        ids, = ctx.saved_tensors
-        # one row after the other
-        if g.is_cpu: return None, dtable.index_add_(0, ids.flatten(), g.flatten(0, 1))
-        # sorts, and so repeats
-        return None, dtable.index_put_((ids,), g, accumulate=True)
+        ids, = ctx.saved_tensors                                         # (B, T)
+        if g.is_cpu: dtable.index_add_(0, ids.flatten(), g.flatten(0, 1))  # one row after the other
+        else: dtable.index_put_((ids,), g, accumulate=True)                # sorts, and so repeats
+        return None, dtable
 
 # %% ../../nbs/31_fast.ipynb #0f1a7c13
-def _written(model, ids, n_new, choose, mask=None, stop=None):
+def _new_tokens(model, ids, max_new_tokens, choose, attention_mask=None, stop=None):
     "Yield each step's new ids (B,), reading every token once."
-    most, cache, done = (
-        model.cfg.n_ctx,
-        None,
-        torch.zeros(len(ids), dtype=torch.bool, device=ids.device),
-    )
-    for _ in range(n_new):
-        if cache is None or cache.length == cache.most:
-            T, unread = ids.shape[1], ids[:, -(max(1, most // 2) if cache else most):]
-            room, seen = min(most, unread.shape[1] + n_new), None
-            if mask is not None:                                          # what was written is no filler
-                seen = F.pad(mask.bool(), (0, T - mask.shape[1] + room), value=True)
-                seen = seen[:, T - unread.shape[1]:][:, :room]            # (B, room)
+    n_ctx, cache = model.cfg.n_ctx, None
+    done = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)            # (B,)
+    for _ in range(max_new_tokens):
+        if cache is None or cache.length == cache.max_len:
+            T, unread = ids.shape[1], ids[:, -(max(1, n_ctx // 2) if cache else n_ctx):]
+            room, seen = min(n_ctx, unread.shape[1] + max_new_tokens), None
+            if attention_mask is not None:            # what was written is no filler
+                written = T - attention_mask.shape[1]
+                seen = F.pad(attention_mask.bool(), (0, written + room), value=True)
+                seen = seen[:, T - unread.shape[1]:][:, :room]                   # (B, room)
             cache = Cache(room, seen)
         new = choose(model.logits(model.hidden(unread, cache=cache)[:, -1]))     # (B,)
         if stop is not None: new, done = new.masked_fill(done, stop), done | (new == stop)
-        unread = new[:, None]
-        ids = torch.cat([ids, unread], 1)                                 # (B, T + 1)
+        unread = new[:, None]                                                    # (B, 1)
+        ids = torch.cat([ids, unread], 1)                                        # (B, T + 1)
         yield new
         if done.all(): return
 
@@ -286,9 +288,7 @@ def _written(model, ids, n_new, choose, mask=None, stop=None):
 class GPT2(PlainGPT2):
     "Predict the next token as GPT-2 does, in less memory and time."
     def __init__(self, cfg: GPT2Config):
-        # not the plain model's, whose parts would be made in vain
-        nn.Module.__init__(self)
-        # recompute: keep only the blocks' inputs for the backward pass
+        nn.Module.__init__(self)  # not the plain model's, whose parts would be made in vain
         self.cfg, self.recompute = cfg, False
         self.wte = nn.Embedding(cfg.vocab_size, cfg.n_embd)
         self.wpe = None if cfg.rotary else nn.Embedding(cfg.n_ctx, cfg.n_embd)
@@ -298,76 +298,76 @@ class GPT2(PlainGPT2):
 
     def forward(self,
         ids: torch.Tensor,             # (B, T) token ids
-        targets: torch.Tensor = None,  # (B, T) the id that follows each position; a negative one does not count
-        weights: torch.Tensor = None,  # (B, T) how much each target counts in the mean, 1 by default
-    ) -> torch.Tensor:                 # (B, T, V) logits, or the mean loss in nats when targets are given
-        "Give the logits of every next token, or the loss against `targets`."
+        targets: torch.Tensor = None,  # (B, T) the ids that follow; a negative one does not count
+        weights: torch.Tensor = None,  # (B, T) how much each target counts, 1 by default
+    ) -> torch.Tensor:                 # (B, T, V) logits, or with targets the mean loss in nats
+        "Compute the logits of every next token, or the loss against `targets`."
         if targets is None: return self.logits(self.hidden(ids))
         self.check_ids(ids)
         self.check_ids(targets)
         x, table = _TableTwice.apply(ids, self.wte.weight)               # (B, T, C), (V, C)
-        weights = None if weights is None else weights.flatten()         # (B·T,)
-        return chunked_cross_entropy(
-            self._blocks(x).flatten(0, 1), table, targets.flatten(), weights
-        )
+        x = self._blocks(x).flatten(0, 1)                                # (B·T, C)
+        if weights is not None: weights = weights.flatten()              # (B·T,)
+        return chunked_cross_entropy(x, table, targets.flatten(), weights)
 
     def hidden(self,
         ids: torch.Tensor,                    # (B, T) token ids
-        attention_mask: torch.Tensor = None,  # (B, 1, T, length) True where a token may look; None: itself and before
-        position_ids: torch.Tensor = None,    # (T,) or (B, T) where each token stands; None: one after the other
+        attention_mask: torch.Tensor = None,  # (B, 1, T, length) True where a token may look
+        position_ids: torch.Tensor = None,    # (T,) or (B, T) where each token stands
         cache: Cache = None,                  # what was read before; these tokens are added to it
     ) -> torch.Tensor:                        # (B, T, C)
-        "Give each token's vector after the last norm."
+        "Compute each token's vector after the last norm."
         self.check_ids(ids)
         return self._blocks(self.wte(ids), attention_mask, position_ids, cache)
 
-    def _blocks(self, x, allowed=None, at=None, cache=None):             # (B, T, C)
+    def _blocks(self, x, attention_mask=None, position_ids=None, cache=None):
         "Take tokens' vectors through position, blocks and the last norm."
         T, start = x.shape[1], cache.length if cache else 0
-        if at is None and start + T > self.cfg.n_ctx:
-            raise ValueError(
-                f'a row may hold at most {self.cfg.n_ctx} tokens, but got {start + T}: '
-                'cut it or use a longer n_ctx'
-            )
-        if at is None: at = _positions(T, cache, x.device)               # (T,) or (B, T)
-        if allowed is None: allowed = _allowed(T, cache, x.device)       # (B, 1, T, length) or None
-        if self.wpe: x = x + self.wpe(at)                                # (B, T, C)
+        if position_ids is None:
+            if start + T > self.cfg.n_ctx:
+                raise ValueError(f'`ids` should hold at most {self.cfg.n_ctx} tokens a row, '
+                                 f'but got {start + T}: cut the row or use a longer n_ctx')
+            position_ids = _position_ids(T, cache, x.device)             # (T,) or (B, T)
+        if attention_mask is None: attention_mask = _attention_mask(T, cache, x.device)
+        if self.wpe: x = x + self.wpe(position_ids)                      # (B, T, C)
         if self.training and self.cfg.dropout: x = F.dropout(x, self.cfg.dropout)
-        turn = _rotation(at, self.cfg.n_embd // self.cfg.n_head) if self.cfg.rotary else None
-        reading = Reading(allowed, turn, cache)
+        size = self.cfg.n_embd // self.cfg.n_head
+        rotation = _rotation(position_ids, size) if self.cfg.rotary else None
+        reading = Reading(attention_mask, rotation, cache)
         for block in self.h:
             if self.recompute and torch.is_grad_enabled():
                 x = checkpoint(block, x, reading, use_reentrant=False)
-            else:
-                x = block(x, reading)
+            else: x = block(x, reading)
         if cache: cache.length += T
         return self.ln_f(x)
 
     @torch.no_grad()
     def generate(self,
-        ids: torch.Tensor,         # (B, T) the prompts
-        n_new: int,                # number of tokens to add
-        temperature: float = 1.0,  # below 1 more predictable, above 1 wilder; 0 takes the likeliest token
-        seed=None,                 # a number, or a `torch.Generator`, for repeatable text
-        top_k: int = None,         # choose among so many of the likeliest tokens
-        top_p: float = None,       # choose among the likeliest tokens that together have this probability
-        stop: int = None,          # a row ends with this token, and is filled up with it
-        mask: torch.Tensor = None, # (B, T) False where a prompt was filled up on the left, as `left_pad` gives it
-        slide: bool = False,       # when the context is full, forget its older half; otherwise refuse
-        on_token: Callable = None, # called with each step's new ids (B,)
-    ) -> torch.Tensor:             # (B, T + n_new) or fewer, when all rows stopped
+        ids: torch.Tensor,                    # (B, T) the prompts
+        max_new_tokens: int,                  # how many tokens to add, fewer where all rows stop
+        temperature: float = 1.0,             # below 1 more predictable, 0 always the likeliest
+        seed: int | torch.Generator = None,   # for repeatable text
+        top_k: int = None,                    # choose among so many of the likeliest tokens
+        top_p: float = None,                  # … or those that together have this probability
+        stop: int = None,                     # a row ends with this token, and is filled up with it
+        attention_mask: torch.Tensor = None,  # (B, T) False on filler, as `left_pad` gives it
+        slide: bool = False,                  # forget the older half where the context is full
+        on_token: Callable = None,            # called with each step's new ids (B,)
+    ) -> torch.Tensor:                        # (B, T + max_new_tokens) or fewer
         "Write on from prompts, one token at a time, keeping keys and values of what was read."
-        choose, was = Sampler(temperature, top_k, top_p, seed, ids.device), self.training
-        T, most = ids.shape[1], self.cfg.n_ctx
-        if T < 1 or n_new < 0:
-            raise ValueError('a prompt needs at least 1 token and n_new must not be negative, '
-                             f'but got {T} and {n_new}')
-        if T + n_new - 1 > most and not slide:
-            raise ValueError(f'{T} tokens and {n_new} new ones do not fit the context of {most}: '
-                             'ask for fewer, or pass slide=True to forget the oldest')
+        T, n_ctx, was = ids.shape[1], self.cfg.n_ctx, self.training
+        if T < 1 or max_new_tokens < 0:
+            raise ValueError('`ids` and `max_new_tokens` should be at least 1 and 0 tokens, but '
+                             f'got {T} and {max_new_tokens}: begin with the end-of-text token, '
+                             'and ask for 0 or more')
+        if T + max_new_tokens - 1 > n_ctx and not slide:
+            raise ValueError(f'`ids` and `max_new_tokens` should fit a context of {n_ctx}, '
+                             f'but got {T} and {max_new_tokens}: ask for fewer, '
+                             'or pass slide=True to forget the oldest')
+        choose = Sampler(temperature, top_k, top_p, seed, ids.device)
         self.eval()
         try:
-            for new in _written(self, ids, n_new, choose, mask, stop):
+            for new in _new_tokens(self, ids, max_new_tokens, choose, attention_mask, stop):
                 ids = torch.cat([ids, new[:, None]], 1)                  # (B, T + 1)
                 if on_token: on_token(new)
         finally: self.train(was)
@@ -375,27 +375,25 @@ class GPT2(PlainGPT2):
 
 # %% ../../nbs/31_fast.ipynb #bcf4f606
 def left_pad(
-    rows: list,      # lists of token ids
-    filler: int = 0, # the id to fill up with
-) -> tuple:          # ids (B, T), and the mask (B, T) that is False on filler
+    rows: list,       # lists of token ids
+    filler: int = 0,  # the id to fill up with
+) -> tuple:           # ids (B, T), and the attention_mask (B, T) that is False on filler
     "Fill up prompts of different length on the left, so that all end together."
-    T = max(map(len, rows), default=0)
     if not rows or not all(rows):
-        raise ValueError(
-            f'every prompt needs at least 1 token, but got lengths {[len(r) for r in rows]}'
-        )
+        raise ValueError('`rows` should have at least 1 token each, but got lengths '
+                         f'{[len(row) for row in rows]}: begin with the end-of-text token')
+    T = max(map(len, rows))
     ids = torch.tensor([[filler] * (T - len(row)) + list(row) for row in rows])
     return ids, torch.tensor([[False] * (T - len(row)) + [True] * len(row) for row in rows])
 
 # %% ../../nbs/31_fast.ipynb #0f1a7c19
-# what changed after GPT-2
-MODERN = dict(bias=False, rotary=True, rms_norm=True, qk_norm=True, relu2=True)
+MODERN = dict(bias=False, rotary=True, rms_norm=True, qk_norm=True, relu2=True)  # after GPT-2
 
 # %% ../../nbs/31_fast.ipynb #89b998dc
 def try_compile(
     model: GPT2,  # compiled in place, block by block; names and weights stay
 ) -> bool:        # whether it worked
-    "Compile the blocks with `torch.compile`; where that fails, say so in one line and go on without."
+    "Compile the blocks with `torch.compile`; where that fails, say so and go on without."
     ids = torch.zeros(1, model.cfg.n_ctx, dtype=torch.long, device=model.wte.weight.device)
     try:
         for block in model.h: block.compile()

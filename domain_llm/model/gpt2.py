@@ -7,7 +7,7 @@ __all__ = ['PRESETS', 'GPT2Config', 'Attention', 'MLP', 'Block', 'PlainGPT2', 'S
 
 # %% ../../nbs/30_gpt2.ipynb #36870b17
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -21,46 +21,50 @@ PRESETS = {  # name: layers, heads, channels, context length
 
 @dataclass(frozen=True)
 class GPT2Config:
-    "Hold the numbers that define a GPT-2; refuse contradictions."
+    "Describe a GPT-2 by its numbers; refuse those that contradict each other."
     vocab_size: int = 50257  # V, the number of tokens the tokenizer knows
     n_layer: int = 12        # number of blocks
     n_head: int = 12         # H, attention heads per block
     n_embd: int = 768        # C, channels of every token's vector
     n_ctx: int = 1024        # T, the longest row it can read, in tokens
     eos_token_id: int = 0    # id of the token that stands between documents
-    dropout: float = 0.0     # share of numbers set to zero in training, after embedding, attention and each layer
+    dropout: float = 0.0     # share of numbers set to zero in training
     bias: bool = True        # linear layers and norms add a learned constant
-    rotary: bool = False     # turn queries and keys by their position instead of adding a position's vector
+    rotary: bool = False     # positions turn queries and keys instead of being added
     rms_norm: bool = False   # norms divide by the root mean square and do not centre
     qk_norm: bool = False    # queries and keys are normed before they are compared
     relu2: bool = False      # the MLP squares the positive part instead of GELU
 
     def __post_init__(self):
-        if min(self.vocab_size, self.n_layer, self.n_head, self.n_embd, self.n_ctx) < 1:
-            raise ValueError(f'every size must be at least 1, but got {asdict(self)}')
+        for name in ('vocab_size', 'n_layer', 'n_head', 'n_embd', 'n_ctx'):
+            if getattr(self, name) < 1:
+                raise ValueError(f'`{name}` should be at least 1, but got {getattr(self, name)}: '
+                                 "start from a preset, such as 'toy'")
         if self.n_embd % self.n_head:
-            raise ValueError(
-                'n_embd must be a multiple of n_head so that heads share the channels evenly, '
-                f'but got {self.n_embd} and {self.n_head}'
-            )
+            raise ValueError(f'`n_embd` should be a multiple of `n_head`, but got {self.n_embd} '
+                             f'and {self.n_head}: let the heads share the channels evenly')
         if not 0 <= self.eos_token_id < self.vocab_size:
-            raise ValueError(f'eos_token_id must be an id below vocab_size {self.vocab_size}, '
-                             f'but got {self.eos_token_id}')
+            raise ValueError('`eos_token_id` should be an id below `vocab_size` '
+                             f'{self.vocab_size}, but got {self.eos_token_id}: '
+                             'ask the tokenizer for it')
         if not 0 <= self.dropout < 1:
-            raise ValueError(f'dropout must be at least 0 and below 1, but got {self.dropout}')
+            raise ValueError('`dropout` should be at least 0 and below 1, '
+                             f'but got {self.dropout}: 0.1 is usual')
         if self.rotary and self.n_embd // self.n_head % 2:
-            raise ValueError(f'rotary positions turn channels in pairs, but each head has '
-                             f'{self.n_embd // self.n_head}: choose n_embd / n_head even')
+            raise ValueError('`n_embd` / `n_head` should be even, for rotary positions turn '
+                             f'channels in pairs, but got {self.n_embd // self.n_head}: '
+                             'choose another width or number of heads')
 
     @classmethod
     def preset(cls,
         name: str,        # one of `PRESETS`
         vocab_size: int,  # V, from the tokenizer
-        **changes,        # any field to set differently
-    ):
+        **changes: float, # any field to set differently
+    ) -> 'GPT2Config':    # the sizes of that name
         "Make the configuration that a name stands for."
         if name not in PRESETS:
-            raise ValueError(f'unknown preset {name!r}: choose one of {", ".join(PRESETS)}')
+            raise ValueError(f'`name` should be one of {", ".join(PRESETS)}, but got {name!r}: '
+                             'choose one, or give the sizes to GPT2Config')
         sizes = dict(zip(('n_layer', 'n_head', 'n_embd', 'n_ctx'), PRESETS[name]))
         return cls(**{**sizes, 'vocab_size': vocab_size, **changes})
 
@@ -69,22 +73,22 @@ class Attention(nn.Module):
     "Let every token gather information from itself and the tokens before it."
     def __init__(self, cfg: GPT2Config):
         super().__init__()
-        # causal: nobody looks ahead
-        self.n_head, self.dropout, self.causal = cfg.n_head, cfg.dropout, True
+        self.n_head, self.dropout = cfg.n_head, cfg.dropout
+        self.causal = True                                                # nobody looks ahead
         self.c_attn = nn.Linear(cfg.n_embd, 3 * cfg.n_embd, bias=cfg.bias)
         self.c_proj = nn.Linear(cfg.n_embd, cfg.n_embd, bias=cfg.bias)
 
-    def heads(self, x):
-        "Make the heads' queries, keys and values: (B, H, T, C/H) each."
+    def heads(self, x: torch.Tensor) -> list:                             # (B, T, C)
+        "Compute the heads' queries, keys and values, (B, H, T, C/H) each."
         B, T, C = x.shape
         return [part.view(B, T, self.n_head, C // self.n_head).transpose(1, 2)
                 for part in self.c_attn(x).split(C, 2)]
 
-    def forward(self, x):                                                 # (B, T, C)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:                   # (B, T, C)
         q, k, v = self.heads(x)                                           # (B, H, T, C/H) each
         y = F.scaled_dot_product_attention(
-            q, k, v, dropout_p=self.dropout if self.training else 0.0, is_causal=self.causal
-        )  # (B, H, T, C/H)
+            q, k, v, is_causal=self.causal,
+            dropout_p=self.dropout if self.training else 0.0)             # (B, H, T, C/H)
         y = self.c_proj(y.transpose(1, 2).reshape(x.shape))               # (B, T, C)
         return F.dropout(y, self.dropout, self.training)
 
@@ -97,7 +101,7 @@ class MLP(nn.Module):
         self.c_fc = nn.Linear(cfg.n_embd, 4 * cfg.n_embd, bias=cfg.bias)
         self.c_proj = nn.Linear(4 * cfg.n_embd, cfg.n_embd, bias=cfg.bias)
 
-    def forward(self, x):                                                 # (B, T, C)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:                   # (B, T, C)
         u = F.gelu(self.c_fc(x), approximate='tanh')                      # (B, T, 4C)
         return F.dropout(self.c_proj(u), self.dropout, self.training)     # (B, T, C)
 
@@ -109,9 +113,9 @@ class Block(nn.Module):
         self.ln_1, self.attn = nn.LayerNorm(cfg.n_embd, bias=cfg.bias), Attention(cfg)
         self.ln_2, self.mlp = nn.LayerNorm(cfg.n_embd, bias=cfg.bias), MLP(cfg)
 
-    def forward(self, x):                 # (B, T, C)
-        x = x + self.attn(self.ln_1(x))   # (B, T, C)
-        return x + self.mlp(self.ln_2(x)) # (B, T, C)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:                   # (B, T, C)
+        x = x + self.attn(self.ln_1(x))                                   # (B, T, C)
+        return x + self.mlp(self.ln_2(x))                                 # (B, T, C)
 
 # %% ../../nbs/30_gpt2.ipynb #aa1538ca
 class PlainGPT2(nn.Module):
@@ -120,92 +124,82 @@ class PlainGPT2(nn.Module):
         super().__init__()
         modern = [name for name in ('rotary', 'rms_norm', 'qk_norm', 'relu2') if getattr(cfg, name)]
         if modern:
-            raise ValueError(
-                f'the plain model should be a GPT-2, but got {", ".join(modern)}: '
-                'use GPT2 of lesson 31'
-            )
+            raise ValueError(f'`cfg` should be that of a plain GPT-2, but got {", ".join(modern)}: '
+                             'use GPT2 of lesson 31')
         self.cfg = cfg
-        self.wte, self.wpe = (
-            nn.Embedding(cfg.vocab_size, cfg.n_embd),
-            nn.Embedding(cfg.n_ctx, cfg.n_embd),
-        )
+        self.wte = nn.Embedding(cfg.vocab_size, cfg.n_embd)
+        self.wpe = nn.Embedding(cfg.n_ctx, cfg.n_embd)
         self.h = nn.ModuleList(Block(cfg) for _ in range(cfg.n_layer))
         self.ln_f = nn.LayerNorm(cfg.n_embd, bias=cfg.bias)
         self.init_weights()
 
     def init_weights(self):
         "Draw the weights that training starts from."
+        into_stream = 0.02 / math.sqrt(2 * self.cfg.n_layer)
         for name, p in self.named_parameters():
-            if name.endswith('bias'):
-                nn.init.zeros_(p)
+            if name.endswith('bias'): nn.init.zeros_(p)
             elif p.dim() == 2:
-                into_stream = name.endswith('c_proj.weight')
-                nn.init.normal_(
-                    p, std=0.02 / (math.sqrt(2 * self.cfg.n_layer) if into_stream else 1)
-                )
+                nn.init.normal_(p, std=into_stream if name.endswith('c_proj.weight') else 0.02)
 
     def forward(self,
         ids: torch.Tensor,             # (B, T) token ids
-        targets: torch.Tensor = None,  # (B, T) the id that follows each position; a negative one does not count
-    ) -> torch.Tensor:                 # (B, T, V) logits, or the mean loss in nats when targets are given
-        "Give the logits of every next token, or the loss against `targets`."
+        targets: torch.Tensor = None,  # (B, T) the ids that follow; a negative one does not count
+    ) -> torch.Tensor:                 # (B, T, V) logits, or with targets the mean loss in nats
+        "Compute the logits of every next token, or the loss against `targets`."
         logits = self.logits(self.hidden(ids))                           # (B, T, V)
         if targets is None: return logits
         self.check_ids(targets)
-        return F.cross_entropy(
-            logits.flatten(0, 1), targets.flatten().clamp(min=-1), ignore_index=-1
-        )
+        wanted = targets.flatten().clamp(min=-1)                         # (B·T,)
+        return F.cross_entropy(logits.flatten(0, 1), wanted, ignore_index=-1)
 
     def hidden(self,
         ids: torch.Tensor,             # (B, T) token ids
     ) -> torch.Tensor:                 # (B, T, C)
-        "Give each token's vector after the last norm."
+        "Compute each token's vector after the last norm."
         self.check_ids(ids)
-        if ids.shape[1] > self.cfg.n_ctx:
-            raise ValueError(
-                f'a row may hold at most {self.cfg.n_ctx} tokens, but got {ids.shape[1]}: '
-                'cut it or use a longer n_ctx'
-            )
-        x = self.wte(ids) + self.wpe.weight[:ids.shape[1]]               # (B, T, C)
+        T = ids.shape[1]
+        if T > self.cfg.n_ctx:
+            raise ValueError(f'`ids` should hold at most {self.cfg.n_ctx} tokens a row, '
+                             f'but got {T}: cut the row or use a longer n_ctx')
+        x = self.wte(ids) + self.wpe.weight[:T]                          # (B, T, C)
         x = F.dropout(x, self.cfg.dropout, self.training)
         for block in self.h: x = block(x)
         return self.ln_f(x)
 
     def logits(self,
-        x: torch.Tensor,   # (..., C) vectors after the last norm
-    ) -> torch.Tensor:     # (..., V)
+        x: torch.Tensor,               # (..., C) vectors after the last norm
+    ) -> torch.Tensor:                 # (..., V)
         "Compare vectors with the token table."
         return F.linear(x, self.wte.weight)
 
-    def check_ids(self, ids):
+    def check_ids(self, ids: torch.Tensor):                              # (B, T)
         "Refuse an id the table does not have, where asking is cheap."
         if ids.device.type != 'cpu' and self.training or torch.compiler.is_compiling(): return
         if ids.numel() and ids.max() >= self.cfg.vocab_size:
-            raise ValueError(
-                f'every id must be below vocab_size {self.cfg.vocab_size}, but got {ids.max()}: '
-                'was the text cut by another tokenizer?'
-            )
+            raise ValueError(f'every id should be below `vocab_size` {self.cfg.vocab_size}, '
+                             f'but got {ids.max()}: use the tokenizer that belongs to the model')
 
     @torch.no_grad()
     def generate(self,
-        ids: torch.Tensor,         # (B, T) the prompts
-        n_new: int,                # number of tokens to add
-        temperature: float = 1.0,  # below 1 more predictable, above 1 wilder; 0 takes the likeliest token
-        seed=None,                 # a number, or a `torch.Generator`, for repeatable text
-        top_k: int = None,         # choose among so many of the likeliest tokens
-        top_p: float = None,       # choose among the likeliest tokens that together have this probability
-    ) -> torch.Tensor:             # (B, T + n_new)
+        ids: torch.Tensor,                   # (B, T) the prompts
+        max_new_tokens: int,                 # how many tokens to add
+        temperature: float = 1.0,            # below 1 more predictable, 0 always the likeliest
+        seed: int | torch.Generator = None,  # for repeatable text
+        top_k: int = None,                   # choose among so many of the likeliest tokens
+        top_p: float = None,                 # … or those that together have this probability
+    ) -> torch.Tensor:                       # (B, T + max_new_tokens)
         "Write on from prompts, one token at a time, reading the whole text again for each."
-        choose, was = Sampler(temperature, top_k, top_p, seed, ids.device), self.training
-        if n_new < 0 or not 1 <= ids.shape[1] <= self.cfg.n_ctx + 1 - n_new:
-            raise ValueError(
-                f'a prompt needs at least 1 token and room for {n_new} new ones in the context of '
-                f'{self.cfg.n_ctx}, but got {ids.shape[1]}'
-            )
+        T, n_ctx, was = ids.shape[1], self.cfg.n_ctx, self.training
+        if T < 1 or not 0 <= max_new_tokens <= n_ctx + 1 - T:
+            raise ValueError('`ids` and `max_new_tokens` should be at least 1 and 0 tokens and fit '
+                             f'a context of {n_ctx}, but got {T} and {max_new_tokens}: '
+                             'ask for fewer')
+        choose = Sampler(temperature, top_k, top_p, seed, ids.device)
         self.eval()
         try:
-            # (B, T + 1)
-            for _ in range(n_new): ids = torch.cat([ids, choose(self(ids)[:, -1])[:, None]], 1)
+            for _ in range(max_new_tokens):
+                new = choose(self(ids)[:, -1])                           # (B,)
+                ids = torch.cat([ids, new[:, None]], 1)                  # (B, T + 1)
         finally: self.train(was)
         return ids
 
@@ -213,40 +207,43 @@ class PlainGPT2(nn.Module):
 class Sampler:
     "Choose the next token from its logits."
     def __init__(self,
-        temperature: float = 1.0,  # below 1 more predictable, above 1 wilder; 0 takes the likeliest token
-        top_k: int = None,         # choose among so many of the likeliest tokens
-        top_p: float = None,       # choose among the likeliest tokens that together have this probability
-        seed=None,                 # a number, or a `torch.Generator`, for repeatable choices
-        device='cpu',              # where the logits are
+        temperature: float = 1.0,            # below 1 more predictable, 0 always the likeliest
+        top_k: int = None,                   # choose among so many of the likeliest tokens
+        top_p: float = None,                 # … or those that together have this probability
+        seed: int | torch.Generator = None,  # for repeatable choices
+        device: str = 'cpu',                 # where the logits are
     ):
         if temperature < 0:
-            raise ValueError(
-                f'temperature must be 0 (always the likeliest) or more, but got {temperature}'
-            )
+            raise ValueError(f'`temperature` should be at least 0, but got {temperature}: '
+                             'take 0 for the likeliest token every time')
         if top_k is not None and top_k < 1:
-            raise ValueError(f'top_k must be at least 1 token, but got {top_k}')
+            raise ValueError(f'`top_k` should be at least 1, but got {top_k}: '
+                             'leave it out to choose among all tokens')
         if top_p is not None and not 0 < top_p <= 1:
-            raise ValueError(f'top_p must be a probability above 0, but got {top_p}')
+            raise ValueError(f'`top_p` should be above 0 and at most 1, but got {top_p}: '
+                             'leave it out to choose among all tokens')
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
         given = seed is None or isinstance(seed, torch.Generator)
         self.generator = seed if given else torch.Generator(device).manual_seed(seed)
 
-    def kept(self, logits):                                                      # (B, V)
+    def kept(self, logits: torch.Tensor) -> torch.Tensor:                    # (B, V)
         "Divide by the temperature, and set what must not be chosen to minus infinity."
         logits = logits.float() / self.temperature
         if self.top_k:
             least = logits.topk(min(self.top_k, logits.shape[-1])).values[:, -1:]    # (B, 1)
             logits = logits.masked_fill(logits < least, -math.inf)
-        if self.top_p:                                                           # Holtzman et al., 2020
-            ordered, at = logits.sort(-1, descending=True)                       # (B, V)
+        if self.top_p:                                                       # Holtzman et al., 2020
+            ordered, at = logits.sort(-1, descending=True)                   # (B, V)
             p = ordered.softmax(-1)
             ordered = ordered.masked_fill(p.cumsum(-1) - p >= self.top_p, -math.inf)
             logits = torch.empty_like(logits).scatter_(-1, at, ordered)
         return logits
 
-    def __call__(self, logits):                                                  # (B, V)
-        if self.temperature == 0: return logits.argmax(-1)                       # (B,)
-        return torch.multinomial(self.kept(logits).softmax(-1), 1, generator=self.generator)[:, 0]
+    def __call__(self, logits: torch.Tensor) -> torch.Tensor:                # (B, V)
+        "Choose one token a row, (B,)."
+        if self.temperature == 0: return logits.argmax(-1)
+        p = self.kept(logits).softmax(-1)                                    # (B, V)
+        return torch.multinomial(p, 1, generator=self.generator)[:, 0]
 
 # %% ../../nbs/30_gpt2.ipynb #1b5d0187
 def num_params(
@@ -260,5 +257,5 @@ def num_params(
 def flops_per_token(
     cfg: GPT2Config,  # the model's numbers
 ) -> int:             # floating-point operations to train on one token, forward and backward
-    "Estimate the work of training on one token: 6 per parameter and 12·L·C·T for attention (PaLM, appendix B)."
+    "Compute the work of training on a token: 6 per parameter, attention's 12·L·C·T (PaLM, app. B)."
     return 6 * num_params(cfg) + 12 * cfg.n_layer * cfg.n_embd * cfg.n_ctx

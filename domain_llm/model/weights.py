@@ -11,7 +11,9 @@ from importlib.resources import files
 from pathlib import Path
 
 import torch
+from torch import nn
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 
 from ..ground.files import read_json, whole_folder, write_whole
 from .fast import GPT2
@@ -19,10 +21,9 @@ from .gpt2 import GPT2Config, PlainGPT2
 from ..tokens.tokenizer import load_tokenizer, save_tokenizer
 
 # %% ../../nbs/32_weights.ipynb #acb9c2f7
-# stored transposed
+# layers whose weights the layout stores transposed
 _CONV1D = ('attn.c_attn.weight', 'attn.c_proj.weight', 'mlp.c_fc.weight', 'mlp.c_proj.weight')
-# no choice in GPT-2
-_FIXED = dict(
+_FIXED = dict(  # what a GPT-2 leaves no choice about; the first value is written
     model_type=('gpt2',),
     activation_function=('gelu_new', 'gelu_pytorch_tanh'),
     layer_norm_epsilon=(1e-5,),
@@ -33,37 +34,25 @@ _FIXED = dict(
 )
 
 def save_model(
-    model: PlainGPT2,  # a `GPT2`, or the plain one
-    folder,            # where to write config.json and model.safetensors
-    tokenizer=None,    # a `tokenizers.Tokenizer` to put beside them
+    model: PlainGPT2,             # a `GPT2`, or the plain one
+    folder: str | Path,           # where to write config.json and model.safetensors
+    tokenizer: Tokenizer = None,  # to put beside them
 ):
-    "Write the weights in the layout that `transformers` loads, all at once; other files there stay."
+    "Write the weights in the layout that `transformers` loads, all at once."
     cfg, own = model.cfg, model.state_dict()
     modern = [name for name in ('rotary', 'rms_norm', 'qk_norm', 'relu2') if getattr(cfg, name)]
-    if modern: raise ValueError(f'the GPT-2 layout has no place for {", ".join(modern)}: '
-                                'keep this model with torch.save(model.state_dict(), path)')
-    config = dict(
-        {name: values[0] for name, values in _FIXED.items()},
+    if modern:
+        raise ValueError(f'`model` should fit the GPT-2 layout, but got {", ".join(modern)}: '
+                         'keep it with torch.save(model.state_dict(), path)')
+    config = {name: values[0] for name, values in _FIXED.items()} | dict(
         architectures=['GPT2LMHeadModel'],
-        vocab_size=cfg.vocab_size,
-        n_layer=cfg.n_layer,
-        n_head=cfg.n_head,
-        n_embd=cfg.n_embd,
-        n_positions=cfg.n_ctx,
-        n_ctx=cfg.n_ctx,
-        bos_token_id=cfg.eos_token_id,
-        eos_token_id=cfg.eos_token_id,
+        vocab_size=cfg.vocab_size, n_layer=cfg.n_layer, n_head=cfg.n_head, n_embd=cfg.n_embd,
+        n_positions=cfg.n_ctx, n_ctx=cfg.n_ctx,
+        bos_token_id=cfg.eos_token_id, eos_token_id=cfg.eos_token_id,
         torch_dtype=str(model.wte.weight.dtype).removeprefix('torch.'),
-        attn_pdrop=cfg.dropout,
-        embd_pdrop=cfg.dropout,
-        resid_pdrop=cfg.dropout,
-        bias=cfg.bias,
-    )
-    layers = [
-        n.removesuffix('weight')
-        for n in own
-        if n.endswith('weight') and n not in ('wte.weight', 'wpe.weight')
-    ]
+        attn_pdrop=cfg.dropout, embd_pdrop=cfg.dropout, resid_pdrop=cfg.dropout, bias=cfg.bias)
+    layers = [n.removesuffix('weight') for n in own
+              if n.endswith('weight') and n not in ('wte.weight', 'wpe.weight')]
     own = {f'{n}bias': own[f'{n}weight'].new_zeros(len(own[f'{n}weight'])) for n in layers} | own
     tensors = {f'transformer.{n}': (t.T if n.endswith(_CONV1D) else t).detach().cpu().contiguous()
                for n, t in own.items()}
@@ -75,90 +64,78 @@ def save_model(
 # %% ../../nbs/32_weights.ipynb #3a25cab2
 def _own_config(d, folder):
     "Read the configuration that `transformers` writes; refuse what GPT-2 does not compute."
+    path = folder / 'config.json'
     for name, values in (_FIXED | dict(n_inner=(None, 4 * d.get('n_embd', 0)))).items():
         if d.get(name, values[0]) not in values:
-            raise ValueError(
-                f'{folder}: config.json should say {name} = {values[0]} as GPT-2 does, '
-                f'but it says {d[name]!r}: this is another model'
-            )
-    lost = [n for n in ('vocab_size', 'n_layer', 'n_head', 'n_embd') if n not in d]
-    if lost or not {'n_positions', 'n_ctx'} & set(d):
-        raise ValueError(f'{folder}: config.json should give {(lost + ["n_positions"])[0]}, '
-                         'but does not: take the one that belongs to the weights')
-    dropout = max(d.get(name, 0.1) for name in ('attn_pdrop', 'embd_pdrop', 'resid_pdrop'))
+            raise ValueError(f'{path} should say {name} = {values[0]} as GPT-2 does, '
+                             f'but got {d[name]!r}: load this model with transformers')
+    lost = [name for name in ('vocab_size', 'n_layer', 'n_head', 'n_embd') if name not in d]
+    if not {'n_positions', 'n_ctx'} & set(d): lost.append('n_positions')
+    if lost:
+        raise ValueError(f'{path} should give {lost[0]}, but does not: '
+                         'take the one that belongs to the weights')
     return GPT2Config(
-        d['vocab_size'],
-        d['n_layer'],
-        d['n_head'],
-        d['n_embd'],
-        d.get('n_positions', d.get('n_ctx')),
-        d.get('eos_token_id') or 0,
-        dropout=dropout,
-        bias=d.get('bias', True),
-    )
+        d['vocab_size'], d['n_layer'], d['n_head'], d['n_embd'],
+        n_ctx=d.get('n_positions', d.get('n_ctx')),
+        eos_token_id=d.get('eos_token_id') or 0,
+        dropout=max(d.get(name, 0.1) for name in ('attn_pdrop', 'embd_pdrop', 'resid_pdrop')),
+        bias=d.get('bias', True))
 
 # %% ../../nbs/32_weights.ipynb #32e16b79
 def _find(name):
-    "Give the folder of a checkpoint; a plain name that is no folder is fetched from the Hugging Face hub."
+    "Give the folder of a checkpoint; a plain name that is no folder is fetched from the hub."
     if Path(name).is_dir(): return Path(name)
     if not (isinstance(name, str) and re.fullmatch(r'[\w.-]+(/[\w.-]+)?', name)):
-        raise FileNotFoundError(f'a GPT-2 checkpoint is a folder, but there is no {name}')
+        raise FileNotFoundError('`name` should be the folder of a checkpoint, '
+                                f'but there is no {name}: check the path')
     from huggingface_hub import snapshot_download
     wanted = ['config.json', '*.safetensors', '*.safetensors.index.json']
-    try:
-        return Path(snapshot_download(name, allow_patterns=wanted))
+    try: return Path(snapshot_download(name, allow_patterns=wanted))
     except Exception as error:
         raise FileNotFoundError(
-            f'there is no folder {name}, and no model of that name could be fetched '
-            f'({type(error).__name__}): check the name and the network'
+            f'`name` should be a folder or a model on the hub, but there is no folder {name}, and '
+            f'nothing could be fetched ({type(error).__name__}): check the name and the network'
         ) from None
 
 def _tensor_files(folder):
-    "List the files that hold a checkpoint's tensors: one or several, safetensors before the older .bin."
+    "List the files with a checkpoint's tensors, safetensors before the older .bin."
     for name in ('model.safetensors', 'pytorch_model.bin'):
         if (folder / name).is_file(): return [folder / name]
         index = folder / f'{name}.index.json'
         if index.is_file():
             parts = read_json(index, "the list of a checkpoint's files")['weight_map'].values()
             return [folder / Path(part).name for part in sorted(set(parts))]
-    raise FileNotFoundError(
-        f'a GPT-2 checkpoint has config.json and model.safetensors, but {folder} has no tensors'
-    )
+    raise FileNotFoundError(f'{folder} should hold config.json and model.safetensors, '
+                            'but has no tensors: copy the whole checkpoint')
 
 # %% ../../nbs/32_weights.ipynb #32e16b7a
 def _read_tensors(path):
     "Read one file of tensors; of a .bin only tensors, never code."
     if not path.is_file():
-        raise FileNotFoundError(f'{path.parent} should have {path.name}, which its index names, '
-                                'but has not: copy it there too')
+        raise FileNotFoundError(f'{path} should be there, since an index names it, '
+                                'but is not: copy it there too')
     try:
         if path.suffix == '.safetensors': return load_file(path)
         return torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:
-        raise ValueError(
-            f'{path} should hold tensors, but cannot be read ({type(error).__name__}): '
-            'it may be cut short; copy it again'
-        ) from None
+        raise ValueError(f'{path} should hold tensors, but cannot be read '
+                         f'({type(error).__name__}): it may be cut short; copy it again') from None
 
 # %% ../../nbs/32_weights.ipynb #32e16b7c
 def load_model(
-    name,      # a folder with config.json and tensors, or a model's name on the Hugging Face hub
-) -> GPT2:     # in float32, ready to score
+    name: str | Path,  # a folder with config.json and tensors, or a model's name on the hub
+) -> GPT2:             # in float32, ready to score
     "Load a GPT-2 checkpoint in Hugging Face layout."
     folder = _find(name)
-    cfg = _own_config(
-        read_json(folder / 'config.json', "a GPT-2 checkpoint's configuration"), folder
-    )
-    # buffers that are not weights
+    config = read_json(folder / 'config.json', "a GPT-2 checkpoint's configuration")
+    cfg = _own_config(config, folder)
     tensors = {re.sub(r'^((module|_orig_mod|transformer)\.)+', '', n): t
                for path in _tensor_files(folder) for n, t in _read_tensors(path).items()
-               if not n.endswith(('.attn.bias', '.attn.masked_bias'))}
-    head = tensors.pop('lm_head.weight', None)
-    if head is not None and 'wte.weight' in tensors and not torch.equal(head, tensors['wte.weight']):
-        raise ValueError(
-            f'{folder}: lm_head.weight should equal wte.weight, which GPT-2 uses twice, '
-            'but differs: this is another model'
-        )
+               if not n.endswith(('.attn.bias', '.attn.masked_bias'))}  # buffers, not weights
+    head, table = tensors.pop('lm_head.weight', None), tensors.get('wte.weight')
+    if head is not None and table is not None and not torch.equal(head, table):
+        raise ValueError(f'{folder}: lm_head.weight should equal wte.weight, which GPT-2 uses '
+                         'twice, but differs: load this model with transformers')
     tensors = {n: (t.T if n.endswith(_CONV1D) and t.dim() == 2 else t).float().contiguous()
                for n, t in tensors.items() if cfg.bias or not n.endswith('bias')}
     with torch.device('meta'): model = GPT2(cfg)
@@ -166,15 +143,13 @@ def load_model(
     for n in own | tensors:
         want, got = (list(d[n].shape) if n in d else 'no such tensor' for d in (own, tensors))
         if want != got:
-            raise ValueError(
-                f'{folder}: {n} should be {want} but the file has {got}; is config.json of another '
-                'model?'
-            )
+            raise ValueError(f'{folder}: {n} should be {want}, but got {got}: '
+                             'take the config.json that belongs to the weights')
     model.load_state_dict(tensors, assign=True)
     return model.eval()
 
 # %% ../../nbs/32_weights.ipynb #9f75b606
-TOY = files('domain_llm') / 'stored' / 'toy'  # model, tokenizer, and the training's log.jsonl
+TOY = files('domain_llm') / 'stored' / 'toy'  # model, tokenizer, the training's log.jsonl
 
 def stored_model() -> tuple:  # (GPT2, tokenizers.Tokenizer)
     "Load the toy that was trained on the made-up science of lesson 10, and its tokenizer."
@@ -182,17 +157,13 @@ def stored_model() -> tuple:  # (GPT2, tokenizers.Tokenizer)
 
 # %% ../../nbs/32_weights.ipynb #13cd2a08
 def hidden_states(
-    model,              # a `GPT2`, the plain one, or a causal model of `transformers`
+    model: nn.Module,   # a `GPT2`, the plain one, or a causal model of `transformers`
     ids: torch.Tensor,  # (B, T) token ids
-) -> list:              # of tensors (B, T, C): the embedding, then one a block, the last after the last norm
+) -> list:              # tensors (B, T, C): the embedding, then one a block, the last normed
     "Collect the tokens' vectors before the first block and after each."
     if not hasattr(model, 'cfg'): return list(model(ids, output_hidden_states=True).hidden_states)
     states = []
-
-    def keep(block, inputs):
-        "Keep what goes into a block."
-        states.append(inputs[0])                                         # (B, T, C)
-
+    def keep(block, inputs): states.append(inputs[0])                    # (B, T, C)
     hooks = [block.register_forward_pre_hook(keep) for block in model.h]
     try: states.append(model.hidden(ids))
     finally:

@@ -34,10 +34,10 @@ def _cuttable(tokenizer):
     no_further_words = all(token['special'] for token in rules['added_tokens'])
     return bool(like_gpt2 and ordinary and no_further_words)
 
-def _stretches(text, most=2**20):
+def _stretches(text, n_chars=2**20):
     "Cut a long text into stretches at places where no token can lie across."
     start = 0
-    while len(text) - start > most and (cut := _CUT.search(text, start + most)):
+    while len(text) - start > n_chars and (cut := _CUT.search(text, start + n_chars)):
         yield text[start:cut.start()]
         start = cut.start()
     yield text[start:]
@@ -53,9 +53,9 @@ class _Encoder(dict):
         "Encode a piece that is not remembered."
         ids = self.tokenizer.encode(piece, add_special_tokens=False).ids
         if self.eos_id in ids:
-            raise ValueError(
-                f'a document spells the end-of-text token (id {self.eos_id}), '
-                'which should be a special token of the tokenizer, but is an ordinary one')
+            raise ValueError('the end-of-text token should be a special token of the tokenizer, '
+                             f'but got an ordinary one (id {self.eos_id}), which a document '
+                             'spells: add it as a special one')
         found = np.array(ids, self.dtype).tobytes()
         if len(piece) <= 32: self[piece] = found      # longer ones hardly come again
         return found
@@ -70,16 +70,16 @@ class _Encoder(dict):
         return b''.join(parts)
 
 # %% ../../nbs/21_dataset.ipynb #7b3a98c5
-def _take(documents, most, group):
-    "Take documents until they have `most` characters, a multiple of `group` but at the end."
+def _take(documents, n_chars, group):
+    "Take documents until they have `n_chars` characters, a multiple of `group` but at the end."
     size = 0
     for n, text in enumerate(documents, 1):
         if not isinstance(text, str):
-            kind = type(text).__name__
-            raise ValueError(f'each document should be a text, but one is {kind}: leave it out')
+            raise ValueError('each document should be a text, but got one of type '
+                             f'{type(text).__name__}: leave it out')
         yield text
         size += len(text)
-        if size >= most and n % group == 0: return
+        if size >= n_chars and n % group == 0: return
 
 def _hashed(texts, digest):
     "Pass texts on, and add each to a digest."
@@ -134,7 +134,7 @@ def _write_split(name, texts, part, meta, encode):
 
 # %% ../../nbs/21_dataset.ipynb #8bab886b
 def write_tokens(
-    splits: dict,                # {split name: texts}: a list, or anything that gives texts
+    splits: dict,                # {split name: texts}, a list or anything that gives texts
     tokenizer: Tokenizer,        # what makes the ids
     folder: str | Path,          # where to write; the files appear all at once, others there stay
     eos: str = EOS,              # the token put after each document
@@ -142,18 +142,18 @@ def write_tokens(
     workers: int = 0,            # processes that encode; 0 or 1 is this one
     shard_chars: int = 2**27,    # characters of text in one file
 ) -> dict:                       # what was written to meta.json
-    "Write each split's documents as files of token ids; called again after a kill, go on."
+    "Write each split's documents as files of token ids; after a kill, go on."
     folder, eos_id, V = Path(folder), tokenizer.token_to_id(eos), tokenizer.get_vocab_size()
     if eos_id is None:
-        raise ValueError(f'the tokenizer should know the token {eos!r} to put between documents, '
+        raise ValueError(f'`tokenizer` should know the token {eos!r} to put between documents, '
                          'but does not: train it with `train_tokenizer`')
     if layout not in ('separated', 'paper', 'paper-spt'):
-        raise ValueError("layout should be 'separated', 'paper' or 'paper-spt', "
-                         f'but got {layout!r}')
+        raise ValueError("`layout` should be 'separated', 'paper' or 'paper-spt', "
+                         f'but got {layout!r}: choose one')
     for name in splits:
         if not re.fullmatch(r'[\w-]+', name):
-            raise ValueError('the name of a split becomes that of a file: '
-                             f'use letters and digits, not {name!r}')
+            raise ValueError('the name of a split should be letters and digits, for it becomes '
+                             f"a file's, but got {name!r}: rename it")
 
     dtype = np.dtype(np.uint16 if V <= 2**16 else np.uint32)
     settings = dict(dtype=dtype.name, vocab_size=V, eos_token_id=eos_id, layout=layout,
@@ -195,22 +195,23 @@ class TokenFile:
         self.meta = meta = read_json(folder / 'meta.json',
                                      'the description that write_tokens put beside the tokens')
         if split not in meta['splits']:
-            raise ValueError(f'{folder} has the splits {", ".join(meta["splits"])}, '
-                             f'but not {split!r}')
+            raise ValueError(f'`split` should be one of {", ".join(meta["splits"])}, '
+                             f'which are in {folder}, but got {split!r}: choose one')
         if 'shards' not in meta['splits'][split]:
-            raise ValueError(f'{folder} was written by an earlier version: write the tokens anew')
+            raise ValueError(f'{folder / "meta.json"} should list shards, but got one of an '
+                             'earlier version: write the tokens anew')
         if tokenizer is not None and tokenizer_sha256(tokenizer) != meta['tokenizer_sha256']:
-            raise ValueError(f'the ids in {folder} were made by another tokenizer: '
-                             'give the one they were made with, or write them anew')
+            raise ValueError(f'`tokenizer` should be the one that made the ids in {folder}, but '
+                             'got another tokenizer: give that one, or write the tokens anew')
         dtype, self.shards = np.dtype(meta['dtype']), meta['splits'][split]['shards']
         for shard in self.shards:
             path, size = folder / shard['file'], shard['tokens'] * dtype.itemsize
             stat = path.stat() if path.exists() else None
             if size != (got := stat.st_size if stat else 0):
-                raise ValueError(f'{path} should be {size:,} bytes, but is {got:,}: '
+                raise ValueError(f'{path} should be {size:,} bytes, but got {got:,}: '
                                  'it was cut short; write the tokens anew')
             if verify and size and _sha256_once(path, got, stat.st_mtime_ns) != shard['sha256']:
-                raise ValueError(f'{path} is not the file that was written (its SHA-256 differs): '
+                raise ValueError(f'{path} should have the SHA-256 in meta.json, but got another: '
                                  'write the tokens anew')
             if size:
                 with open(path, 'rb') as f:
@@ -227,7 +228,7 @@ class TokenFile:
 
 # %% ../../nbs/21_dataset.ipynb #f0914586
 def _mix(x):
-    "Turn each 64-bit number into another that looks random: one draw of SplitMix64 (Steele et al., 2014)."
+    "Turn each 64-bit number into one that looks random: SplitMix64 (Steele et al., 2014)."
     x = x + np.uint64(0x9e3779b97f4a7c15)
     x = (x ^ x >> np.uint64(30)) * np.uint64(0xbf58476d1ce4e5b9)
     x = (x ^ x >> np.uint64(27)) * np.uint64(0x94d049bb133111eb)
@@ -237,18 +238,12 @@ def _round(left, right, key, mask):
     "Exchange the halves of numbers, and change one of them by what the other says."
     return right, left ^ _mix(right + key) & mask
 
-def _order(
-    places,  # places in an epoch, each below n
-    n,       # windows in an epoch
-    seed,    # decides the order, together with
-    epoch,   # the number of the epoch
-):           # which window stands at each place
-    "Shuffle n windows without making a list of them: six rounds of a Feistel network."
+def _order(places, n, seed, epoch):
+    "Find the windows at some places of an epoch of n: six rounds of a Feistel network."
     bits = np.uint64(max(2, ((n - 1).bit_length() + 1) // 2))                 # of each half
     mask = (np.uint64(1) << bits) - np.uint64(1)
-    keys = _mix(
-        _mix(_mix(np.array([seed], np.uint64)) + np.uint64(epoch)) + np.arange(6, dtype=np.uint64)
-    )
+    key = _mix(_mix(np.array([seed], np.uint64)) + np.uint64(epoch))
+    keys = _mix(key + np.arange(6, dtype=np.uint64))                          # one a round
     def shuffled(x):
         left, right = x >> bits, x & mask
         for key in keys: left, right = _round(left, right, key, mask)
@@ -262,20 +257,19 @@ _AT_ONCE = 4096  # places
 @lru_cache(maxsize=8)
 def _stretch(number, n, seed, epoch):
     "List the windows of many places, which takes hardly longer than those of a few."
-    return _order(
-        np.arange(number * _AT_ONCE, min(n, (number + 1) * _AT_ONCE)), n, seed, epoch
-    ).tolist()
+    places = np.arange(number * _AT_ONCE, min(n, (number + 1) * _AT_ONCE))
+    return _order(places, n, seed, epoch).tolist()
 
 # %% ../../nbs/21_dataset.ipynb #61879133
 class Batches:
-    "Give the batch of any step: a pure function of (seed, step, rank)."
+    "Read the batch of any step, a pure function of (seed, step, rank)."
     def __init__(self,
-        tokens,                # a `TokenFile`, or an array of ids
-        n_ctx: int,            # T, tokens in a row
-        tokens_per_step: int,  # tokens of one optimizer step over all ranks
-        seed: int = 0,         # decides the order of the windows
-        rank: int = 0,         # which process asks
-        world_size: int = 1,   # how many processes share a step
+        tokens: TokenFile | np.ndarray,  # where the ids come from
+        n_ctx: int,                      # T, tokens in a row
+        tokens_per_step: int,            # tokens of one optimizer step over all ranks
+        seed: int = 0,                   # decides the order of the windows
+        rank: int = 0,                   # which process asks
+        world_size: int = 1,             # how many processes share a step
     ):
         self.tokens, self.ids = tokens, getattr(tokens, 'ids', tokens)
         self.n_ctx, self.seed, self.rank, self.world_size = n_ctx, seed, rank, world_size
@@ -283,26 +277,29 @@ class Batches:
         self.n_windows = (len(self.ids) - 1) // n_ctx
         if self.rows < 1 or self.rows % world_size:
             raise ValueError(
-                f'tokens_per_step must give each of {world_size} processes the same number '
-                f'of rows of {n_ctx} tokens, but {tokens_per_step} gives {self.rows} rows')
+                f'`tokens_per_step` should give each of {world_size} processes the same number of '
+                f'rows of {n_ctx} tokens, but got {tokens_per_step}, which makes {self.rows} rows: '
+                f'take a multiple of {n_ctx * world_size}')
         if self.n_windows < self.rows:
             raise ValueError(
-                f'the corpus has {len(self.ids):,} tokens; at least {self.rows * n_ctx + 1:,} '
-                f'are needed for one step of {self.rows} rows of {n_ctx}: '
+                f'`tokens` should be at least {self.rows * n_ctx + 1:,} for one step of '
+                f'{self.rows} rows of {n_ctx}, but got {len(self.ids):,}: '
                 'add text or use fewer tokens per step')
 
     @property
-    def order_sha256(self):
+    def order_sha256(self) -> str:
         "Hash what decides which window comes when, and the first thousand windows."
         first = _stretch(0, self.n_windows, self.seed, 0)[:1000]
-        return hashlib.sha256(
-            str((self.n_ctx, self.n_windows, self.seed, first)).encode()
-        ).hexdigest()
+        decides = self.n_ctx, self.n_windows, self.seed, first
+        return hashlib.sha256(str(decides).encode()).hexdigest()
 
-    def read(self, step, dtype=None):
-        "Give the windows of a step, each with the id that follows it: (B, T + 1)."
+    def read(self,
+        step: int,               # which step
+        dtype: np.dtype = None,  # of the ids, or as they are stored
+    ) -> np.ndarray:             # (B, T + 1)
+        "Read the windows of a step, each with the id that follows it."
         places = range(step * self.rows, (step + 1) * self.rows)[self.rank::self.world_size]
-        rows = np.empty((len(places), self.n_ctx + 1), dtype or self.ids.dtype)       # (B, T + 1)
+        rows = np.empty((len(places), self.n_ctx + 1), dtype or self.ids.dtype)   # (B, T + 1)
         for row, place in zip(rows, places):
             epoch, at = divmod(place, self.n_windows)
             w = _stretch(at // _AT_ONCE, self.n_windows, self.seed, epoch)[at % _AT_ONCE]
@@ -310,9 +307,9 @@ class Batches:
         if hasattr(self.tokens, 'release'): self.tokens.release()
         return rows
 
-    def __getitem__(self, step):
-        "Give the inputs and targets of a step, each (rows / world_size, T) int64."
-        rows = self.read(step, np.int64)                                              # (B, T + 1)
+    def __getitem__(self, step: int) -> tuple:
+        "Read the inputs and targets of a step, each (rows / world_size, T) int64."
+        rows = self.read(step, np.int64)                                          # (B, T + 1)
         return rows[:, :-1], rows[:, 1:]
 
 # %% ../../nbs/21_dataset.ipynb #255089e5
@@ -325,8 +322,8 @@ class Prefetch:
         self.batches, self.device = batches, device
         self.pool, self.next = ThreadPoolExecutor(1), {}
 
-    def __getitem__(self, step):
-        "Give the inputs and targets of a step on the device, (B, T) int64; start on the next."
+    def __getitem__(self, step: int) -> tuple:
+        "Read the inputs and targets of a step, (B, T) int64 on the device; start on the next."
         found = self.next.pop(step, None) or self.pool.submit(self._load, step)
         self.next = {step + 1: self.pool.submit(self._load, step + 1)}
         return found.result()
@@ -334,15 +331,17 @@ class Prefetch:
     def _load(self, step):
         "Send a step's rows over as they are stored, and widen them there."
         import torch
-        rows = self.batches.read(step)                                                # (B, T + 1)
+        rows = self.batches.read(step)                                            # (B, T + 1)
         bits = 8 * rows.itemsize
         sent = torch.from_numpy(rows.view(f'i{rows.itemsize}'))  # torch has few unsigned types
         if torch.device(self.device).type == 'cuda': sent = sent.pin_memory()
         wide = sent.to(self.device, non_blocking=True).long()
-        if bits < 64: wide &= (1 << bits) - 1                                         # (B, T + 1)
+        if bits < 64: wide &= (1 << bits) - 1                                     # (B, T + 1)
         return wide[:, :-1], wide[:, 1:]
 
-    def close(self): self.pool.shutdown(cancel_futures=True)
+    def close(self):
+        "End the thread."
+        self.pool.shutdown(cancel_futures=True)
 
 # %% ../../nbs/21_dataset.ipynb #b78f214c
 @contextmanager
@@ -369,13 +368,13 @@ def _encode(made_from, texts):
     return list(map(_kept[made_from], texts))
 
 # %% ../../nbs/21_dataset.ipynb #75e37b70
-def _batched(texts, most=2**19):
-    "Gather texts into lists of about `most` characters."
+def _batched(texts, n_chars=2**19):
+    "Gather texts into lists of about `n_chars` characters."
     batch, size = [], 0
     for text in texts:
         batch.append(text)
         size += len(text)
-        if size >= most:
+        if size >= n_chars:
             yield batch
             batch, size = [], 0
     if batch: yield batch
@@ -437,8 +436,8 @@ def paper_rows(
 ) -> np.ndarray:         # (rows, 2): where each row starts and ends
     "Cut a line of ids into rows as the paper's code does."
     if tokens.meta['layout'] == 'separated':
-        raise ValueError('the rows of the paper need a file in its layout: '
-                         "write_tokens(…, layout='paper')")
+        raise ValueError("`tokens` should be in the paper's layout, but got 'separated': "
+                         "write them with write_tokens(…, layout='paper')")
     ends = np.cumsum([n for shard in tokens.shards for n in shard['batches']])
     starts = [np.arange(a, b, n_ctx) for a, b in zip(chain([0], ends), ends)]
     return np.concatenate([np.stack([s, np.minimum(s + n_ctx, b)], 1)

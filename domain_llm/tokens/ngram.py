@@ -6,6 +6,7 @@
 __all__ = ['NGram']
 
 # %% ../../nbs/22_ngram.ipynb #a97acdae
+import math
 import numpy as np
 
 # %% ../../nbs/22_ngram.ipynb #aad1b9ed
@@ -16,6 +17,11 @@ class NGram:
         vocab_size: int,  # V
         order: int = 3,   # 1 looks at no token before, 2 at one, 3 at two
     ):
+        highest = int(63 / math.log2(max(2, vocab_size)))
+        if not 1 <= order <= highest:
+            raise ValueError(f'`order` should be 1 to {highest} with a vocabulary of '
+                             f'{vocab_size:,}, or a run does not fit into 64 bits, '
+                             f'but got {order}: count shorter runs')
         self.V, self.order, self.n = vocab_size, order, len(ids)
         self.counts = [self._count(ids, n) for n in range(1, order + 1)]
         self.contexts = [None] + [self._count(ids[:-1], n) for n in range(1, order)]
@@ -33,9 +39,9 @@ class NGram:
     def log_probs(self,
         ids: np.ndarray,  # (B, T) rows of tokens
     ) -> np.ndarray:      # (B, T) nats; for the first of a row there is nothing to look at
-        "Give the log-probability of each token given those before it."
+        "Compute the log-probability of each token given those before it."
         ids = np.asarray(ids)
-        p = np.full(ids.shape, 1 / self.V)
+        p = np.full(ids.shape, 1 / self.V)                                # (B, T)
         for n in range(1, min(self.order, ids.shape[-1]) + 1):
             c, total = _look_up(self.counts[n - 1], self._keys(ids, n)), self.n
             if n > 1: total = _look_up(self.contexts[n - 1], self._keys(ids[..., :-1], n - 1))
@@ -45,7 +51,7 @@ class NGram:
     def nll(self,
         ids: np.ndarray,  # a row of tokens
     ) -> np.ndarray:      # (len(ids) - 1,) nats, for each token after the first
-        "Give minus the log-probability of each token given those before it."
+        "Compute minus the log-probability of each token given those before it."
         return -self.log_probs(ids)[..., 1:]
 
 def _look_up(table, keys):

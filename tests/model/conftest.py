@@ -8,6 +8,7 @@ from noisy_models import SHAPES, noisy, theirs_from
 
 @pytest.fixture(params=SHAPES)
 def pair(request, tmp_path):
+    "Make our model, that of transformers with the same weights, and a folder."
     n_layer, n_head, n_embd, n_ctx, vocab = SHAPES[request.param]
     ours = noisy(GPT2Config(vocab, n_layer, n_head, n_embd, n_ctx))
     save_model(ours, tmp_path / 'model')
@@ -16,7 +17,7 @@ def pair(request, tmp_path):
 
 @pytest.fixture
 def small(tmp_path):
-    "A small model and the folder it was saved to."
+    "Make a small model, and the folder it was saved to."
     model = noisy(GPT2Config(60, 2, 2, 16, 32), 0.3).eval()
     save_model(model, tmp_path / 'model')
     return model, tmp_path / 'model'
