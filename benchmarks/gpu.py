@@ -99,7 +99,7 @@ def our_trainer(plan, cfg, micro, compiled, **recipe):
             **FAST_RECIPE,
             **recipe,
             'steps': 10**6,
-            'micro_rows': micro,
+            'micro_batch_size': micro,
             'tokens_per_step': micro * plan.pieces * cfg.n_ctx,
             'compile': compiled and plan.compile,
         }
@@ -116,7 +116,7 @@ def our_step(plan, cfg, micro, compiled, **recipe):
     step = itertools.count(1000)
     def work():
         trainer.update(batch, next(step))
-        if trainer.rows != micro: raise torch.OutOfMemoryError(f'{micro} rows do not fit')
+        if trainer.micro_batch_size != micro: raise torch.OutOfMemoryError(f'{micro} rows do not fit')
     return work, trainer.config.tokens_per_step
 
 

@@ -85,7 +85,7 @@ def train(task):
     curve, seconds = [], 0.0
     for step in range(config.steps + 1):
         if step % max(1, config.steps // 10) == 0 or step == config.steps:
-            loss = validation_loss(trainer.model, held_out, most=setup.most, device=trainer.device)
+            loss = validation_loss(trainer.model, held_out, max_tokens=setup.most, device=trainer.device)
             curve.append((step * setup.step, seconds, loss))
         start = time.perf_counter()
         if step < config.steps: trainer.update(batches[step], step)

@@ -88,13 +88,13 @@ def _train_step(out, size, seed, force, minutes=None, steps=None, cases=(), **ho
 
     def work(folder):
         "Train; process 0 first tells the others that there is work."
-        if not team.rank: begun.append(team.tell(True))
+        if not team.rank: begun.append(team.broadcast(True))
         train(folder, out, size, seed, minutes, steps, cases, **how)
 
     if not team.rank:
         once(out, 'pretrain', inputs, work, force)
-        if not begun: team.tell(False)
-    elif team.tell(None): work(out / 'pretrain')
+        if not begun: team.broadcast(False)
+    elif team.broadcast(None): work(out / 'pretrain')
 
 # %% ../../nbs/82_cli.ipynb #97055ae6
 def _evaluate_step(out, name, source, cases, prompt, force, oracle=None):

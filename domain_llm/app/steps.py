@@ -254,12 +254,13 @@ def train(
     tokens = TokenFile(out / 'tokens', 'train', tokenizer)
     held_out = TokenFile(out / 'tokens', 'validation', tokenizer)
     in_a_step = SIZES[size]['tokens_per_step']
-    batches = Batches(tokens, model.cfg.n_ctx, in_a_step, seed, team.rank, team.size)
+    batches = Batches(tokens, model.cfg.n_ctx, in_a_step, seed, team.rank, team.world_size)
     if not team.rank:
         n = sum(p.numel() for p in model.parameters())
-        processes = f', {team.size} processes' if team.size > 1 else ''
+        processes = f', {team.world_size} processes' if team.world_size > 1 else ''
         typer.echo(f'{n:,} parameters on {device_info()}{processes}')
-    config = team.tell(_train_config(folder, model, batches, size, seed, steps, minutes, **how))
+    config = _train_config(folder, model, batches, size, seed, steps, minutes, **how)
+    config = team.broadcast(config)
 
     def look(model, step):
         "Take a sample of the model's text, and its accuracy where there are cases."

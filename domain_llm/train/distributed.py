@@ -23,31 +23,38 @@ from .muon import full_tensor, make_optimizers, shard_like
 @dataclass(frozen=True)
 class Team:
     "Say which of how many processes this is, and speak with the others."
-    rank: int = 0  # the process 0 alone writes
-    size: int = 1  # processes that share each step
+    rank: int = 0        # process 0 alone writes
+    world_size: int = 1  # processes that share each step
 
-    def total(self, *values, op='SUM'):
-        "Add numbers up over all processes, or take the largest or smallest of each."
-        if self.size == 1: return list(values)
-        box = torch.tensor(
-            values, dtype=torch.float64, device='cuda' if torch.cuda.is_available() else 'cpu'
-        )
+    def all_reduce(self,
+        *values: float,   # numbers
+        op: str = 'SUM',  # or MIN, or MAX
+    ) -> list:            # a number for each value, the same in every process
+        "Add numbers up over all processes, or take the smallest or largest of each."
+        if self.world_size == 1: return list(values)
+        box = torch.tensor(values, dtype=torch.float64, device=_device())
         dist.all_reduce(box, op=getattr(dist.ReduceOp, op))
         return box.tolist()
 
-    def tell(self, thing):
-        "Give every process what process 0 says."
-        if self.size == 1: return thing
-        box = [thing]
+    def broadcast(self,
+        value: object,  # a tensor of one shape in every process, or anything that process 0 has
+    ) -> object:        # what process 0 has
+        "Give every process the value of process 0."
+        if self.world_size == 1: return value
+        if isinstance(value, torch.Tensor):
+            value = value.to(_device()).contiguous()
+            dist.broadcast(value, 0)
+            return value
+        box = [value]
         dist.broadcast_object_list(box)
         return box[0]
 
-    def hand_on(self, t):
-        "Give every process the tensor of process 0."
-        if self.size == 1: return t
-        t = t.to('cuda' if torch.cuda.is_available() else 'cpu').contiguous()
-        dist.broadcast(t, 0)
-        return t
+    @property
+    def size(self):
+        "Give the number of processes, as version 0.2.0 called it."
+        return self.world_size
+
+def _device(): return 'cuda' if torch.cuda.is_available() else 'cpu'
 
 # %% ../../nbs/43_distributed.ipynb #56c1fd01
 def join() -> Team:
@@ -61,7 +68,7 @@ def join() -> Team:
 
 # %% ../../nbs/43_distributed.ipynb #45464d9f
 def _share(model, config, team):
-    "Prepare a model for a team: whole in each process (DDP), or in shares (FSDP); give what is called then."
+    "Wrap a model for a team: whole in each process (DDP), or in shares (FSDP)."
     if not config.shard: return torch.nn.parallel.DistributedDataParallel(model)
     from torch.distributed.fsdp import fully_shard
     for block in model.h: fully_shard(block)
@@ -69,16 +76,15 @@ def _share(model, config, team):
 
 # %% ../../nbs/43_distributed.ipynb #e24b1cd2
 def _free_bytes(model):
-    "Say how much memory activations may take: on a GPU what is free now but for gradients, moments and a reserve."
+    "Say how much memory activations may take; on a GPU what is free now, less what is to come."
     if not torch.cuda.is_available(): return 2 * 2**30
-    # already there; to come, in bytes: gradient 4,
     weights = sum(p.numel() for p in model.parameters())
-    # moments 8, a copy in half precision 2
+    # to come, in bytes a weight: gradient 4, moments 8, a copy in half precision 2; and a reserve
     return 0.85 * torch.cuda.mem_get_info()[0] - 14 * weights - 2**29
 
-def _divisor(n, most):
-    "Find the largest divisor of n up to `most`, so that all micro-batches are equal."
-    return max(d for d in range(1, n + 1) if n % d == 0 and d <= max(1, most))
+def _divisor(n, limit):
+    "Find the largest divisor of n up to a limit, so that all micro-batches are equal."
+    return max(d for d in range(1, n + 1) if n % d == 0 and d <= max(1, limit))
 
 # %% ../../nbs/43_distributed.ipynb #68782938
 def _own_loss(model, ids, targets):
@@ -88,65 +94,58 @@ def _own_loss(model, ids, targets):
 class Trainer:
     "Hold a model, what moves it, and where: all that an update and a checkpoint need."
     def __init__(self,
-        model,                # a `GPT2`
-        config: TrainConfig,  # the recipe
-        team: Team = Team(),  # which process this is
+        model: GPT2,            # moved to the device
+        config: TrainConfig,    # the recipe
+        team: Team = Team(),    # which process this is
         device: Device = None,  # where and in which precision; the best there is by default
-        loss: Callable = None,  # loss(model, ids, targets) gives a mean loss in nats; the model's own by default
+        loss: Callable = None,  # loss(model, ids, targets) in nats, a mean; the model's by default
     ):
-        plain = model         # out of what DDP or torch.compile wrapped around it
+        plain = model           # out of what DDP or torch.compile wrapped around it
         while wrapped := {'module', '_orig_mod'} & set(plain._modules):
             plain = plain._modules[wrapped.pop()]
-        self.model, self.config, self.team, self.device = (
-            plain,
-            config,
-            team,
-            device or device_info(),
-        )
+        self.model, self.config, self.team = plain, config, team
+        self.device, self.loss = device or device_info(), loss or _own_loss
         self.model.to(self.device.device).train()
         if config.compile: try_compile(self.model)
-        self.wrapped = _share(self.model, config, team) if team.size > 1 else model
-        self.loss = loss or _own_loss
+        self.wrapped = _share(self.model, config, team) if team.world_size > 1 else model
         ortho = torch.bfloat16 if self.device.dtype == torch.bfloat16 else torch.float32
         self.optimizers = make_optimizers(self.model, config, ortho)
-        self.scaler = torch.amp.GradScaler(
-            self.device.device, enabled=self.device.dtype == torch.float16
-        )
-        self.rows, self.smoothed = config.micro_rows, None
+        scaled = self.device.dtype == torch.float16
+        self.scaler = torch.amp.GradScaler(self.device.device, enabled=scaled)
+        self.micro_batch_size, self.smoothed = config.micro_batch_size, None
 
     def update(self,
-        batch,      # (ids, targets), each (B, T)
-        step: int,  # updates already done
-    ) -> tuple:     # mean loss in nats, norm of the gradient before clipping
+        batch: tuple,  # (ids, targets), each (B, T)
+        step: int,     # updates already done
+    ) -> tuple:        # mean loss in nats, norm of the gradient before clipping
         "Make one update, in as many micro-batches as memory asks for."
         for optimizer, peak in zip(self.optimizers, (self.config.lr, self.config.muon_lr)):
             for group in optimizer.param_groups: group['lr'] = peak * schedule(self.config, step)
         ids, targets = (torch.as_tensor(x).to(self.device.device) for x in batch)        # (B, T)
-        if not self.rows:                                                # as many as fit in every process
+        if not self.micro_batch_size:                     # as many rows as fit in every process
             fit = rows_that_fit(self.model.cfg, _free_bytes(self.model), self.device.dtype.itemsize)
-            self.rows = _divisor(len(ids), int(self.team.total(fit, op='MIN')[0]))
-        while (loss := self._add_up(ids, targets, step)) is None: self._take_less(len(ids))
+            self.micro_batch_size = _divisor(len(ids), int(self.team.all_reduce(fit, op='MIN')[0]))
+        while (loss := self._accumulate(ids, targets, step)) is None: self._take_less(len(ids))
         for optimizer in self.optimizers: self.scaler.unscale_(optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf)
         loss, norm = self._check(loss, full_tensor(norm), step)
         for optimizer in self.optimizers: self.scaler.step(optimizer)
-        self._forget()
+        self._zero_grad()
         self.scaler.update()
         # about ten steps, fewer in a short run
         share = min(1, max(0.1, 20 / self.config.steps, 1 / (step + 1)))
-        self.smoothed = (
-            loss if self.smoothed is None else self.smoothed + share * (loss - self.smoothed)
-        )
+        if self.smoothed is None: self.smoothed = loss
+        else: self.smoothed += share * (loss - self.smoothed)
         return loss, norm
 
-    def _forget(self):
-        "Forget the gradients."
+    def _zero_grad(self):
         for optimizer in self.optimizers: optimizer.zero_grad()
 
-    def _add_up(self, ids, targets, step):
-        "Run the micro-batches; give the mean loss, or None when memory ran out."
+    def _accumulate(self, ids, targets, step):
+        "Add up the micro-batches' gradients; give the mean loss, or None when memory ran out."
         if self.model.cfg.dropout: torch.manual_seed(hash((self.config.seed, step, self.team.rank)))
-        total, pieces = 0.0, list(zip(ids.split(self.rows), targets.split(self.rows)))
+        total, size = 0.0, self.micro_batch_size
+        pieces = list(zip(ids.split(size), targets.split(size)))
         try:
             for i, (micro, wanted) in enumerate(pieces):
                 # FSDP has no `no_sync`: it exchanges gradients every time
@@ -157,35 +156,36 @@ class Trainer:
                     self.scaler.scale(loss).backward()
                 total += loss.detach()
         except torch.OutOfMemoryError:
-            if self.team.size > 1: raise
+            if self.team.world_size > 1: raise
             return None
         return total
 
     def _take_less(self, B):
         "Halve the micro-batch; with one row, recompute instead of remembering."
-        self._forget()
-        before, self.rows = self.rows, _divisor(B, self.rows // 2)
+        self._zero_grad()
+        before = self.micro_batch_size
+        self.micro_batch_size = _divisor(B, before // 2)
         if before == 1:
             if self.model.recompute:
                 raise torch.OutOfMemoryError(
-                    'not even one row fits into memory: choose a smaller '
-                    'model, a shorter n_ctx, or more processes with shard'
-                )
+                    'one row should fit into memory, but not even one row does: choose a smaller '
+                    'model, a shorter n_ctx, or more processes with shard')
             self.model.recompute = True
-        how = f'{self.rows} rows' if before > 1 else '1 row, computing the blocks twice'
+        how = f'{self.micro_batch_size} rows'
+        if before == 1: how = '1 row, computing the blocks twice'
         print(f'a micro-batch of {before} rows does not fit into memory: going on with {how}; '
               f'a step stays {self.config.tokens_per_step:,} tokens')
 
     def _check(self, loss, norm, step):
         "Give loss and norm as numbers; stop before a step that is not finite."
         loss, norm = torch.stack([loss, norm]).tolist()
-        loss = self.team.total(loss)[0] / self.team.size
+        loss = self.team.all_reduce(loss)[0] / self.team.world_size
         if math.isfinite(loss) and (math.isfinite(norm) or self.scaler.is_enabled()):
             return loss, norm
         raise FloatingPointError(
-            f'the loss of step {step} is {loss}, its gradient {norm}: the step was not made and '
-            f'the last checkpoint is unharmed; try a lower learning rate than {self.config.lr}'
-        )
+            f'loss and gradient of step {step} should be finite, but got {loss} and {norm}: try a '
+            f'lower learning rate than {self.config.lr}; the step was not made, and the last '
+            'checkpoint is unharmed')
 
 # %% ../../nbs/43_distributed.ipynb #5ca3027c
 def _options():
@@ -200,9 +200,8 @@ def gather(
     from torch.distributed.checkpoint.state_dict import (
         get_model_state_dict, get_optimizer_state_dict)
     weights = get_model_state_dict(trainer.model, options=_options())
-    memory = get_optimizer_state_dict(trainer.model, trainer.optimizers, options=_options()).get(
-        'state', {}
-    )
+    memory = get_optimizer_state_dict(trainer.model, trainer.optimizers, options=_options())
+    memory = memory.get('state', {})
     return {f'model.{n}': t for n, t in weights.items()} | {
         f'{key}.{n}': t for n, kept in memory.items() for key, t in kept.items()}
 
@@ -215,8 +214,10 @@ def scatter(
     team, params = trainer.team, dict(trainer.model.named_parameters())
     home = {p: o for o in trainer.optimizers for group in o.param_groups for p in group['params']}
     with torch.no_grad():
-        for full, shape, dtype in team.tell([(n, tuple(t.shape), t.dtype) for n, t in tensors.items()]):
-            t = team.hand_on(tensors[full] if full in tensors else torch.empty(shape, dtype=dtype))
+        whole = [(name, tuple(t.shape), t.dtype) for name, t in tensors.items()]
+        for full, shape, dtype in team.broadcast(whole):
+            t = tensors[full] if full in tensors else torch.empty(shape, dtype=dtype)
+            t = team.broadcast(t)
             key, name = full.split('.', 1)
             p = params[name]
             if key == 'model': p.copy_(shard_like(t, p))
@@ -225,9 +226,9 @@ def scatter(
 # %% ../../nbs/43_distributed.ipynb #d6d66e05
 def whole_model(
     trainer: Trainer,  # all processes call this
-):                     # a `GPT2`, or None on a process that holds only a share
+) -> GPT2 | None:      # None on a process that holds only a share
     "Give the model in one piece: itself, or when it is shared out, a copy on process 0."
-    if not (trainer.config.shard and trainer.team.size > 1): return trainer.model
+    if not (trainer.config.shard and trainer.team.world_size > 1): return trainer.model
     from torch.distributed.checkpoint.state_dict import get_model_state_dict
     weights = get_model_state_dict(trainer.model, options=_options())
     if trainer.team.rank: return None

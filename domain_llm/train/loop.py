@@ -6,10 +6,12 @@
 __all__ = ['rows_that_fit']
 
 # %% ../../nbs/41_loop.ipynb #03c4b2cb
+from ..model.gpt2 import GPT2Config
+
 def rows_that_fit(
-    cfg,             # a `GPT2Config`
-    n_bytes: float,  # free memory
-    width: int = 4,  # bytes of a number between the layers: 4, or 2 in half precision
-) -> int:            # rows of one micro-batch, at least 1
-    "Estimate how many rows' intermediate numbers fit: about 20 per channel and block, and as many outside the blocks."
+    cfg: GPT2Config,  # the model's shape
+    n_bytes: float,   # free memory
+    width: int = 4,   # bytes of a number between the layers: 4, or 2 in half precision
+) -> int:             # rows of one micro-batch, at least 1
+    "Estimate how many rows fit into memory, with 20 numbers a channel and block, and 20 outside."
     return max(1, int(n_bytes / (20 * width * cfg.n_ctx * cfg.n_embd * (cfg.n_layer + 1))))

@@ -8,6 +8,7 @@ __all__ = ['orthogonalize', 'full_tensor', 'shard_like', 'Muon', 'make_optimizer
 # %% ../../nbs/42_muon.ipynb #b763e159
 import math
 from itertools import groupby
+from typing import Callable
 
 import torch
 
@@ -18,14 +19,14 @@ def orthogonalize(
     matrices: torch.Tensor,  # (n, A, B)
     steps: int = 5,          # rounds of the iteration
 ) -> torch.Tensor:           # (n, A, B) the same directions, all of length near 1
-    "Bring a matrix's singular values near 1 by Newton and Schulz's iteration, without computing them."
-    turned = matrices.shape[-2] > matrices.shape[-1]
-    x = matrices.mT if turned else matrices                                  # (n, A, B) with A <= B
+    "Bring a matrix's singular values near 1, by the iteration of Newton and Schulz."
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices                                    # (n, A, B) with A <= B
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     for _ in range(steps):
         s = x @ x.mT                                                         # (n, A, A)
-        x = 3.4445 * x + (2.0315 * s @ s - 4.7750 * s) @ x
-    return x.mT if turned else x
+        x = 3.4445 * x + (2.0315 * s @ s - 4.7750 * s) @ x                   # (n, A, B)
+    return x.mT if tall else x
 
 # %% ../../nbs/42_muon.ipynb #e590c68f
 def full_tensor(
@@ -47,22 +48,24 @@ def shard_like(
 class Muon(torch.optim.Optimizer):
     "Move matrices by their momentum, all directions made equally long (Jordan et al., 2024)."
     def __init__(self,
-        params,                    # matrices
-        lr: float,                 # how far an update goes
-        weight_decay: float = 0.1, # decoupled decay
-        momentum: float = 0.95,    # memory of the gradient
-        dtype=torch.bfloat16,      # precision of the iteration
+        params: list,                          # matrices
+        lr: float,                             # how far an update goes
+        weight_decay: float = 0.1,             # decoupled decay
+        momentum: float = 0.95,                # memory of the gradient
+        dtype: torch.dtype = torch.bfloat16,   # precision of the iteration
     ):
         super().__init__(params, dict(lr=lr, weight_decay=weight_decay, momentum=momentum))
         self.dtype = dtype
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self,
+        closure: Callable = None,  # not used: the gradients are there
+    ):
+        "Move every matrix that has a gradient, those of one shape together."
         for group in self.param_groups:
-            params = sorted(
-                (p for p in group['params'] if p.grad is not None), key=lambda p: tuple(p.shape)
-            )
-            for _, same in groupby(params, key=lambda p: p.shape): self._move(list(same), group)
+            moved = [p for p in group['params'] if p.grad is not None]
+            moved.sort(key=lambda p: tuple(p.shape))
+            for _, same in groupby(moved, key=lambda p: p.shape): self._move(list(same), group)
 
     def _move(self, params, group):
         "Move matrices of one shape together; queries, keys and values, stored as one, are three."
@@ -75,18 +78,19 @@ class Muon(torch.optim.Optimizer):
             state['momentum_buffer'].lerp_(p.grad, 1 - group['momentum'])
             ahead = full_tensor(p.grad.lerp(state['momentum_buffer'], group['momentum']))
             directions.append(ahead.to(self.dtype).view(-1, A, B))
-        moves = orthogonalize(torch.cat(directions)).view(len(params), *params[0].shape)
+        moves = orthogonalize(torch.cat(directions))                         # (n, A, B)
+        moves = moves.view(len(params), *params[0].shape)
         for p, move in zip(params, moves):
             p.mul_(1 - group['lr'] * group['weight_decay'])
             p.add_(shard_like(move.to(p.dtype), p), alpha=-group['lr'] * math.sqrt(max(1, A / B)))
 
 # %% ../../nbs/42_muon.ipynb #98ece71c
 def make_optimizers(
-    model,                # a `GPT2`
-    config: TrainConfig,  # the recipe
-    dtype=torch.float32,  # precision of Muon's iteration
-) -> list:                # AdamW, and Muon when the recipe gives it a rate
-    "Share the weights out among optimizers; only matrices are decayed, and norms where the recipe says so."
+    model: torch.nn.Module,              # a `GPT2`, with its blocks in `h`
+    config: TrainConfig,                 # the recipe
+    dtype: torch.dtype = torch.float32,  # precision of Muon's iteration
+) -> list:                               # AdamW, and Muon when the recipe gives it a rate
+    "Make the optimizers, and share the weights out among them as the recipe says."
     inner = [p for p in model.h.parameters() if p.dim() == 2] if config.muon_lr else []
     taken = {id(p) for p in inner}
     rest = [(n, p) for n, p in model.named_parameters() if id(p) not in taken]
@@ -94,12 +98,9 @@ def make_optimizers(
     for name, p in rest:
         matrix_or_gain = p.dim() == 2 or config.decay_norms and not name.endswith('bias')
         (decayed if matrix_or_gain else others).append(p)
-    groups = [
-        dict(params=decayed, weight_decay=config.weight_decay),
-        dict(params=others, weight_decay=0.0),
-    ]
-    optimizers = [
-        torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
-    ]
+    groups = [dict(params=decayed, weight_decay=config.weight_decay),
+              dict(params=others, weight_decay=0.0)]
+    adamw = torch.optim.AdamW(groups, config.lr, config.betas, config.eps, fused=True)
+    optimizers = [adamw]
     if inner: optimizers.append(Muon(inner, config.muon_lr, config.weight_decay, dtype=dtype))
     return optimizers

@@ -11,9 +11,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Callable
 
+import numpy as np
+
 from ..ground.files import only_writer
+from ..model.fast import GPT2
 from ..model.weights import save_model
-from ..tokens.dataset import prefetch
+from ..tokens.dataset import Batches, TokenFile, prefetch
 from .recipe import TrainConfig, schedule
 from .distributed import Trainer, join, whole_model
 from .runs import (
@@ -22,71 +25,63 @@ from .runs import (
 
 # %% ../../nbs/45_pretraining.ipynb #ed1a9c7d
 def pretrain(
-    model,                # a `GPT2`; trained in place
-    batches,              # `batches[step]` gives (ids, targets), each (B, T)
-    config: TrainConfig,  # the recipe
-    run_dir,              # folder of the run; calling again with the same one resumes
-    validation=None,      # validation ids: their loss is logged, and the best model kept
-    evaluate=None,        # called as evaluate(model, step); its dict is logged
-    loss: Callable = None,  # loss(model, ids, targets) gives a mean loss in nats; the model's own by default
-) -> Path:                # the folder of the trained model
+    model: GPT2,                                # trained in place
+    batches: Batches,                           # `batches[step]` gives (ids, targets), each (B, T)
+    config: TrainConfig,                        # the recipe
+    run_dir: str | Path,                        # folder of the run; called again, it is resumed
+    validation: TokenFile | np.ndarray = None,  # ids whose loss is logged, and the best model kept
+    evaluate: Callable = None,                  # evaluate(model, step) gives a dict that is logged
+    loss: Callable = None,                      # loss(model, ids, targets) in nats, a mean
+) -> Path:                                      # the folder of the trained model
     "Train a model, or go on where the run stopped; write the log, checkpoints and the model."
     run_dir, team = Path(run_dir), join()
     trainer = Trainer(model, config, team, loss=loss)
-    if (size := getattr(batches, 'world_size', 1)) != team.size:
-        raise ValueError(f'the batches are for {size} processes, but there are {team.size}: '
-                         'make them with rank and world_size of `join()`')
+    if (shared := getattr(batches, 'world_size', 1)) != team.world_size:
+        raise ValueError(f'`batches` should have a world_size of {team.world_size}, but got '
+                         f'{shared}: make them with rank and world_size of `join()`')
     if not team.rank:
-        open_run(run_dir, config, trainer.model.cfg, getattr(batches, 'order_sha256', None))
+        order = getattr(batches, 'order_sha256', None)
+        open_run(run_dir, config, trainer.model.cfg, order, loss)
     with only_writer(run_dir) if not team.rank else nullcontext():
         step = first = load_checkpoint(run_dir, trainer)
         if step and not team.rank: print(f'resuming at step {step} of {config.steps}')
-        began, device = time.monotonic(), next(trainer.model.parameters()).device
-        saved = began
-        with open_log(run_dir, step, config, team) as write, Stop() as stop, prefetch(batches, device) as ready:
+        device = next(trainer.model.parameters()).device
+        began = saved = time.monotonic()
+        with (open_log(run_dir, step, config, team) as write, Stop() as stop,
+              prefetch(batches, device) as ready):
             while step < config.steps:
                 if step % config.eval_every == 0:
-                    _look(trainer, step, run_dir, validation, evaluate, write)
+                    _evaluate(trainer, step, run_dir, validation, evaluate, write)
                 start = time.monotonic()
-                loss, norm = trainer.update(ready[step], step)
+                loss_now, norm = trainer.update(ready[step], step)
                 now = time.monotonic()
                 left = (now - began) / (step + 1 - first) * (config.steps - step - 1)
-                write(
-                    step=step,
-                    loss=loss,
-                    smoothed=trainer.smoothed,
-                    lr=config.lr * schedule(config, step),
-                    grad_norm=norm,
-                    **throughput(trainer, now - start, left),
-                )
+                write(step=step, loss=loss_now, smoothed=trainer.smoothed,
+                      lr=config.lr * schedule(config, step), grad_norm=norm,
+                      **throughput(trainer, now - start, left))
                 step += 1
-                due = (
-                    now - saved > 60 * config.save_minutes
-                    or config.save_every
-                    and step % config.save_every == 0
-                )
-                due, stopping = team.total(bool(due), stop.asked, op='MAX')
+                due = now - saved > 60 * config.save_minutes
+                if config.save_every: due = due or step % config.save_every == 0
+                due, stopping = team.all_reduce(due, stop.asked, op='MAX')
                 if due or stopping:
                     save_checkpoint(run_dir, trainer, step)
                     saved = time.monotonic()
                 if stopping: raise KeyboardInterrupt
-            _look(trainer, step, run_dir, validation, evaluate, write)
+            _evaluate(trainer, step, run_dir, validation, evaluate, write)
         if step > first: save_checkpoint(run_dir, trainer, step)
         whole = whole_model(trainer)
         if not team.rank: save_model(whole, run_dir / 'model')
-        if team.total(stop.asked, op='MAX')[0]: raise KeyboardInterrupt
+        if team.all_reduce(stop.asked, op='MAX')[0]: raise KeyboardInterrupt
         return run_dir / 'model'
 
 # %% ../../nbs/45_pretraining.ipynb #e2f6693c
-def _look(trainer, step, run_dir, validation, evaluate, write):
+def _evaluate(trainer, step, run_dir, validation, evaluate, write):
     "Log the validation loss and whatever `evaluate` finds; keep the best model."
     team, found, better = trainer.team, {}, False
     if validation is not None:
         loss = validation_loss(trainer.model, validation, team=team, device=trainer.device)
-        found['validation_loss'], better = (
-            loss,
-            team.tell(loss < best_so_far(run_dir)['validation_loss']),
-        )
+        found['validation_loss'] = loss
+        better = team.broadcast(loss < best_so_far(run_dir)['validation_loss'])
     whole = whole_model(trainer) if evaluate or better else None
     if team.rank: return
     if better: keep_best(run_dir, whole, step, loss)
@@ -98,18 +93,18 @@ def _look(trainer, step, run_dir, validation, evaluate, write):
 
 # %% ../../nbs/45_pretraining.ipynb #03d5f528
 def steps_in(
-    minutes: float,  # time the training may take
-    model,           # the model to be trained; a copy of it is measured
-    batches,         # its batches
-    config: TrainConfig,  # the recipe; its number of steps does not matter
-    n: int = 4,      # steps to measure, after one that does not count
+    minutes: float,         # time the training may take
+    model: GPT2,            # the model to be trained; a copy of it is measured
+    batches: Batches,       # its batches
+    config: TrainConfig,    # the recipe; its number of steps does not matter
+    n: int = 4,             # steps to measure, after one that does not count
     loss: Callable = None,  # as `pretrain` will get it
-) -> int:            # optimizer updates that fit
-    "Measure a few steps and say how many fit into the minutes; all processes agree on the slowest."
+) -> int:                   # optimizer updates that fit
+    "Measure a few steps and compute how many fit into some minutes, on the slowest process."
     trainer, seconds = Trainer(copy.deepcopy(model), config, join(), loss=loss), []
     for step in range(n + 1):
         start = time.monotonic()
         trainer.update(batches[step], step)
         seconds.append(time.monotonic() - start)
-    slowest = trainer.team.total(statistics.median(seconds[1:]), op='MAX')[0]
+    slowest = trainer.team.all_reduce(statistics.median(seconds[1:]), op='MAX')[0]
     return max(1, int(60 * minutes / slowest))

@@ -7,18 +7,18 @@ __all__ = ['FREE', 'FAST_RECIPE', 'PAPER_RECIPE', 'TrainConfig', 'schedule', 'pa
 
 # %% ../../nbs/40_recipe.ipynb #1847f984
 import math
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 
 import torch
 
 # %% ../../nbs/40_recipe.ipynb #cc4ab222
 @dataclass(frozen=True)
 class TrainConfig:
-    "Hold everything that decides what a run learns, and below it what may change when the run is resumed."
+    "Hold everything that decides what a run learns, and last what may change when it is resumed."
     steps: int                    # optimizer updates
     tokens_per_step: int          # tokens in one update, over all micro-batches and processes
     lr: float = 1e-3              # peak learning rate of AdamW
-    muon_lr: float = 0.0          # peak rate of Muon for the blocks' matrices; 0 leaves them to AdamW
+    muon_lr: float = 0.0          # peak rate of Muon for the blocks' matrices; 0: AdamW's
     warmup: float = 0.03          # share of the schedule in which the rate rises to its peak
     schedule_steps: float = 0     # where the rate reaches zero; 0 means at the last step
     weight_decay: float = 0.1     # decoupled decay of matrices; biases have none
@@ -27,24 +27,27 @@ class TrainConfig:
     eps: float = 1e-8             # AdamW's guard against division by zero
     clip: float = 1.0             # largest norm of the gradient; 0 does not clip
     seed: int = 0                 # decides the order of the data, and dropout
-    eval_every: int = 100         # steps between looks at the validation text
+    eval_every: int = 100         # steps between evaluations
     save_minutes: float = 5.0     # minutes between checkpoints
     save_every: int = 0           # steps between checkpoints, besides; 0 counts minutes alone
-    micro_rows: int = 0           # rows in one micro-batch; 0 means as many as fit
+    micro_batch_size: int = 0     # rows in one micro-batch; 0 means as many as fit
     compile: bool = False         # compile the blocks, where that works
-    shard: bool = False           # share the weights out among the processes (FSDP) instead of copying them (DDP)
+    shard: bool = False           # share the weights among processes (FSDP), not copy them (DDP)
     loggers: tuple = ()           # besides log.jsonl: any of tensorboard, wandb, trackio
+    micro_rows: InitVar[int] = 0  # what version 0.2.0 called `micro_batch_size`
 
-    def __post_init__(self):
-        if self.steps < 1: raise ValueError(f'steps must be at least 1, but got {self.steps}')
+    def __post_init__(self, micro_rows):
+        if self.steps < 1:
+            raise ValueError(f'`steps` should be at least 1, but got {self.steps}: ask for more')
+        if micro_rows: object.__setattr__(self, 'micro_batch_size', micro_rows)
         for name in ('betas', 'loggers'): object.__setattr__(self, name, tuple(getattr(self, name)))
         unknown = set(self.loggers) - {'tensorboard', 'wandb', 'trackio'}
         if unknown:
-            raise ValueError(
-                f'loggers are tensorboard, wandb and trackio, but got {", ".join(unknown)}'
-            )
+            raise ValueError('`loggers` should be some of tensorboard, wandb and trackio, '
+                             f'but got {", ".join(sorted(unknown))}: leave it out')
 
-FREE = ('eval_every', 'save_minutes', 'save_every', 'micro_rows', 'compile', 'shard', 'loggers')
+FREE = ('eval_every', 'save_minutes', 'save_every', 'micro_batch_size', 'compile', 'shard',
+        'loggers')
 
 # %% ../../nbs/40_recipe.ipynb #80832f1f
 FAST_RECIPE = dict(lr=8e-3, muon_lr=0.02, warmup=0.05, weight_decay=0.1,
@@ -65,14 +68,14 @@ def schedule(
 
 # %% ../../nbs/40_recipe.ipynb #f4c09a3a
 def paper_length(
-    rows: int,        # rows of text in the corpus
-    micro_rows: int,  # rows in one micro-batch of one GPU
-    epochs: int = 5,  # how often all rows are read
-    gpus: int = 4,    # processes
-    pieces: int = 8,  # micro-batches in one update
-) -> dict:            # steps and schedule_steps for a `TrainConfig`
+    rows: int,              # rows of text in the corpus
+    micro_batch_size: int,  # rows in one micro-batch of one GPU
+    epochs: int = 5,        # how often all rows are read
+    gpus: int = 4,          # processes
+    pieces: int = 8,        # micro-batches in one update
+) -> dict:                  # steps and schedule_steps for a `TrainConfig`
     "Count the paper's updates, and its schedule's length, which its code rounded in another place."
-    micro_batches = math.ceil(rows / micro_rows)
+    micro_batches = math.ceil(rows / micro_batch_size)
     return dict(steps=epochs * (math.ceil(micro_batches / gpus) // pieces),
                 schedule_steps=epochs * math.ceil(micro_batches / pieces) / gpus)
 
@@ -80,10 +83,11 @@ def paper_length(
 @dataclass(frozen=True)
 class Device:
     "Say where to compute, in which precision, and why."
-    device: str
-    dtype: torch.dtype
-    reason: str
-    name: str = ''   # what the maker calls it; empty on a CPU
+    device: str         # cuda, mps or cpu
+    dtype: torch.dtype  # in which precision
+    reason: str         # why so
+    name: str = ''      # what the maker calls it; empty on a CPU
+
     def __str__(self):
         return f'{self.device} in {str(self.dtype).removeprefix("torch.")}: {self.reason}'
 
@@ -92,24 +96,17 @@ class Device:
         return torch.autocast(self.device, self.dtype, enabled=self.dtype != torch.float32)
 
 def device_info() -> Device:
-    "Choose the device and the precision it is good at."
+    "Choose the device, and the precision that it is good at."
     if torch.cuda.is_available():
         major, minor = torch.cuda.get_device_capability()
         name = torch.cuda.get_device_name()
         said = f'{name} has compute capability {major}.{minor}'
         if (major, minor) >= (8, 0):
             return Device('cuda', torch.bfloat16, f'{said}, and bfloat16 needs 8.0', name)
-        return Device(
-            'cuda',
-            torch.float16,
-            f'{said}, below the 8.0 that bfloat16 needs, so float16 with a scaled loss',
-            name,
-        )
+        said += ', below the 8.0 that bfloat16 needs, so float16 with a scaled loss'
+        return Device('cuda', torch.float16, said, name)
     if torch.backends.mps.is_available():
         return Device('mps', torch.float32, 'an Apple GPU, where float32 is the safe choice')
-    return Device(
-        'cpu',
-        torch.float32,
-        'no GPU was found, and float32 repeats on a CPU (same threads, machine and '
-        'versions: equal weights; across numbers of threads: to rounding)',
-    )
+    said = ('no GPU was found, and float32 repeats on a CPU (same threads, machine and versions: '
+            'equal weights; across numbers of threads: to rounding)')
+    return Device('cpu', torch.float32, said)

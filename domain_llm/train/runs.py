@@ -12,7 +12,9 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
+from typing import Callable
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -21,8 +23,10 @@ from ..ground.files import (
     clear_leftovers, disk_is_full, file_sha256, foreign_files, note_written, only_writer,
     peak_memory, read_json, whole_folder, write_whole)
 from ..ground.show import BLUE, GREEN, GREYS, LINES, VERMILION, canvas
-from ..model.gpt2 import flops_per_token
+from ..model.fast import GPT2
+from ..model.gpt2 import GPT2Config, flops_per_token
 from ..model.weights import save_model
+from ..tokens.dataset import TokenFile
 from .recipe import FREE, Device, TrainConfig
 from .distributed import Team, Trainer, gather, scatter
 
@@ -30,15 +34,11 @@ from .distributed import Team, Trainer, gather, scatter
 @contextmanager
 def _if_space(what):
     "Go on without something that the disk has no space for, and say so."
-    try:
-        yield
+    try: yield
     except (OSError, SafetensorError) as error:
-        if not disk_is_full(error):
-            raise
-        print(
-            f'the disk is full: {what} was not written, and what was there before stays; training '
-            'goes on'
-        )
+        if not disk_is_full(error): raise
+        print(f'the disk is full: {what} was not written, and what was there before stays; '
+              'training goes on')
 
 # %% ../../nbs/44_runs.ipynb #3d905762
 def _checkpoints(run_dir):
@@ -46,9 +46,9 @@ def _checkpoints(run_dir):
     return sorted((Path(run_dir) / 'checkpoints').glob('step-????????'), reverse=True)
 
 def save_checkpoint(
-    run_dir,           # the run's folder
-    trainer: Trainer,  # whose state to write; all processes call this, process 0 writes
-    step: int,         # updates done
+    run_dir: str | Path,  # the run's folder
+    trainer: Trainer,     # whose state to write; all processes call this, process 0 writes
+    step: int,            # updates done
 ):
     "Write a checkpoint that appears whole or not at all; keep the last two."
     tensors = gather(trainer)
@@ -56,13 +56,9 @@ def save_checkpoint(
     with _if_space(f'the checkpoint of step {step}'):
         with whole_folder(Path(run_dir) / 'checkpoints' / f'step-{step:08d}', 'checkpoint') as part:
             save_file(tensors, part / 'state.safetensors')
-            about = dict(
-                format=1,
-                step=step,
-                smoothed=trainer.smoothed,
-                scaler=trainer.scaler.state_dict(),
-                sha256=file_sha256(part / 'state.safetensors'),
-            )
+            about = dict(format=1, step=step, smoothed=trainer.smoothed,
+                         scaler=trainer.scaler.state_dict(),
+                         sha256=file_sha256(part / 'state.safetensors'))
             write_whole(part / 'state.json', json.dumps(about, indent=1))
         for old in _checkpoints(run_dir)[2:]:
             if not foreign_files(old): shutil.rmtree(old)
@@ -72,32 +68,30 @@ def _read_checkpoint(folder):
     "Read one checkpoint, or raise what is wrong with it."
     about = read_json(folder / 'state.json', 'the state of a run')
     if about['format'] != 1:
-        raise ValueError(f'format {about["format"]}, but this version reads format 1')
+        raise ValueError(f'`format` should be 1, but got {about["format"]}: take a newer version')
     if file_sha256(folder / 'state.safetensors') != about['sha256']:
-        raise ValueError('its SHA-256 differs')
+        raise ValueError('its SHA-256 should be the one noted, but differs: it was damaged')
     return load_file(folder / 'state.safetensors'), about
 
 def _newest(run_dir):
     "Read the newest checkpoint that can be read; nothing when there is none."
-    for left in {p.with_name(p.name[1:14]) for p in (Path(run_dir) / 'checkpoints').glob('.step-????????.*')}:
+    folder = Path(run_dir) / 'checkpoints'
+    for left in {folder / part.name[1:14] for part in folder.glob('.step-????????.*')}:
         with only_writer(left): clear_leftovers(left)                  # of runs that were killed
     for folder in _checkpoints(run_dir):
-        try:
-            return _read_checkpoint(folder)
+        try: return _read_checkpoint(folder)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
-            print(
-                f'{folder.name} cannot be read ({type(error).__name__}: {error}): trying the '
-                'checkpoint before it'
-            )
+            print(f'{folder.name} cannot be read ({type(error).__name__}: {error}): '
+                  'trying the checkpoint before it')
     return {}, dict(step=0)
 
 def load_checkpoint(
-    run_dir,           # the run's folder
-    trainer: Trainer,  # takes over the state
-) -> int:              # updates done, 0 when there is no checkpoint
+    run_dir: str | Path,  # the run's folder
+    trainer: Trainer,     # takes over the state
+) -> int:                 # updates done, 0 when there is no checkpoint
     "Load the newest readable checkpoint, on however many processes."
     tensors, about = _newest(run_dir) if trainer.team.rank == 0 else ({}, None)
-    about = trainer.team.tell(about)
+    about = trainer.team.broadcast(about)
     if about['step']:
         scatter(trainer, tensors)
         if about['scaler']: trainer.scaler.load_state_dict(about['scaler'])
@@ -106,41 +100,42 @@ def load_checkpoint(
 
 # %% ../../nbs/44_runs.ipynb #9c040109
 def open_run(
-    run_dir,              # the run's folder; made when it is not there
-    config: TrainConfig,  # the recipe
-    model_config,         # a `GPT2Config`
-    order=None,           # hash of the order of the data, `order_sha256` of `Batches`
+    run_dir: str | Path,       # the run's folder; made when it is not there
+    config: TrainConfig,       # the recipe
+    model_config: GPT2Config,  # the model's shape
+    order: str = None,         # hash of the order of the data, `order_sha256` of `Batches`
+    loss: Callable = None,     # the loss, if it is not the model's own
 ):
-    "Claim a folder for this run, or refuse the folder of another."
+    "Claim a folder for this run, or refuse the folder of another with a `ValueError`."
     run_dir = Path(run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     path, threads = run_dir / 'config.json', torch.get_num_threads()
-    mine = dict(train=asdict(config), model=asdict(model_config), order=order, threads=threads)
+    named = getattr(loss, '__qualname__', type(loss).__qualname__) if loss else 'cross entropy'
+    mine = dict(train=asdict(config), model=asdict(model_config), order=order, loss=named,
+                threads=threads)
     mine = json.loads(json.dumps(mine))              # as it will be read back: tuples are lists
     if not path.exists():
         note_written(run_dir, 'run', ['config.json', 'log.jsonl', 'tensorboard/'])
         return write_whole(path, json.dumps(mine, indent=1))
     theirs = read_json(path, 'the configuration of a run')
     if not {'train', 'model'} <= set(theirs):
-        raise ValueError(
-            f'{path} should be the configuration of a run, but it is of something else: '
-            'choose another folder'
-        )
-    differ = [
-        f'{k} {theirs[part].get(k)} there, {v} here'
-        for part in ('train', 'model')
-        for k, v in mine[part].items()
-        if k not in FREE and theirs[part].get(k) != v
-    ]
+        raise ValueError(f'{path} should be the configuration of a run, but got that of something '
+                         'else: choose another folder')
+    differ = [f'{name} {theirs[part].get(name)} there, {value} here'
+              for part in ('train', 'model') for name, value in mine[part].items()
+              if name not in FREE and theirs[part].get(name) != value]
     if differ:
-        raise ValueError(f'{run_dir} holds another run ({"; ".join(differ)}): '
-                         'choose another folder or delete it')
+        raise ValueError(f'{run_dir} should hold this run, but got another '
+                         f'({"; ".join(differ)}): choose another folder or delete it')
     if theirs.get('order') != order:
         there, here = (str(sha256)[:8] for sha256 in (theirs.get('order'), order))
         raise ValueError(
-            f'{run_dir} holds a run whose data came in another order (hash {there} there, {here} '
-            'here): go on with the same corpus and version, or choose another folder'
-        )
+            f'{run_dir} should hold a run with this order of the data, but got one in another '
+            f'order (hash {there} there, {here} here): go on with the same corpus and version, or '
+            'choose another folder')
+    if (begun := theirs.get('loss', named)) != named:
+        raise ValueError(f'`loss` should be {begun}, with which the run in {run_dir} began, but '
+                         f'got {named}: go on with the same loss, or choose another folder')
     if (begun := theirs.get('threads', threads)) != threads:
         print(f'the number of threads was {begun} when this run began and is {threads} now: '
               'its steps agree to rounding, not bit for bit')
@@ -148,65 +143,63 @@ def open_run(
 # %% ../../nbs/44_runs.ipynb #27a4c330
 @torch.no_grad()
 def validation_loss(
-    model,       # the model
-    tokens,      # validation ids, a `TokenFile` or an array
-    rows: int = 16,        # rows in one call
-    most: int = 200_000,   # look at so many tokens at most
-    team: Team = Team(),   # who shares the rows
-    device: Device = None, # in which precision; float32 by default
-) -> float:      # nats per token
+    model: GPT2,                     # its mode is as before when this returns
+    tokens: TokenFile | np.ndarray,  # validation ids
+    rows: int = 16,                  # rows in one call
+    max_tokens: int = 200_000,       # how much of the text to read, from its beginning
+    team: Team = Team(),             # who shares the rows
+    device: Device = None,           # in which precision; float32 by default
+) -> float:                          # nats per token
     "Average the loss over the validation text's whole windows, each token once."
     total, counted, where = 0.0, 0, model.wte.weight.device
-    was = model.training
+    was, ids = model.training, getattr(tokens, 'ids', tokens)[:max_tokens]
     model.eval()
-    for x, y in _windows(getattr(tokens, 'ids', tokens)[:most], model.cfg.n_ctx, rows, team):
+    for x, y in _windows(ids, model.cfg.n_ctx, rows, team):              # each (B, T)
         n = int((y >= 0).sum())
         with device.autocast() if device else nullcontext():
             loss = model(x.to(where), y.to(where)).item()
         if n: total, counted = total + loss * n, counted + n
     model.train(was)
-    total, counted = team.total(total, counted)
+    total, counted = team.all_reduce(total, counted)
     return total / counted
 
 def _windows(ids, n_ctx, rows, team):
-    "Cut a text into rows and give this process its calls; all make equally many, filled up with what does not count."
+    "Yield this process's calls; all have equally many, filled up with what does not count."
     ids = torch.from_numpy(ids.astype('int64'))
     T = min(n_ctx, len(ids) - 1)
     n = (len(ids) - 1) // T
-    x, y = (ids[s:s + n * T].view(n, T) for s in (0, 1))                             # (n, T)
-    if filler := -n % team.size:
+    x, y = (ids[s:s + n * T].view(n, T) for s in (0, 1))                 # each (n, T)
+    if filler := -n % team.world_size:
         x, y = torch.cat([x, x[:1].expand(filler, T)]), torch.cat([y, y.new_full((filler, T), -1)])
-    return zip(x[team.rank::team.size].split(rows), y[team.rank::team.size].split(rows))
+    mine = slice(team.rank, None, team.world_size)
+    return zip(x[mine].split(rows), y[mine].split(rows))
 
 # %% ../../nbs/44_runs.ipynb #b62808d0
 def best_so_far(
-    run_dir,  # a run's folder
-) -> dict:    # step and validation_loss of the model in its folder `best`
-    "Say which step's model is the best of a run so far."
+    run_dir: str | Path,  # a run's folder
+) -> dict:                # step and validation_loss of the model in its folder `best`
+    "Read which step's model is the best of a run so far."
     path = Path(run_dir) / 'best' / 'best.json'
-    return (
-        read_json(path, 'a note on the best model')
-        if path.exists()
-        else dict(step=0, validation_loss=math.inf)
-    )
+    if not path.exists(): return dict(step=0, validation_loss=math.inf)
+    return read_json(path, 'a note on the best model')
 
 def keep_best(
-    run_dir,                 # a run's folder
-    model,                   # the model to keep, in one piece
+    run_dir: str | Path,     # a run's folder
+    model: GPT2,             # the model to keep, in one piece
     step: int,               # updates done
     validation_loss: float,  # nats per token
 ):
-    "Keep a model as the best so far; it loads with `load_model`."
-    with _if_space(f'the best model, of step {step},'), whole_folder(Path(run_dir) / 'best', 'best') as part:
-        save_model(model, part)
-        write_whole(
-            part / 'best.json', json.dumps(dict(step=step, validation_loss=validation_loss))
-        )
+    "Save a model as the best so far; it loads with `load_model`."
+    about = dict(step=step, validation_loss=validation_loss)
+    with _if_space(f'the best model, of step {step},'):
+        with whole_folder(Path(run_dir) / 'best', 'best') as part:
+            save_model(model, part)
+            write_whole(part / 'best.json', json.dumps(about))
 
 # %% ../../nbs/44_runs.ipynb #c16f5d93
 def read_log(
-    run_dir,  # a run's folder
-) -> list:    # one dict a line
+    run_dir: str | Path,  # a run's folder
+) -> list[dict]:          # one a line
     "Read a run's log; a last line cut short by a crash is left out."
     path, lines = Path(run_dir) / 'log.jsonl', []
     for line in path.read_text(encoding='utf-8').splitlines() if path.exists() else []:
@@ -220,8 +213,10 @@ def _tensorboard(run_dir, config):
     "Write for TensorBoard."
     from torch.utils.tensorboard import SummaryWriter
     with SummaryWriter(run_dir / 'tensorboard') as writer:
-        yield lambda line: [writer.add_scalar(k, v, line['step']) for k, v in line.items()
-                            if isinstance(v, (int, float))]
+        def write(line):
+            for key, value in line.items():
+                if isinstance(value, (int, float)): writer.add_scalar(key, value, line['step'])
+        yield write
 
 def _tracker(name):
     "Write for a tracker with the words of Weights & Biases: init, log, finish."
@@ -236,24 +231,12 @@ def _tracker(name):
 LOGGERS = dict(tensorboard=_tensorboard, wandb=_tracker('wandb'), trackio=_tracker('trackio'))
 
 # %% ../../nbs/44_runs.ipynb #1691bed1
-_PEAKS = {
-    'B200': 2250,
-    'H200': 989,
-    'H100': 989,
-    'A100': 312,
-    'L40S': 362,
-    'L4': 121,
-    'A10G': 125,
-    'A10': 125,
-    'RTX 4090': 165,
-    'RTX 3090': 71,
-    'V100': 125,
-    'T4': 65,
-}
+_PEAKS = {'B200': 2250, 'H200': 989, 'H100': 989, 'A100': 312, 'L40S': 362, 'L4': 121, 'A10G': 125,
+          'A10': 125, 'RTX 4090': 165, 'RTX 3090': 71, 'V100': 125, 'T4': 65}
 
 def peak_flops(
-    name: str,  # what the maker calls the GPU
-):              # floating-point operations per second in half precision, or None for an unknown one
+    name: str,      # what the maker calls the GPU
+) -> float | None:  # floating-point operations per second, None for an unknown GPU
     "Look up what a GPU could do at best with dense matrices in half precision."
     known = [tera * 1e12 for part, tera in _PEAKS.items() if part in name]
     return known[0] if known else None
@@ -263,46 +246,44 @@ def throughput(
     seconds: float,    # that one step took
     left: float,       # seconds that the rest will take
 ) -> dict:             # tokens_per_second, minutes_left, and where they are known memory_gb and mfu
-    "Say how fast a step was, what memory it took, and how long the rest will take."
+    "Compute how fast a step was, what memory it took, and how long the rest will take."
     speed, peak = trainer.config.tokens_per_step / seconds, peak_flops(trainer.device.name)
     memory = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_memory()
     found = dict(tokens_per_second=speed, minutes_left=left / 60)
     if memory: found['memory_gb'] = memory / 2**30
-    if peak: found['mfu'] = speed * flops_per_token(trainer.model.cfg) / (peak * trainer.team.size)
+    if peak:
+        at_best = peak * trainer.team.world_size
+        found['mfu'] = speed * flops_per_token(trainer.model.cfg) / at_best
     return found
 
 # %% ../../nbs/44_runs.ipynb #928cad9f
 @contextmanager
 def open_log(
-    run_dir,              # the run's folder
+    run_dir: str | Path,  # the run's folder
     step: int,            # where the run goes on: later lines are dropped
     config: TrainConfig,  # says which loggers, and how many steps the bar has
     team: Team = Team(),  # process 0 alone writes
 ):                        # a function that takes a line as keywords
-    "Open the log, the loggers that were asked for and the bar; give a function that writes a line to all of them."
+    "Open the log, the loggers that were asked for and the bar, and write each line to all."
     if team.rank:
         yield lambda **line: None
         return
     path = Path(run_dir) / 'log.jsonl'
-    write_whole(
-        path, ''.join(json.dumps(line) + '\n' for line in read_log(run_dir) if line['step'] < step)
-    )
+    before = [json.dumps(line) + '\n' for line in read_log(run_dir) if line['step'] < step]
+    write_whole(path, ''.join(before))
     with ExitStack() as stack:
         log = stack.enter_context(open(path, 'a', encoding='utf-8', buffering=1))
-        others = [
-            stack.enter_context(LOGGERS[name](Path(run_dir), config)) for name in config.loggers
-        ]
+        others = [LOGGERS[name](Path(run_dir), config) for name in config.loggers]
+        others = [stack.enter_context(other) for other in others]
         bar = stack.enter_context(_bar(config, step))
         def write(**line):
             log.write(json.dumps(line) + '\n')
             for other in others: other(line)
             if bar is None or 'loss' not in line: return
-            shown = {
-                k: f'{line[k]:.3g}' for k in ('smoothed', 'lr', 'mfu', 'memory_gb') if k in line
-            }
-            bar.set_postfix(
-                refresh=False, **shown, tokens_per_s=f'{line["tokens_per_second"]:,.0f}'
-            )
+            shown = {name: f'{line[name]:.3g}' for name in ('smoothed', 'lr', 'mfu', 'memory_gb')
+                     if name in line}
+            shown['tokens_per_s'] = f'{line["tokens_per_second"]:,.0f}'
+            bar.set_postfix(refresh=False, **shown)
             bar.update()
         yield write
 
@@ -318,9 +299,9 @@ class Stop:
     asked = False
 
     def __enter__(self):
-        self.main, self.before = threading.current_thread() is threading.main_thread(), {}
-        if self.main:
-            self.before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        main, self.before = threading.current_thread() is threading.main_thread(), {}
+        for number in (signal.SIGINT, signal.SIGTERM) if main else ():
+            self.before[number] = signal.signal(number, self._ask)
         return self
 
     def _ask(self, *_):
@@ -331,43 +312,52 @@ class Stop:
         for number, handler in self.before.items(): signal.signal(number, handler)
 
 # %% ../../nbs/44_runs.ipynb #cb628d29
-def _series(run_dir, key):
-    "Give (tokens read, value) of every line of the log that has the value."
+def _tokens_per_step(run_dir):
+    "Read how many tokens a step of a run has; None where no configuration of a run says so."
     path = Path(run_dir) / 'config.json'
-    scale = (
-        read_json(path, 'the configuration of a run')['train']['tokens_per_step']
-        if path.exists()
-        else 1
-    )
+    if not path.exists(): return None
+    return read_json(path, 'the configuration of a run').get('train', {}).get('tokens_per_step')
+
+def _series(run_dir, key, scale):
+    "Give (step times scale, value) of every line of the log that has the value."
     return [(line['step'] * scale, line[key]) for line in read_log(run_dir) if key in line]
 
-def _draw_loss(ax, run_dir, colours, name=''):
+def _draw_loss(ax, run_dir, scale, colours, name=''):
     "Draw each step's loss thinly, the smoothed one over it, and the validation loss with markers."
     dark, warm = colours
-    for key, look in (('loss', dict(color=dark, linewidth=0.6, alpha=0.4)),
-                      ('smoothed', dict(color=dark, linewidth=1.6, label=f'{name}training, smoothed')),
-                      ('validation_loss', dict(color=warm, marker='s' if name else 'o', markersize=5,
-                                               label=f'{name}validation'))):
-        points = _series(run_dir, key)
+    looks = dict(
+        loss=dict(color=dark, linewidth=0.6, alpha=0.4),
+        smoothed=dict(color=dark, linewidth=1.6, label=f'{name}training, smoothed'),
+        validation_loss=dict(color=warm, marker='s' if name else 'o', markersize=5,
+                             label=f'{name}validation'))
+    for key, look in looks.items():
+        points = _series(run_dir, key, scale)
         if points: ax.plot(*zip(*points), **look)
 
 # %% ../../nbs/44_runs.ipynb #1731a983
 def plot_run(
-    run_dir,         # a run's folder
-    baselines=None,  # {name: nats per token}, drawn as lines
-    before=None,     # the folder of an earlier run, drawn behind this one
-):                   # a matplotlib Figure
+    run_dir: str | Path,        # a run's folder, or any that holds its log.jsonl
+    baselines: dict = None,     # {name: nats per token}, drawn as lines
+    before: str | Path = None,  # the folder of an earlier run, drawn behind this one
+):                              # a matplotlib Figure
     "Draw a run's loss, and the benchmark's accuracy when it was logged."
-    acc = _series(run_dir, 'accuracy')
+    folders = [run_dir, before] if before else [run_dir]
+    for folder in folders:
+        if not read_log(folder):
+            raise ValueError(f'{Path(folder) / "log.jsonl"} should hold the steps of a run, but '
+                             'got none: name the folder of a run that has begun')
+    scales = [_tokens_per_step(folder) for folder in folders]
+    in_tokens = all(scales)
+    if not in_tokens: scales = [1 for _ in folders]
+    acc = _series(run_dir, 'accuracy', scales[0])
     rows, height = (2, 7) if acc else (1, 4.2)
     with canvas(8, height, rows, sharex=True, squeeze=False) as (fig, axes):
         ax = axes[0, 0]
-        if before: _draw_loss(ax, before, (GREYS[2], GREYS[1]), 'earlier run: ')
-        _draw_loss(ax, run_dir, (BLUE, VERMILION))
+        if before: _draw_loss(ax, before, scales[1], (GREYS[2], GREYS[1]), 'earlier run: ')
+        _draw_loss(ax, run_dir, scales[0], (BLUE, VERMILION))
         for (name, value), style in zip((baselines or {}).items(), LINES):
-            ax.axhline(
-                value, color=GREYS[0], linestyle=style, linewidth=1.2, label=f'{name} {value:.2f}'
-            )
+            ax.axhline(value, color=GREYS[0], linestyle=style, linewidth=1.2,
+                       label=f'{name} {value:.2f}')
         ax.set(yscale='log', ylabel='nats per token', title='Loss: lower is better')
         low, high = ax.get_ylim()
         plain = 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 20
@@ -381,5 +371,5 @@ def plot_run(
             axes[1, 0].text(acc[-1][0], 0.51, 'chance', ha='right')
             axes[1, 0].set(ylabel='accuracy', ylim=(0.3, 1.03),
                            title='Benchmark: share of held-out cases answered correctly')
-        axes[-1, 0].set_xlabel('tokens read')
+        axes[-1, 0].set_xlabel('tokens read' if in_tokens else 'steps')
     return fig

@@ -1,10 +1,10 @@
-"""What `test_many.py` runs in one process and, under torchrun, in two: `many_ranks.py FOLDER`."""
+"""What `test_ranks.py` runs in one process and, under torchrun, in two: `many_ranks.py FOLDER`."""
 import json, sys
 from pathlib import Path
 
+import many_ranks_data as d
 import torch
 
-import many_ranks_data as d
 from domain_llm.train.distributed import Trainer, join
 from domain_llm.train.recipe import TrainConfig
 from domain_llm.train.runs import validation_loss
@@ -14,14 +14,13 @@ home, team = Path(sys.argv[1]), join()
 
 def text(model, step):
     assert team.rank == 0, 'rank 0 alone evaluates'
-    return dict(
-        text=model.generate(torch.zeros(1, 1, dtype=torch.long), 8, temperature=0).tolist()[0]
-    )
+    start = torch.zeros(1, 1, dtype=torch.long)
+    return dict(text=model.generate(start, 8, temperature=0).tolist()[0])
 
 
 class Until:
     "Batches that end between two saves."
-    world_size, order_sha256 = team.size, d.batches().order_sha256
+    world_size, order_sha256 = team.world_size, d.batches().order_sha256
     def __getitem__(self, step):
         if step == 12: raise StopIteration
         return d.batches()[step]
@@ -36,13 +35,12 @@ def half(name, shard):
 def exchanges():
     "Count how often gradients are exchanged in a step of several micro-batches."
     from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
-    trainer, seen = (
-        Trainer(d.model(), TrainConfig(steps=5, tokens_per_step=128, micro_rows=1), team),
-        [],
-    )
-    trainer.wrapped.register_comm_hook(
-        None, lambda _, bucket: seen.append(1) or allreduce_hook(None, bucket)
-    )
+    config, seen = TrainConfig(steps=5, tokens_per_step=128, micro_batch_size=1), []
+    def counted(_, bucket):
+        seen.append(bucket.index())
+        return allreduce_hook(None, bucket)
+    trainer = Trainer(d.model(), config, team)
+    trainer.wrapped.register_comm_hook(None, counted)
     counts = []
     for step in range(2):
         trainer.update(d.batches()[step], step + 1)
@@ -50,16 +48,15 @@ def exchanges():
     return counts
 
 
+n = team.world_size
 for recipe in d.RECIPES:
-    d.run(home / f'{recipe}-{team.size}', False, recipe, text)
-    if team.size == 2: d.run(home / f'{recipe}-2-shard', True, recipe, text)
-d.run(home / f'weighted-{team.size}', False, 'adamw', loss=d.weighted)
-if team.size == 2: d.run(home / 'weighted-2-shard', True, 'adamw', loss=d.weighted)
-half(f'half-{team.size}', False)
-if team.size == 2:
+    d.run(home / f'{recipe}-{n}', False, recipe, text)
+    if n == 2: d.run(home / f'{recipe}-2-shard', True, recipe, text)
+d.run(home / f'weighted-{n}', False, 'adamw', loss=d.weighted)
+if n == 2: d.run(home / 'weighted-2-shard', True, 'adamw', loss=d.weighted)
+half(f'half-{n}', False)
+if n == 2:
     half('half-2-shard', True)
-    # 37 rows
-    found = dict(
-        exchanges=exchanges(), uneven=validation_loss(d.model(), d.TEXT[:603], rows=4, team=team)
-    )
+    uneven = validation_loss(d.model(), d.TEXT[:603], rows=4, team=team)      # 37 rows
+    found = dict(exchanges=exchanges(), uneven=uneven)
     if not team.rank: (home / 'found.json').write_text(json.dumps(found))
