@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 def dying_after(calls):
-    "Give a wrapper; all functions wrapped with it share `calls` calls, and the next call kills the process instead."
+    "Give a wrapper: functions wrapped with it share `calls` calls, and the next one kills."
     left = calls
     def wrap(real):
         def call(*args, **kwargs):
@@ -36,3 +36,12 @@ def wait_here(folder):
     "Say that a worker has begun, and wait for its end."
     Path(folder, str(os.getpid())).touch()
     time.sleep(600)
+
+
+def all_end(pids, seconds=30):
+    "Say whether processes end in time."
+    stats = {pid: Path(f'/proc/{pid}/stat') for pid in pids}
+    def alive(): return [p for p, s in stats.items() if s.exists() and ' Z ' not in s.read_text()]
+    deadline = time.monotonic() + seconds
+    while alive() and time.monotonic() < deadline: time.sleep(0.1)
+    return not alive()

@@ -198,7 +198,7 @@ def test_wrong_usage_is_exit_code_2(tmp_path):
 
 @pytest.mark.parametrize('name, content, words', [
     ('missing.txt', None, 'missing.txt'), ('empty.txt', b'', 'empty file'),
-    ('c.csv', b'a,b\n1,2\n', "expected a column or field 'text'"),
+    ('c.csv', b'a,b\n1,2\n', "should have a column or field 'text'"),
     ('x.xml', b'<article><front>', 'broken'), ('d.docx', b'x', '.docx'), ('e.jsonl', b'{"a"\n', 'invalid JSON'),
     ('z.parquet', b'PAR', 'broken')])
 def test_a_bad_corpus_is_a_sentence(tmp_path, name, content, words):
@@ -590,7 +590,7 @@ def test_near_copies_are_dropped_where_asked_and_make_another_corpus(tmp_path):
     assert 'already done' in cli(*args, tmp_path / 'near', '--near', 0.6, '--workers', 0).stdout
     refused('near 0.6 there, None here', args=[*args, tmp_path / 'near'])
     refused('between 0.3 and 1', args=[*args, tmp_path / 'bad', '--near', 2])
-    refused('0 or more workers', args=[*args, tmp_path / 'bad', '--workers', -1])
+    refused('`workers` should be 0 or more', args=[*args, tmp_path / 'bad', '--workers', -1])
 
 
 def test_workers_reach_the_reader(tmp_path, monkeypatch):
@@ -608,10 +608,10 @@ def test_workers_reach_the_reader(tmp_path, monkeypatch):
 @pytest.fixture(scope='module')
 def network():
     "The E-utilities in miniature."
-    from test_fetch import Server
+    from eutils import Server
     server = Server(30)
     yield server
-    server.http.shutdown(), server.http.server_close()
+    server.close()
 
 
 @pytest.mark.parametrize('source', ['pubmed', 'pmc'])
@@ -648,7 +648,7 @@ def test_fetched_papers_become_a_corpus_with_its_licences(source, network, tmp_p
     assert done.returncode == 0 and card(tmp_path / 'run')['documents'] == 30
     found = licences(tmp_path / 'papers').licence.value_counts().to_dict()
     assert card(tmp_path / 'run')['licences'] == found and 'not recorded' not in found
-    refused('expected a query or a journal', args=['fetch', source, '--out', tmp_path / 'other'])
+    refused('`query` or `journal` should', args=['fetch', source, '--out', tmp_path / 'other'])
 
 
 def test_an_unknown_source_is_a_sentence(tmp_path):

@@ -10,14 +10,17 @@ import json, os, re
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from ..ground.files import read_json, write_whole
 from ..ground.show import BLACK, BLUE, ORANGE, canvas, figure_png, fragment, page
 from .documents import ReadReport, column_values, counted
 
+if TYPE_CHECKING: import datasets, matplotlib.figure, pandas
+
 # %% ../../nbs/16_card.ipynb #0441b483
 def licences(
-    folder,  # that fetch_pubmed or fetch_pmc filled
-):           # pandas.DataFrame with the columns pmcid, pmid, doi, licence, terms, place
+    folder: str | Path,      # that `fetch_pubmed` or `fetch_pmc` filled
+) -> 'pandas.DataFrame':     # with the columns pmcid, pmid, doi, licence, terms, place
     "List the licence of every fetched record."
     import pandas as pd
     paths = sorted(Path(folder).glob('[0-9]*/.licences.json'))
@@ -27,33 +30,29 @@ def licences(
 
 # %% ../../nbs/16_card.ipynb #f9a84efd
 def _licence_of(dataset, table):
-    "List each document's licence, looked up by its number, or by its place in the files where it has none."
-    known = {
-        i: row.licence
-        for row in table.itertuples()
-        for i in (row.place, row.pmcid, row.pmid, row.doi)
-        if i
-    }
+    "List each document's licence, looked up by its number, or by its place where it has none."
+    known = {}
+    for row in table.itertuples():
+        known |= {i: row.licence for i in (row.place, row.pmcid, row.pmid, row.doi) if i}
     return [known.get(i) or known.get('/'.join(i.split('/')[-2:]), 'not recorded')
             for i in column_values(dataset, 'id')]
 
 def keep_licences(
-    dataset,                # datasets.Dataset with a column id
-    table,                  # what licences returned
-    keep=('CC BY', 'CC0'),  # names without versions
-):                          # datasets.Dataset
+    dataset: 'datasets.Dataset',        # with a column id
+    table: 'pandas.DataFrame',          # what `licences` returned
+    keep: tuple = ('CC BY', 'CC0'),    # names without versions
+) -> 'datasets.Dataset':                # what may stay
     "Keep the documents whose licence is one of those named."
     names = [re.sub(r' \d\.\d$', '', name) for name in _licence_of(dataset, table)]
     return dataset.select([i for i, name in enumerate(names) if name in keep])
 
 # %% ../../nbs/16_card.ipynb #a826039c
 def _origins(sources):
-    "Count documents by the part of their path that tells them apart, without naming your folders."
+    "Count documents by the part of their path that tells them apart, and name no folder of yours."
     counts = Counter(sources)
-    parts = {
-        source: re.split(r'[/\\]', re.sub(r'[/\\]\d{5}[/\\]records\.xml$', '', source))
-        for source in counts
-    }
+    without_batch = {source: re.sub(r'[/\\]\d{5}[/\\]records\.xml$', '', source)
+                     for source in counts}
+    parts = {source: re.split(r'[/\\]', path) for source, path in without_batch.items()}
     shared = len(os.path.commonprefix([p[:-1] for p in parts.values()]))
     names = {source: p[shared] for source, p in parts.items()}
     if len(set(names.values())) > 12:
@@ -65,7 +64,7 @@ def _origins(sources):
 # %% ../../nbs/16_card.ipynb #a143f535
 @dataclass
 class CorpusCard:
-    "What a corpus holds, where it came from and what was left out"
+    "Hold what is in a corpus, where it came from and what was left out."
     documents: int  # in all splits
     words: int      # split at white space
     years: dict     # year → documents; 'unknown' where a document has none
@@ -76,56 +75,51 @@ class CorpusCard:
 
     def __str__(self):
         lost = ', '.join(f'{n:,} {why}' for why, n in self.dropped.items()) or 'nothing'
-        return f"{counted(self.documents, 'document')} with {counted(self.words, 'word')}; left out: {lost}."
+        size = f"{counted(self.documents, 'document')} with {counted(self.words, 'word')}"
+        return f'{size}; left out: {lost}.'
 
     @property
-    def alt(self)->str:
-        "Describe the picture in words"
-        years = {y: n for y, n in self.years.items() if y != 'unknown'}
-        most = max(years, key=years.get, default=None)
-        when = (
-            f'{min(years)} to {max(years)}, most in {most} ({years[most]:,})'
-            if years
-            else 'none with a known year'
-        )
+    def alt(self) -> str:  # two sentences
+        "Describe the picture in words."
+        years, when = {y: n for y, n in self.years.items() if y != 'unknown'}, ''
+        if years:
+            peak = max(years, key=years.get)
+            when = f'{min(years)} to {max(years)}, most in {peak} ({years[peak]:,})'
         where = ', '.join(f'{name} {n:,}' for name, n in list(self.sources.items())[:8])
-        return (
-            f'Two bar charts. Left, documents by year: {when}. Right, documents by source: {where}.'
-        )
+        return (f"Two bar charts. Left, documents by year: {when or 'none with a known year'}. "
+                f'Right, documents by source: {where}.')
 
-    def _tables(self): # yields DataFrames
-        "Yield the tables of the card"
+    def _tables(self):
+        "Yield the tables of the card."
         import pandas as pd
         parts = {f'documents in {name}': n for name, n in self.splits.items()}
-        for caption, first, counts in [('Size', 'what', dict(documents=self.documents, words=self.words, **parts)),
-                                       ('Left out', 'reason', self.dropped or {'nothing': 0}),
-                                       ('Sources', 'source', self.sources), ('Licences', 'licence', self.licences),
-                                       ('Years', 'year', self.years)]:
-            table = pd.DataFrame(
-                {first: list(counts), 'number': [f'{n:,}' for n in counts.values()]}
-            )
+        size = dict(documents=self.documents, words=self.words, **parts)
+        for caption, first, counts in [
+                ('Size', 'what', size), ('Left out', 'reason', self.dropped or {'nothing': 0}),
+                ('Sources', 'source', self.sources), ('Licences', 'licence', self.licences),
+                ('Years', 'year', self.years)]:
+            numbers = [f'{n:,}' for n in counts.values()]
+            table = pd.DataFrame({first: list(counts), 'number': numbers})
             table.attrs['caption'] = caption
             yield table
 
     def _repr_html_(self):
-        "Write the card as accessible tables"
+        "Write the card as accessible tables."
         return fragment(*self._tables())
 
-    def plot(self): # matplotlib Figure
-        "Draw documents by year and by source"
+    def plot(self) -> 'matplotlib.figure.Figure':  # two bar charts
+        "Draw documents by year and by source."
         from matplotlib.ticker import MaxNLocator
         years = {int(y): n for y, n in self.years.items() if y != 'unknown'}
+        unknown = self.years.get('unknown', 0)
         names, counts = zip(*list(self.sources.items())[:8])
         with canvas(10, 3.8, columns=2, font=10) as (fig, (left, right)):
             left.bar(list(years), list(years.values()), color=BLUE, edgecolor=BLACK, linewidth=.5)
             for axis in left.xaxis, left.yaxis: axis.get_major_locator().set_params(integer=True)
             left.set(xlabel='year of publication', ylabel='documents')
-            left.set_title(
-                f"{self.documents:,} documents by year ({self.years.get('unknown', 0):,} unknown)"
-            )
-            bars = right.barh(
-                range(len(names)), counts, 0.6, color=ORANGE, edgecolor=BLACK, hatch='//'
-            )
+            left.set_title(f'{self.documents:,} documents by year ({unknown:,} unknown)')
+            look = dict(color=ORANGE, edgecolor=BLACK, hatch='//')
+            bars = right.barh(range(len(names)), counts, 0.6, **look)
             right.set_yticks(range(len(names)), [name[-28:] for name in names])
             right.bar_label(bars, [f'{n:,}' for n in counts], padding=3)
             right.set(xlabel='documents', title='and by source', xlim=(0, 1.2 * max(counts)))
@@ -134,53 +128,41 @@ class CorpusCard:
         return fig
 
     def save(self,
-        folder, # gets card.json, card.html and card.png
-    )->Path: # the folder
-        "Write the card as data, as a page and as a picture"
+        folder: str | Path,  # gets card.json, card.html and card.png
+    ) -> Path:               # the folder
+        "Write the card as data, as a page and as a picture."
         folder, fig = Path(folder), self.plot()
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder/'card.png', figure_png(fig))
-        write_whole(
-            folder / 'card.json', json.dumps(asdict(self), indent=1, ensure_ascii=False) + '\n'
-        )
+        data = json.dumps(asdict(self), indent=1, ensure_ascii=False)
+        write_whole(folder/'card.json', f'{data}\n')
         sections = [('What is in it', *self._tables()), ('When and from where', (fig, self.alt))]
         write_whole(folder/'card.html', page('Corpus card', sections))
         return folder
 
 # %% ../../nbs/16_card.ipynb #34a2abf4
 def corpus_card(
-    dataset,                  # datasets.Dataset, or the DatasetDict of split_documents
-    report: ReadReport=None,  # of read_documents
-    dropped=(),               # list that deduplicate filled
-    leaks=(),                 # ids that decontaminate dropped
-    table=None,               # what licences returned
-)->CorpusCard:
+    dataset: 'datasets.Dataset',         # or the DatasetDict of `split_documents`
+    report: ReadReport = None,           # of `read_documents`
+    dropped: list = (),                  # that `deduplicate` filled
+    leaks: list = (),                    # ids that `decontaminate` dropped
+    table: 'pandas.DataFrame' = None,    # what `licences` returned
+) -> CorpusCard:                         # all of it counted
     "Count what a corpus holds and what was left out."
-    def tally(values): return dict(Counter(values).most_common())
     parts = dataset if isinstance(dataset, dict) else {'all': dataset}
+    def tally(values): return dict(Counter(values).most_common())
     def every(name):
         return (value for part in parts.values() for value in column_values(part, name))
+    def licences_of(part):
+        return ['not recorded'] * len(part) if table is None else _licence_of(part, table)
     years = tally('unknown' if y is None else str(y) for y in every('year'))
-    lost = tally(
-        [f"not read: {why.split(':')[0]}" for _, why in (report.skipped if report else ())]
-        + [why for _, why, _ in dropped]
-        + ['shares words with the benchmark' for _ in leaks]
-    )
-    known = [
-        n
-        for p in parts.values()
-        for n in (['not recorded'] * len(p) if table is None else _licence_of(p, table))
-    ]
-    words, sizes = (
-        sum(len(text.split()) for text in every('text')),
-        {name: len(part) for name, part in parts.items()},
-    )
+    unread = [f"not read: {why.split(':')[0]}" for _, why in (report.skipped if report else ())]
+    copies = [why for _, why, _ in dropped]
     return CorpusCard(
-        sum(sizes.values()),
-        words,
-        dict(sorted(years.items())),
-        _origins(every('source')),
-        tally(known),
-        lost,
-        sizes,
-    )
+        documents=sum(map(len, parts.values())),
+        words=sum(len(text.split()) for text in every('text')),
+        years=dict(sorted(years.items())),
+        sources=_origins(every('source')),
+        licences=tally(name for part in parts.values() for name in licences_of(part)),
+        dropped=tally(unread + copies + ['shares words with the benchmark' for _ in leaks]),
+        splits={name: len(part) for name, part in parts.items()})

@@ -20,8 +20,8 @@ _UNUSUAL = re.compile(
     + _INVISIBLE.pattern[1:]
 )
 _NOTICE = re.compile(
-    r'(?<=[.!?)\]\n])\s*(?:(?:copyright\s*)?(?:©|\(c\)\s*\d{4})|copyright\s+\d{4}|\(psycinfo database'
-    r'|\(abstract truncated)[^\n]{0,250}\Z',
+    r'(?<=[.!?)\]\n])\s*(?:(?:copyright\s*)?(?:©|\(c\)\s*\d{4})|copyright\s+\d{4}'
+    r'|\(psycinfo database|\(abstract truncated)[^\n]{0,250}\Z',
     re.I,
 )
 
@@ -47,8 +47,8 @@ def _repaired(text):
 # %% ../../nbs/11_clean.ipynb #ebbffb89
 def clean_text(
     text: str,  # any text
-)->str:         # the same words: repaired, Unicode NFC, no control characters, single spaces, at most one blank line
-    "Normalise characters and white space, keep the paragraphs, and drop a copyright notice at the end."
+) -> str:       # the same words: repaired, in Unicode NFC, with single spaces and blank lines
+    "Clean characters and white space, keep the paragraphs, and drop a copyright notice at the end."
     while True:
         text = _repaired(text)
         if odd := _UNUSUAL.search(text):  # most texts hold nothing of the kind and are soon done

@@ -7,23 +7,27 @@ __all__ = ['counted', 'ReadReport', 'read_documents', 'column_values']
 
 # %% ../../nbs/13_documents.ipynb #ee82c4b0
 import csv, gzip, io, json, os, re, sys, tempfile, zlib
+from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 from lxml import etree
 from ..ground.processes import in_processes
 from .clean import clean_text
 from .jats import article_rows, find_year, medline_rows, summary_rows
 
+if TYPE_CHECKING: import datasets  # takes seconds, so the functions that need it import it
+
 # %% ../../nbs/13_documents.ipynb #3855538b
 def counted(
     n: int,     # how many
     noun: str,  # of what, singular
-)->str:         # '1 file', '2,000 files'
+) -> str:       # '1 file', '2,000 files'
     "Write a number with its noun."
-    return f'{n:,} {noun}' + 's' * (n != 1)
+    return f'{n:,} {noun}' if n == 1 else f'{n:,} {noun}s'
 
 # %% ../../nbs/13_documents.ipynb #04fd947f
 @dataclass
@@ -42,7 +46,10 @@ class ReadReport:
         self.skipped.append((where, why))
 
     def add(self,
-        documents: int, words: int, undecodable: int, skipped: list,  # of another report
+        documents: int,    # as in another report
+        words: int,        # as there
+        undecodable: int,  # as there
+        skipped: list,     # as there
     ):
         "Add what another process read."
         self.documents += documents
@@ -51,23 +58,16 @@ class ReadReport:
         self.skipped += map(tuple, skipped)
 
     def __str__(self):
-        parts = [f"Read {counted(self.documents, 'document')} with {counted(self.words, 'word')}."]
+        text = f"Read {counted(self.documents, 'document')} with {counted(self.words, 'word')}."
         if self.skipped:
-            first, more = (
-                '; '.join(f'{where} ({why})' for where, why in self.skipped[:3]),
-                len(self.skipped) - 3,
-            )
-            parts.append(
-                f'Skipped {len(self.skipped):,}: {first}'
-                + f'; and {more:,} more' * (more > 0)
-                + '.'
-            )
+            first = '; '.join(f'{where} ({why})' for where, why in self.skipped[:3])
+            if len(self.skipped) > 3: first += f'; and {len(self.skipped) - 3:,} more'
+            text += f' Skipped {len(self.skipped):,}: {first}.'
         if self.undecodable:
-            parts.append(
-                f"{counted(self.undecodable, 'document')} {'holds' if self.undecodable == 1 else 'hold'} "
-                'bytes that are not UTF-8 or unknown entities; they are kept as U+FFFD.'
-            )
-        return ' '.join(parts)
+            hold = 'holds' if self.undecodable == 1 else 'hold'
+            text += (f" {counted(self.undecodable, 'document')} {hold} bytes that are not UTF-8 or "
+                     'unknown entities; they are kept as U+FFFD.')
+        return text
 
 # %% ../../nbs/13_documents.ipynb #5ffc884b
 def _read_jsonl(raw, name, report, options):
@@ -95,7 +95,7 @@ def _reader(path):
 
 def _find_files(paths):
     "List the files that one or more paths stand for, as pairs (name, path)."
-    found = []
+    found, known = [], ', '.join(_READERS)
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
         path = Path(path).expanduser()
         if path.is_dir():
@@ -103,24 +103,26 @@ def _find_files(paths):
             inside = sorted((n, p) for n, p in every if _reader(p) and not re.search(r'(^|/)\.', n))
             if not inside:
                 raise FileNotFoundError(
-                    f"expected {', '.join(_READERS)} files under '{path}', found "
-                    f"{counted(len(every), 'other file')}: give the folder that holds the papers"
-                )
+                    f"'{path}' should hold {known} files, but got "
+                    f"{counted(len(every), 'other file')}: give the folder that holds the papers")
             found += inside
-        elif not path.exists(): raise FileNotFoundError(f"there is no file or folder '{path}': "
-                                                        "check the path (the current folder is "
-                                                        f"'{Path.cwd()}')")
-        elif not _reader(path): raise ValueError(f"'{path}' is not one of {', '.join(_READERS)}: "
-            'convert it to one of them first')
+        elif not path.exists():
+            raise FileNotFoundError(
+                f"'{path}' should be a file or folder, but there is none: check the path "
+                f"(the current folder is '{Path.cwd()}')")
+        elif not _reader(path):
+            raise ValueError(f"'{path}' should be one of {known}, but got "
+                             f"'{path.suffix}': convert it to one of them first")
         else: found.append((path.name, path))
     if not found:
-        raise ValueError('expected at least one path, found an empty list: name a file or folder')
+        raise ValueError('`paths` should name at least one, but got an empty list: '
+                         'name a file or folder')
     return found
 
 # %% ../../nbs/13_documents.ipynb #3d0af857
 _BROKEN = (OSError, EOFError, ValueError, LookupError, etree.XMLSyntaxError, csv.Error, zlib.error)
 
-def _file_rows(files, report, options, told):
+def _file_rows(files, report, options, advance):
     "Yield (source, name, row) for each row of some files, and skip what cannot be read."
     for name, path in files:
         size, done = Path(path).stat().st_size, 0
@@ -131,24 +133,23 @@ def _file_rows(files, report, options, told):
             with open(path, 'rb') as raw:
                 data = gzip.GzipFile(fileobj=raw) if str(path).lower().endswith('.gz') else raw
                 for where, row in _reader(Path(path))(data, name, report, options):
-                    told(raw.tell() - done)
+                    advance(raw.tell() - done)
                     done = raw.tell()
                     yield str(path), where, row
         except _BROKEN as error:
             words = getattr(error, 'msg', None) or str(error) or type(error).__name__
             report.skip(name, f'broken: {words.splitlines()[0]}')
-        told(size - done)
+        advance(size - done)
 
 # %% ../../nbs/13_documents.ipynb #85796b3a
 def _documents(rows, report):
-    "Yield one clean document per row that has text, and refuse a source whose first row has no such field."
+    "Yield one clean document per row that has text, and refuse a source without such a field."
     seen = None
     for source, name, row in rows:
         if source != seen and 'text' not in row:
             raise ValueError(
-                f"expected a column or field 'text' in '{source}', "
-                f"found {', '.join(map(str, row)) or 'none'}: rename the one that holds the text"
-            )
+                f"'{source}' should have a column or field 'text', but got "
+                f"{', '.join(map(str, row)) or 'none'}: rename the one that holds the text")
         seen = source
         text, own, title = row.get('text'), row.get('id'), row.get('title')
         text = clean_text(text) if isinstance(text, str) else ''
@@ -158,7 +159,7 @@ def _documents(rows, report):
         report.documents += 1
         # clean text has no other space
         report.words += 1 + text.count(' ') + text.count('\n') - text.count('\n\n')
-        report.undecodable += '\ufffd' in text
+        if '\ufffd' in text: report.undecodable += 1
         yield dict(
             id=clean_text(str(own)) if own not in (None, '') else clean_text(name),
             text=text,
@@ -193,17 +194,20 @@ def _write(documents, path):
 
 # %% ../../nbs/13_documents.ipynb #9038310c
 def _groups(files, size=2**25):
-    "Group neighbouring files, so that each group has bytes enough to be worth a message to another process."
+    "Group neighbouring files, so that a group is worth a message to another process."
     group, total = [], 0
     for name, path in files:
         group.append((name, str(path)))
         total += Path(path).stat().st_size
-        if total >= size: yield group; group, total = [], 0
+        if total >= size:
+            yield group
+            group, total = [], 0
     if group: yield group
 
-def _read_group(files, out, options, report, limit=None, told=lambda n: None):
+def _read_group(files, out, options, report, limit=None, advance=lambda n: None):
     "Read some files into one Arrow file, and return the number of documents."
-    return _write(islice(_documents(_file_rows(files, report, options, told), report), limit), out)
+    rows = _file_rows(files, report, options, advance)
+    return _write(islice(_documents(rows, report), limit), out)
 
 def _read_files(paths, limit, workers, options, report):
     "Read files into Arrow files under a progress bar, and list those that hold a document."
@@ -225,35 +229,30 @@ def _read_files(paths, limit, workers, options, report):
 
 # %% ../../nbs/13_documents.ipynb #8907c9eb
 def read_documents(
-    paths,                    # a file, a folder (with its subfolders), a list of them, or owner/name on the Hub
-    limit: int=None,          # stop after this many documents
-    report: ReadReport=None,  # is filled in; without it the report is printed to stderr
-    workers: int=None,        # processes that read; 0 or 1 is this one, None up to 8 for 256 MB or more
-    back: bool=False,         # JATS: also acknowledgements, abbreviations, appendices and footnotes
-    captions: bool=False,     # JATS: also labels, captions and notes of figures, tables and supplements
-    tables: bool=False,       # JATS: also the cells of tables
-):                            # datasets.Dataset with the columns id, text, title, year, source
+    paths: str | Path | list,   # a file, a folder with its subfolders, a list, or owner/name (Hub)
+    limit: int = None,          # stop after this many documents
+    report: ReadReport = None,  # is filled in; without it the report is printed to stderr
+    workers: int = None,        # processes; 0 or 1: this one; None: up to 8 for 256 MB or more
+    back: bool = False,         # JATS: also acknowledgements, abbreviations, appendices, footnotes
+    captions: bool = False,     # JATS: also labels, captions and notes of figures and tables
+    tables: bool = False,       # JATS: also the cells of tables
+) -> 'datasets.Dataset':        # with the columns id, text, title, year, source
     "Read documents of any supported format into a dataset of clean texts."
     if limit is not None and limit < 1:
-        raise ValueError(
-            f'expected a limit of at least 1 document, found {limit}: leave it out to read all'
-        )
+        raise ValueError(f'`limit` should be at least 1 document, but got {limit}: '
+                         'leave it out to read all')
     if workers is not None and workers < 0:
-        raise ValueError(f'expected 0 or more workers, found {workers}: 0 reads in this process')
+        raise ValueError(f'`workers` should be 0 or more, but got {workers}: '
+                         '0 reads in this process')
     from datasets import Dataset, concatenate_datasets
-    out, options = (
-        ReadReport() if report is None else report,
-        dict(back=back, captions=captions, tables=tables),
-    )
-    on_hub = (
-        isinstance(paths, str)
-        and re.fullmatch(r'[\w.-]+/[\w.-]+', paths)
-        and not Path(paths).parent.exists()
-    )
-    parts = (
-        _read_hub(paths, limit, out) if on_hub else _read_files(paths, limit, workers, options, out)
-    )
-    if not parts: raise ValueError(f"found no document in '{paths}': {out}")
+    out = ReadReport() if report is None else report
+    options = dict(back=back, captions=captions, tables=tables)
+    name = isinstance(paths, str) and re.fullmatch(r'[\w.-]+/[\w.-]+', paths)
+    if name and not Path(paths).parent.exists(): parts = _read_hub(paths, limit, out)
+    else: parts = _read_files(paths, limit, workers, options, out)
+    if not parts:
+        raise ValueError(f"'{paths}' should hold at least one document, but got none: "
+                         f'see what was skipped. {out}')
     if report is None: print(out, file=sys.stderr)
     return concatenate_datasets([Dataset.from_file(part) for part in parts])
 
@@ -290,22 +289,15 @@ def _read_parquet(raw, name, report, options):
     "Yield one document per row of a Parquet file."
     from pyarrow.parquet import ParquetFile
     table = ParquetFile(raw, pre_buffer=False, buffer_size=2**20)
-    names = table.schema_arrow.names
-    wanted = (
-        [n for n in names if n in ('id', 'text', 'title', 'year')] if 'text' in names else names
-    )
-    rows = (
-        row
-        for batch in table.iter_batches(256, columns=wanted, use_threads=False)
-        for row in batch.to_pylist()
-    )
+    names, columns = table.schema_arrow.names, ('id', 'text', 'title', 'year')
+    wanted = [n for n in names if n in columns] if 'text' in names else names
+    batches = table.iter_batches(256, columns=wanted, use_threads=False)
+    rows = (row for batch in batches for row in batch.to_pylist())
     for i, row in enumerate(rows, 1): yield f'{name}:{i}', row
 
+_PACKED = '.jsonl', '.csv', '.txt', '.nbib', '.xml', '.nxml'
 _READERS |= {'.xml': _read_xml, '.nxml': _read_xml}
-_READERS |= {
-    f'{end}.gz': _READERS[end] for end in ('.jsonl', '.csv', '.txt', '.nbib', '.xml', '.nxml')
-}
-_READERS['.parquet'] = _read_parquet
+_READERS |= {f'{end}.gz': _READERS[end] for end in _PACKED} | {'.parquet': _read_parquet}
 
 # %% ../../nbs/13_documents.ipynb #fb6f992f
 def _read_hub(name, limit, report):
@@ -317,17 +309,19 @@ def _read_hub(name, limit, report):
             stream = load_dataset(name, split='train', streaming=True)
             bar = tqdm(stream, total=limit, unit=' documents', desc='reading', delay=1)
             for i, row in enumerate(bar, 1): yield name, f'{name}:{i}', row
-        except Exception as error: raise OSError(
-            f"'{name}' is no file or folder, and no Hugging Face dataset of that name "
-            f'could be read ({type(error).__name__}): check the name and the network') from None
+        except Exception as error:
+            raise OSError(
+                f"'{name}' should be a file, a folder or a Hugging Face dataset, but got "
+                f'{type(error).__name__}: check the name and the network') from None
     path = f'{tempfile.mkdtemp(dir=_scratch().name)}/hub.arrow'
-    return [path] * bool(_write(islice(_documents(rows(), report), limit), path))
+    n = _write(islice(_documents(rows(), report), limit), path)
+    return [path] if n else []
 
 # %% ../../nbs/13_documents.ipynb #fab2ba5c
 def column_values(
-    dataset,    # datasets.Dataset
-    name: str,  # column
-):              # yields values
+    dataset: 'datasets.Dataset',  # that has the column
+    name: str,                    # of the column
+) -> Iterator:                    # its values
     "Yield a column's values without loading the column."
     for batch in dataset.select_columns(name).iter(256): yield from batch[name]
 
@@ -339,19 +333,20 @@ def _read_whole(files, out, options):
     os.replace(f'{out}.part', out)
     return n, asdict(report)
 
-def _read_parallel(jobs, workers, report, told):
+def _read_parallel(jobs, workers, report, advance):
     "Read groups of files in several processes, and list the Arrow files that hold a document."
     parts = []
     try:
         with in_processes(_read_whole, jobs, workers) as results:
             for (n, found), (files, out, _) in zip(results, jobs):
                 report.add(**found)
-                told(sum(Path(path).stat().st_size for _, path in files))
+                advance(sum(Path(path).stat().st_size for _, path in files))
                 if n: parts.append(out)
         return parts
     except BrokenExecutor:
         begun = [files for files, out, _ in jobs if not Path(out).exists()][:workers]
-        names = [files[0][0] + (f' to {files[-1][0]}' if len(files) > 1 else '') for files in begun]
+        names = [files[0][0] if len(files) == 1 else f'{files[0][0]} to {files[-1][0]}'
+                 for files in begun]
         raise RuntimeError(
             f"a process that read {' or '.join(names)} died, perhaps for want of memory: "
             'use fewer workers, or workers=0 to read in this process') from None

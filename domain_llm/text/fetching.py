@@ -19,16 +19,15 @@ from .jats import parse_xml
 
 # %% ../../nbs/15_fetch.ipynb #d0f807f9
 def _halved(search, first, last):
-    "Yield all ids of a range of dates, some twice, halving the range until each answer is complete."
+    "Yield all ids of a range of dates, some twice, halving it until each answer is complete."
     count, ids = search(first, last)
     if len(ids) >= count:
         yield from ids
         return
     if first >= last:
         raise ValueError(
-            f'found {count:,} records on the single day {first}, of which the server gives '
-            f'out {len(ids):,}: narrow the query, for instance by journal'
-        )
+            f'the single day {first} should have at most the {len(ids):,} records that the server '
+            f'gives out, but got {count:,}: narrow the query, for instance by journal')
     middle = first + (last - first) // 2
     yield from _halved(search, first, middle)
     yield from _halved(search, middle + timedelta(1), last)
@@ -86,27 +85,33 @@ class _Eutils:
     def _once(self, url, tag, form, tries):
         "Ask once, in turn, and check the answer."
         time.sleep(self.pause)
-        self.session.get_adapter(url).max_retries = _Again(tries, other=0, allowed_methods=None,
-            status_forcelist=[408, 429, *range(500, 600)], raise_on_status=False)
+        self.session.get_adapter(url).max_retries = _Again(
+            tries, other=0, allowed_methods=None, raise_on_status=False,
+            status_forcelist=[408, 429, *range(500, 600)])
         how = dict(timeout=_STALL, stream=True, allow_redirects=False)
         with self.session.post(url, form, **how) as answer: body = self._body(answer)
-        if answer.status_code != 200: raise requests.HTTPError(' '.join((str(answer.status_code),
-            answer.reason, answer.headers.get('Location', ''), body.decode('utf-8', 'replace'))))
+        if answer.status_code != 200:
+            where, words = answer.headers.get('Location', ''), body.decode('utf-8', 'replace')
+            raise requests.HTTPError(f'{answer.status_code} {answer.reason} {where} {words}')
         root = parse_xml(io.BytesIO(body))
         numbers = [root.findtext('Count'), *(node.text for node in root.iterfind('IdList/Id'))]
         sound = tag != 'eSearchResult' or all(re.fullmatch('[0-9]{1,18}', n or '') for n in numbers)
         if root.tag != tag or root.findtext('ERROR') or not sound:
-            raise ValueError(f'expected <{tag}>, found ' + etree.tostring(root, encoding='unicode'))
+            raise ValueError(f'the answer should be a sound <{tag}>, but is another: '
+                             + etree.tostring(root, encoding='unicode'))
         self.answered = True
         return root
 
     def _body(self, answer):
-        "Read an answer, which may neither stall, nor stop early, nor run for ever, nor fill the memory."
+        "Read an answer, which may neither stall nor stop early, run for ever nor be too long."
         end, body = time.monotonic() + _PATIENCE, bytearray()
-        while part := answer.raw.read1(2**16, decode_content=True):  # fails when less comes than announced
+        # fails when less comes than announced
+        while part := answer.raw.read1(2**16, decode_content=True):
             body += part
             if time.monotonic() > end: raise TimeoutError(f'not finished after {_PATIENCE} s')
-            if len(body) > _LARGEST: raise ValueError(f'more than {_LARGEST:,} bytes')
+            if len(body) > _LARGEST:
+                raise ValueError(f'the answer should have at most {_LARGEST:,} bytes, but goes on: '
+                                 'narrow the query')
         return bytes(body)
 
 # %% ../../nbs/15_fetch.ipynb #8b4fd346
@@ -120,29 +125,21 @@ def _found(client, request):
     def day(value, end):
         return date.fromisoformat(str(value)) if len(str(value)) > 4 else date(int(value), *end)
     def search(first, last):
-        root = client.ask(
-            'esearch',
-            'eSearchResult',
-            db=request['db'],
-            term=request['term'],
-            retmax=9999,
-            datetype='pdat',
-            mindate=first.strftime('%Y/%m/%d'),
-            maxdate=last.strftime('%Y/%m/%d'),
-        )
+        dates = dict(mindate=first.strftime('%Y/%m/%d'), maxdate=last.strftime('%Y/%m/%d'))
+        root = client.ask('esearch', 'eSearchResult', db=request['db'], term=request['term'],
+                          retmax=9999, datetype='pdat', **dates)
         return int(root.findtext('Count')), [node.text for node in root.findall('IdList/Id')]
     ids, until = {}, request['until'] or date.today().year + 1
     for i in _halved(search, day(request['since'], (1, 1)), day(until, (12, 31))):
         ids[i] = None
         if len(ids) == request['limit']: break
     if not ids:
-        raise ValueError(
-            f"found no record for {request['term']!r}: check its spelling and the dates"
-        )
+        raise ValueError(f"the query should find a record, but got none for {request['term']!r}: "
+                         'check its spelling and the dates')
     return sorted(ids, key=int)
 
 def _plan(client, folder, request):
-    "Read the plan that an earlier call left in the folder, or make it: a list of lists of record numbers."
+    "Read the plan that an earlier call left in the folder, or make it: lists of record numbers."
     path, size = folder/'.request.json', _SETS[request['db']][2]
     if path.exists(): plan = read_json(path, 'the plan of an earlier call')
     elif any(not p.name.startswith('.') for p in folder.iterdir()): plan = dict(request=None)
@@ -150,8 +147,9 @@ def _plan(client, folder, request):
         ids = _found(client, request)
         plan = dict(request=request, batches=[ids[i:i + size] for i in range(0, len(ids), size)])
         write_whole(path, json.dumps(plan))
-    if plan['request'] != request: raise ValueError(
-        f"'{folder}' holds something else ({plan['request'] or 'other files'}): give a new folder")
+    if plan['request'] != request:
+        raise ValueError(f"'{folder}' should be new or hold this request, but got "
+                         f"{plan['request'] or 'other files'}: give a new folder")
     return plan['batches']
 
 # %% ../../nbs/15_fetch.ipynb #278e012f
@@ -159,48 +157,34 @@ def _cc_name(text):
     "Name a Creative Commons licence, such as 'CC BY-NC 4.0', by its link, else by its wording."
     links = re.findall(r'creativecommons\.org/licenses/(by[a-z-]*)/(\d\.\d)?', text, re.I)
     if links: return ' '.join(('CC', *max(links, key=lambda link: len(link[0])))).strip().upper()
-    if re.search(
-        'creativecommons.org/publicdomain/|CC0|Creative Commons Public Domain', text, re.I
-    ):
-        return 'CC0'
+    public = 'creativecommons.org/publicdomain/|CC0|Creative Commons Public Domain'
+    if re.search(public, text, re.I): return 'CC0'
     if not text.strip(): return 'none stated'
-    if not re.search(r'Creative Commons\W+Attribution|\bCC[ -]?BY', text, re.I):
-        return 'other terms'
-    parts = (
-        ('-NC', r'non\W?commercial|\bNC\b'),
-        ('-ND', r'no\W?deriv|\bND\b'),
-        ('-SA', r'share\W?alike|\bSA\b'),
-    )
+    ours = r'Creative Commons\W+Attribution|\bCC[ -]?BY'
+    if not re.search(ours, text, re.I): return 'other terms'
+    parts = (('-NC', r'non\W?commercial|\bNC\b'), ('-ND', r'no\W?deriv|\bND\b'),
+             ('-SA', r'share\W?alike|\bSA\b'))
     return 'CC BY' + ''.join(part for part, words in parts if re.search(words, text, re.I))
 
 # %% ../../nbs/15_fetch.ipynb #c991b154
 def _numbers(record):
     "Read the numbers under which a record is known: pmcid, pmid and doi, '' where unknown."
-    found = record.xpath(
-        './*[local-name()="front"]/*/*[local-name()="article-id"] | ./PubmedData/ArticleIdList/*'
-    )
-    ids = {
-        node.get('pub-id-type') or node.get('IdType'): (node.text or '').strip() for node in found
-    }
+    jats = './*[local-name()="front"]/*/*[local-name()="article-id"]'
+    found = record.xpath(f'{jats} | ./PubmedData/ArticleIdList/*')
+    ids = {node.get('pub-id-type') or node.get('IdType'): (node.text or '').strip()
+           for node in found}
     pmc = (ids.get('pmcid') or ids.get('pmc') or '').upper().removeprefix('PMC')
     pmid = record.findtext('.//PMID') or ids.get('pmid') or ids.get('pubmed') or ''
     return dict(pmcid=pmc and f'PMC{pmc}', pmid=pmid, doi=ids.get('doi', ''))
 
 def _licence_row(record):
-    "Note under which licence a record came: what it says about its use, links first, and the name of that."
+    "Note under which licence a record came: its numbers, the licence's name, and its terms."
     named = './*[local-name()="front"]//*[local-name()="{}"]'
-    found = (
-        record.xpath(named.format('license'))
-        or record.xpath(named.format('copyright-statement'))
-        or record.findall('MedlineCitation/Article/Abstract/CopyrightInformation')
-    )
-    links = [
-        link
-        for node in found
-        for part in node.iter()
-        for name, link in part.items()
-        if name.endswith('href')
-    ]
+    found = (record.xpath(named.format('license'))
+             or record.xpath(named.format('copyright-statement'))
+             or record.findall('MedlineCitation/Article/Abstract/CopyrightInformation'))
+    parts = (part for node in found for part in node.iter())
+    links = [link for part in parts for name, link in part.items() if name.endswith('href')]
     terms = ' '.join(' '.join(links + [''.join(node.itertext()) for node in found]).split())
     return {**_numbers(record), 'licence': _cc_name(terms), 'terms': terms[:300]}
 
@@ -212,15 +196,13 @@ def _fetch_batch(client, db, ids):
     for _ in range(3):
         missing = [i for i in ids if i not in got]
         if not missing: break
-        root = client.ask(
-            'efetch', tag, db=db, id=','.join(missing), retmode='xml', retmax=len(missing)
-        )
+        root = client.ask('efetch', tag, db=db, id=','.join(missing), retmode='xml',
+                          retmax=len(missing))
         records = {_numbers(r)[number].removeprefix('PMC'): r for r in root if r.tag in _RECORDS}
         got |= {i: records[i] for i in missing if i in records}
     if not got:
-        raise OSError(
-            f'{client.server} delivered none of {counted(len(ids), "record")}: call again later'
-        )
+        raise OSError(f'{client.server} delivered none of {counted(len(ids), "record")}: '
+                      'call again later')
     return {i: got[i] for i in ids if i in got}
 
 def _write_batch(folder, tag, records):
@@ -235,61 +217,58 @@ def _write_batch(folder, tag, records):
 def _fetch(db, query, folder, journal, since, until, limit, email, api_key, server):
     "Fetch all records of a request that the folder does not have yet."
     from tqdm import tqdm
-    journals = ' OR '.join(
-        f'"{name}"[Journal]' for name in ([journal] if isinstance(journal, str) else journal or [])
-    )
+    names = [journal] if isinstance(journal, str) else journal or []
+    journals = ' OR '.join(f'"{name}"[Journal]' for name in names)
     if not query and not journals:
-        raise ValueError('expected a query or a journal, found neither: a search needs one of them')
-    term = ' AND '.join(
-        f'({part})' for part in (query, journals, 'open access[filter]' * (db == 'pmc')) if part
-    )
+        raise ValueError('`query` or `journal` should say what to search for, but got neither: '
+                         'give one of them')
+    parts = query, journals, 'open access[filter]' if db == 'pmc' else ''
+    term = ' AND '.join(f'({part})' for part in parts if part)
     request = dict(db=db, term=term, since=str(since), until=until and str(until), limit=limit)
     sent = dict(tool='domain_llm', email=email, api_key=api_key)
-    client = _Eutils(server, {k: v for k, v in sent.items() if v}, pause=_PAUSES[bool(api_key)])
+    client = _Eutils(server, {k: v for k, v in sent.items() if v}, _PAUSES[1 if api_key else 0])
     folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     batches, missing = _plan(client, folder, request), 0
-    with tqdm(total=sum(map(len, batches)), unit=' records', desc=f'fetching from {db}', delay=1) as bar:
+    bar = dict(total=sum(map(len, batches)), unit=' records', desc=f'fetching from {db}', delay=1)
+    with tqdm(**bar) as shown:
         for i, ids in enumerate(batches, 1):
             part = folder/f'{i:05}'
             if not part.exists(): _write_batch(part, _SETS[db][0], _fetch_batch(client, db, ids))
-            missing += len(ids) - len(
-                read_json(part / '.licences.json', 'the licences of a batch', list)
-            )
-            bar.update(len(ids))
+            rows = read_json(part/'.licences.json', 'the licences of a batch', list)
+            missing += len(ids) - len(rows)
+            shown.update(len(ids))
     if missing:
-        print(
-            f"{counted(missing, 'record')} could not be had: withdrawn, or not delivered",
-            file=sys.stderr,
-        )
+        print(f"{counted(missing, 'record')} could not be had: withdrawn, or not delivered",
+              file=sys.stderr)
     return folder
 
 # %% ../../nbs/15_fetch.ipynb #1393480a
 def fetch_pubmed(
-    query: str,         # in PubMed's own syntax, such as 'hippocampus AND sleep'; may be empty with a journal
-    folder,             # where the documents go: a new folder, or one where this request was cut short
-    journal=None,       # name, or list of names
-    since=1800,         # publication date from: a year or 'YYYY-MM-DD'
-    until=None,         # to: a year or 'YYYY-MM-DD'
-    limit: int=None,    # stop after this many records, the oldest
-    email: str=None,    # yours: NCBI writes to it before it blocks anyone
-    api_key: str=None,  # from your NCBI account: ten requests a second instead of three
-    server: str=_NCBI,  # address of the E-utilities
-)->Path:                # the folder, ready for read_documents
+    query: str,                  # in PubMed's syntax: 'hippocampus AND sleep'; '' with a journal
+    folder: str | Path,          # a new one, or one where this request was cut short
+    journal: str | list = None,  # name, or list of names
+    since: int | str = 1800,     # publication date from: a year or 'YYYY-MM-DD'
+    until: int | str = None,     # to: a year or 'YYYY-MM-DD'
+    limit: int = None,           # stop after this many records, the oldest
+    email: str = None,           # yours: NCBI writes to it before it blocks anyone
+    api_key: str = None,         # from your NCBI account: ten requests a second instead of three
+    server: str = _NCBI,         # address of the E-utilities
+) -> Path:                       # the folder, ready for `read_documents`
     "Fetch abstracts from PubMed; call again to go on after an interruption."
     return _fetch('pubmed', query, folder, journal, since, until, limit, email, api_key, server)
 
 # %% ../../nbs/15_fetch.ipynb #4a1a557d
 def fetch_pmc(
-    query: str,         # in PubMed Central's own syntax
-    folder,             # where the documents go
-    journal=None,       # this and the rest: as for fetch_pubmed
-    since=1800,
-    until=None,
-    limit: int=None,
-    email: str=None,
-    api_key: str=None,
-    server: str=_NCBI,
-)->Path:                # the folder, ready for read_documents
-    "Fetch full texts from the open-access subset of PubMed Central; call again to go on after an interruption."
+    query: str,                  # in PubMed Central's own syntax
+    folder: str | Path,          # a new one, or one where this request was cut short
+    journal: str | list = None,  # name, or list of names
+    since: int | str = 1800,     # publication date from: a year or 'YYYY-MM-DD'
+    until: int | str = None,     # to: a year or 'YYYY-MM-DD'
+    limit: int = None,           # stop after this many records, the oldest
+    email: str = None,           # yours: NCBI writes to it before it blocks anyone
+    api_key: str = None,         # from your NCBI account: ten requests a second instead of three
+    server: str = _NCBI,         # address of the E-utilities
+) -> Path:                       # the folder, ready for `read_documents`
+    "Fetch full texts from PubMed Central's open-access subset; call again to go on."
     return _fetch('pmc', query, folder, journal, since, until, limit, email, api_key, server)

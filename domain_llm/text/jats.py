@@ -7,42 +7,31 @@ __all__ = ['parse_xml', 'iter_articles', 'find_year', 'read_jats', 'article_rows
 
 # %% ../../nbs/12_jats.ipynb #76385c52
 import io, re
+from collections.abc import Iterable, Iterator
 from html.entities import html5
 from pathlib import Path
+from typing import BinaryIO
 from lxml import etree
 from .clean import LINE_END, clean_text
 
 # %% ../../nbs/12_jats.ipynb #c1f040b8
-_FLOATS = (
-    'fig',
-    'fig-group',
-    'table-wrap',
-    'table-wrap-group',
-    'supplementary-material',
-    'disp-formula',
-)
+_FLOATS = ('fig', 'fig-group', 'table-wrap', 'table-wrap-group', 'supplementary-material',
+           'disp-formula')
+_NEVER = """disp-formula DispFormula tex-math math graphic inline-graphic media ref-list object-id
+    label""".split()
+_WITH_CAPTIONS = """fig fig-group supplementary-material caption table-wrap-foot fig/label
+    table-wrap/label supplementary-material/label table-wrap-foot/fn""".split()
 _NEEDS = {  # what a tag, or a tag in a certain parent, needs so that it is read; () is never
-    **dict.fromkeys(
-        (
-            'disp-formula DispFormula tex-math math graphic inline-graphic media ref-list '
-            'object-id label'
-        ).split(),
-        (),
-    ),
-    **dict.fromkeys(
-        'fig fig-group supplementary-material caption table-wrap-foot'.split(), ('captions',)
-    ),
-    **dict.fromkeys(
-        ('fig/label table-wrap/label supplementary-material/label table-wrap-foot/fn').split(),
-        ('captions',),
-    ),
+    **dict.fromkeys(_NEVER, ()),
+    **dict.fromkeys(_WITH_CAPTIONS, ('captions',)),
     **dict.fromkeys(('table-wrap', 'table-wrap-group'), ('captions', 'tables')),
     'table': ('tables',),
     'fn': ('back',),
 }
-_BLOCKS = """abstract ack app attrib back body boxed-text break caption code def-item def-list disp-quote
-    fig fn fn-group glossary label list list-item notes p preformat sec speaker speech statement supplementary-material
-    table-wrap table-wrap-foot title verse-group verse-line""".split()
+_BLOCKS = """abstract ack app attrib back body boxed-text break caption code def-item def-list
+    disp-quote fig fn fn-group glossary label list list-item notes p preformat sec speaker speech
+    statement supplementary-material table-wrap table-wrap-foot title verse-group
+    verse-line""".split()
 _EDGES = {  # what is written before and after a tag
     **dict.fromkeys(_BLOCKS, ('\n\n', '\n\n')),
     'tr': ('\n', '\n'),
@@ -64,7 +53,7 @@ def _pieces(node, keep):
     tag, parent = _tag(node), '' if node.getparent() is None else _tag(node.getparent())
     needs = _NEEDS.get(f'{parent}/{tag}', _NEEDS.get(tag))
     if needs is not None and not any(what in keep for what in needs):
-        yield ' ' * (tag in _FLOATS)
+        yield ' ' if tag in _FLOATS else ''
         return
     before, after = _EDGES.get(tag, ('', ''))
     if tag == 'sup' and (parent == 'xref' or node.find('.//{*}xref') is not None):
@@ -92,9 +81,8 @@ class _PlainXML:
         declared = re.match(rb'(?:\xef\xbb\xbf)?\s*<\?xml[^>]*?encoding=["\']([\w.-]+)', head)
         encoding = declared[1].decode().lower() if declared else 'utf-8'
         if head[:2] in (b'\xff\xfe', b'\xfe\xff'): encoding = 'utf-16'
-        self.text = io.TextIOWrapper(
-            raw, 'utf-8-sig' if encoding == 'utf-8' else encoding, 'replace'
-        )
+        if encoding == 'utf-8': encoding = 'utf-8-sig'
+        self.text = io.TextIOWrapper(raw, encoding, 'replace')
         self.rest = re.sub(r'^\s*<\?xml.*?\?>', '', self.text.read(4096), flags=re.S)
 
     def read(self, size):
@@ -106,47 +94,42 @@ class _PlainXML:
             cut = text.rfind('&')
             whole = not more or cut < 0 or ';' in text[cut:] or len(text) - cut > 2**16
             text, self.rest = (text, '') if whole else (text[:cut], text[cut:])
-        def numbered(match): return ''.join(f'&#{ord(c)};' for c in html5.get(match[1] + ';', '\ufffd'))
+        def numbered(match):
+            return ''.join(f'&#{ord(c)};' for c in html5.get(match[1] + ';', '\ufffd'))
         return re.sub(r'&([A-Za-z_][\w.:-]*);', numbered, text).encode()
 
 # options of lxml's parsers
 _SAFE = dict(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
 
 def parse_xml(
-    raw,  # open binary file
-):        # lxml root element
-    "Parse an XML file as a whole, and name no files, fetch nothing, expand nothing."
+    raw: BinaryIO,   # open file
+) -> etree._Element:  # the root
+    "Parse an XML file as a whole, and fetch and expand nothing."
     return etree.parse(_PlainXML(raw), etree.XMLParser(**_SAFE)).getroot()
 
 # %% ../../nbs/12_jats.ipynb #d4dd865c
 def iter_articles(
-    raw,  # open binary file
-):        # yields lxml elements <article>, <PubmedArticle> or <PubmedBookArticle>
-    "Yield the articles of an XML file, one in memory at a time, parsed as safely as by `parse_xml`."
+    raw: BinaryIO,  # open file
+) -> Iterator[etree._Element]:  # <article>, <PubmedArticle> or <PubmedBookArticle>
+    "Parse the articles of an XML file as safely as `parse_xml`, one in memory at a time."
     tags = '{*}article', '{*}PubmedArticle', '{*}PubmedBookArticle'
-    parser = etree.iterparse(
-        _PlainXML(raw), tag=tags, remove_comments=True, remove_pis=True, **_SAFE
-    )
-    node = None
+    no_words = dict(remove_comments=True, remove_pis=True)
+    parser, node = etree.iterparse(_PlainXML(raw), tag=tags, **no_words, **_SAFE), None
     for _, node in parser:
         yield node
         node.clear(keep_tail=True)
         while node.getprevious() is not None: del node.getparent()[0]
     if node is None:
-        raise ValueError(
-            f'expected <article> (JATS) or <PubmedArticle>, found <{_tag(parser.root)}>'
-        )
+        raise ValueError('the XML should hold <article> (JATS) or <PubmedArticle>, but got '
+                         f'<{_tag(parser.root)}>: convert it to one of them')
 
 # %% ../../nbs/12_jats.ipynb #084eeb64
 def _lift(root):
     "Move figures, tables and footnotes from inside a paragraph to right behind it."
     tags = [f'{{*}}{tag}' for tag in (*_FLOATS[:-1], 'fn')]
     for node in reversed([n for n in root.iter(*tags) if _tag(n.getparent()) == 'p']):
-        p, before, gap = (
-            node.getparent(),
-            node.getprevious(),
-            ' ' * (_tag(node) != 'fn') + (node.tail or ''),
-        )
+        p, before = node.getparent(), node.getprevious()
+        gap = ('' if _tag(node) == 'fn' else ' ') + (node.tail or '')
         if before is None: p.text = (p.text or '') + gap
         else: before.tail = (before.tail or '') + gap
         node.tail = None
@@ -154,8 +137,8 @@ def _lift(root):
 
 # %% ../../nbs/12_jats.ipynb #c3e102a7
 def find_year(
-    value,        # anything that may hold a year: 2016, '2016-05-01', None
-)->int | None:    # year, or None
+    value: object,  # anything that may hold a year: 2016, '2016-05-01', None
+) -> int | None:    # year, or None
     "Find a year in a value."
     match = re.search(r'1[5-9]\d\d|20\d\d', str(value))
     return int(match[0]) if match else None
@@ -172,10 +155,10 @@ def _jats(root, name, keep):
     _lift(root)
     meta = '{*}front/{*}article-meta/{*}'
     ids = {e.get('pub-id-type'): e.text for e in root.findall(meta + 'article-id')}
-    abstracts = [
-        a for a in root.findall(meta + 'abstract') if a.get('abstract-type') not in _TEASERS
-    ]
-    read = ('body', 'floats-group', 'floats-wrap') + ('back',) * ('back' in keep)
+    every = root.findall(meta + 'abstract')
+    abstracts = [a for a in every if a.get('abstract-type') not in _TEASERS]
+    read = ['body', 'floats-group', 'floats-wrap']
+    if 'back' in keep: read.append('back')
     rest = [e for e in root if _tag(e) in read]
     title = _prose(root.findall(meta + 'title-group/{*}article-title'))
     return dict(
@@ -186,52 +169,45 @@ def _jats(root, name, keep):
     )
 
 def read_jats(
-    path,                  # a JATS file (.xml, .nxml)
-    back: bool=False,      # also acknowledgements, abbreviations, appendices and footnotes
-    captions: bool=False,  # also the labels, captions and notes of figures, tables and supplements
-    tables: bool=False,    # also the cells of tables
-)->dict:                   # id, title, text, year (None where unknown)
+    path: str | Path,        # a JATS file (.xml, .nxml)
+    back: bool = False,      # also acknowledgements, abbreviations, appendices and footnotes
+    captions: bool = False,  # also labels, captions and notes of figures, tables and supplements
+    tables: bool = False,    # also the cells of tables
+) -> dict:                   # id, title, text, year (None where unknown)
     "Read title, abstract and body of one article, without references and formulas."
     keep = [name for name, on in dict(back=back, captions=captions, tables=tables).items() if on]
     with open(path, 'rb') as raw:
         article = next(iter_articles(raw))
         if _tag(article) != 'article':
-            raise ValueError(f"expected a JATS <article> in '{path}', found <{_tag(article)}>")
+            raise ValueError(f"'{path}' should be a JATS <article>, but got <{_tag(article)}>: "
+                             "read PubMed's records with read_documents")
         row = _jats(article, Path(path).stem, keep)
-    return row | dict(
-        title=' '.join(clean_text(row['title']).split()), text=clean_text(row['text'])
-    )
+    title, text = ' '.join(clean_text(row['title']).split()), clean_text(row['text'])
+    return row | dict(title=title, text=text)
 
 # %% ../../nbs/12_jats.ipynb #92308e61
 def _pubmed(node, name):
     "Read one record of PubMed's XML: id (name where it has none), title, text and year."
-    ids = [e.text for e in node.iterfind('PubmedData/ArticleIdList/ArticleId[@IdType="doi"]')]
-    ids += [e.text for e in node.iterfind('.//ELocationID[@EIdType="doi"]')] + [
-        e.text for e in node.iterfind('*/PMID')
-    ]
+    places = ('PubmedData/ArticleIdList/ArticleId[@IdType="doi"]',
+              './/ELocationID[@EIdType="doi"]', '*/PMID')
+    ids = [e.text for place in places for e in node.iterfind(place)]
     parts = []
     for e in node.iterfind('.//Abstract/AbstractText'):
-        text, label = (
-            ' '.join(clean_text(_prose([e])).split()),
-            (e.get('Label') or '').strip().rstrip(':'),
-        )
+        text = ' '.join(clean_text(_prose([e])).split())
+        label = (e.get('Label') or '').strip().rstrip(':')
         if text: parts.append(f'{label}: {text}' if label not in ('', 'UNLABELLED') else text)
     title = _prose(node.findall('.//ArticleTitle')[:1]) or _prose(node.findall('.//BookTitle')[:1])
     years = [e for at in ('.//PubDate/*', './/ArticleDate/Year') for e in node.iterfind(at)]
-    return dict(
-        id=next(filter(None, ids), name),
-        title=title,
-        text='\n\n'.join(parts),
-        year=_first_year(years),
-    )
+    return dict(id=next(filter(None, ids), name), title=title, text='\n\n'.join(parts),
+                year=_first_year(years))
 
 def article_rows(
-    raw,                   # open binary file
-    name: str,             # of the file: names the records that have no number of their own
-    back: bool=False,      # as in `read_jats`
-    captions: bool=False,  # as in `read_jats`
-    tables: bool=False,    # as in `read_jats`
-):                         # yields (place, row), a row with id, title, text and year, not yet cleaned
+    raw: BinaryIO,           # open file
+    name: str,               # of the file: names the records that have no number of their own
+    back: bool = False,      # as in `read_jats`
+    captions: bool = False,  # as in `read_jats`
+    tables: bool = False,    # as in `read_jats`
+) -> Iterator[tuple]:        # (place, row): a row has id, title, text and year, not yet cleaned
     "Read the articles of an XML file, JATS or PubMed's, one after another."
     keep = [name for name, on in dict(back=back, captions=captions, tables=tables).items() if on]
     for i, node in enumerate(iter_articles(raw), 1):
@@ -243,7 +219,9 @@ def _tagged_records(lines):
     "Yield the records of PubMed's tagged text, each as a dict from tag to list of values."
     record = {}
     for line in lines:
-        if line.startswith('PMID-') and record: yield record; record = {}
+        if line.startswith('PMID-') and record:
+            yield record
+            record = {}
         if line[4:6] == '- ':
             last = record.setdefault(line[:4].strip(), [])
             last.append(line[6:].strip())
@@ -252,8 +230,8 @@ def _tagged_records(lines):
     if record: yield record
 
 def medline_rows(
-    lines,  # of a PubMed export with tags (PMID, TI, AB, …)
-):          # yields dicts with id, title, text and year, not yet cleaned
+    lines: Iterable[str],  # of a PubMed export with tags (PMID, TI, AB, …)
+) -> Iterator[dict]:       # id, title, text and year, not yet cleaned
     "Read PubMed's tagged text, the MEDLINE format that ends in .nbib."
     for record in _tagged_records(lines):
         names = record.get('LID', []) + record.get('AID', [])
@@ -266,7 +244,8 @@ def medline_rows(
 # %% ../../nbs/12_jats.ipynb #efde5cfb
 _FURNITURE = re.compile(
     r'Author information:|Collaborators?:|Comment (in|on)|Erratum|Update (in|of)|DOI: |PMCID: '
-    r'|PMID: |Conflict of interest|©|\[Article in|Copyright|Retract|Republished|Original publication',
+    r'|PMID: |Conflict of interest|©|\[Article in|Copyright|Retract|Republished'
+    r'|Original publication',
     re.I,
 )
 _AUTHOR = re.compile(r"\s*[^\W\d][\w'’. -]* [A-Z]{1,4}( Jr| Sr| \w{3})?(\(\d+\))*[.;]?\s*")
@@ -277,16 +256,13 @@ def _summary(block):
     found = {key: value for key, value in re.findall(r'^(DOI|PMID): (\S+)', block, re.M)}
     rest = [p for p in paragraphs[2:] if not _FURNITURE.match(p)]
     if rest and all(map(_AUTHOR.fullmatch, rest[0].split(','))): rest = rest[1:]
-    return dict(
-        id=found.get('DOI') or found.get('PMID'),
-        title=paragraphs[1] if len(paragraphs) > 1 else '',
-        text='\n\n'.join(rest),
-        year=paragraphs[0],
-    )
+    title = paragraphs[1] if len(paragraphs) > 1 else ''
+    return dict(id=found.get('DOI') or found.get('PMID'), title=title, text='\n\n'.join(rest),
+                year=paragraphs[0])
 
 def summary_rows(
-    lines,  # of a PubMed export of abstracts
-):          # yields dicts with id, title, text and year, not yet cleaned
+    lines: Iterable[str],  # of a PubMed export of abstracts
+) -> Iterator[dict]:       # id, title, text and year, not yet cleaned
     "Read PubMed's text of abstracts, one numbered record after another."
     block, blank = [], 0
     for line in lines:

@@ -7,11 +7,15 @@ __all__ = ['deduplicate', 'word_ngrams', 'decontaminate', 'split_documents']
 
 # %% ../../nbs/14_overlap.ipynb #30c82aa4
 import hashlib, re, zlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 from .documents import column_values
+
+if TYPE_CHECKING: import datasets
 
 # %% ../../nbs/14_overlap.ipynb #81221bcd
 def _exact_copies(dataset):
-    "Find documents whose words an earlier one already has: position of a copy → position of the document kept."
+    "Find documents whose words an earlier one has: position of a copy → of the one kept."
     first, copies = {}, {}
     for i, text in enumerate(column_values(dataset, 'text')):
         key = hashlib.blake2b(' '.join(text.casefold().split()).encode(), digest_size=16).digest()
@@ -19,12 +23,12 @@ def _exact_copies(dataset):
     return copies
 
 def deduplicate(
-    dataset,             # datasets.Dataset with the columns id and text
-    near: float=None,    # also drop texts that share this part of their three-word runs with a kept one (0.3 to 1)
-    dropped: list=None,  # is filled with (id, 'exact copy' or 'near copy', id of the document kept)
-):                       # the same without copies, the first of each kept
+    dataset: 'datasets.Dataset',  # with the columns id and text
+    near: float = None,           # also drop texts with this share of runs in common (0.3 to 1)
+    dropped: list = None,         # is filled with (id, 'exact copy' or 'near copy', id kept)
+) -> 'datasets.Dataset':          # without copies; the first of each stays
     "Drop documents whose words another document already has."
-    for why in ['exact copy'] + ['near copy'] * (near is not None):
+    for why in ['exact copy'] if near is None else ['exact copy', 'near copy']:
         copies = _exact_copies(dataset) if why == 'exact copy' else _near_copies(dataset, near)
         if dropped is not None:
             dropped += [(dataset[i]['id'], why, dataset[j]['id']) for i, j in copies.items()]
@@ -35,21 +39,21 @@ def deduplicate(
 def word_ngrams(
     text: str,  # any text
     n: int,     # words in a row
-):              # iterator of tuples of words
+) -> Iterator:  # tuples of words
     "Yield all runs of n lower-cased words."
     words = re.findall(r'\w+', text.lower())
     return zip(*(words[i:] for i in range(n)))
 
 def decontaminate(
-    dataset,    # datasets.Dataset with the columns id and text
-    texts,      # list of benchmark texts
-    n: int=13,  # words in a row that count as a leak
-)->tuple:       # (dataset without the leaks, list of the ids dropped)
+    dataset: 'datasets.Dataset',  # with the columns id and text
+    texts: list[str],             # of a benchmark
+    n: int = 13,                  # words in a row that count as a leak
+) -> tuple:                       # (dataset without the leaks, list of the ids dropped)
     "Drop documents that share a run of n words with a benchmark."
     runs = [set(word_ngrams(text, n)) for text in texts]
-    if not all(runs): raise ValueError(
-        f'expected benchmark texts of at least n = {n} words, '
-        f'found a shorter one at position {runs.index(set())}: drop it or lower n')
+    if not all(runs):
+        raise ValueError(f'`texts` should have at least n = {n} words each, but got a shorter one '
+                         f'at position {runs.index(set())}: drop it or lower n')
     bad = set().union(*runs)
     leaks = [not bad.isdisjoint(word_ngrams(text, n)) for text in column_values(dataset, 'text')]
     dropped = [i for i, leak in zip(column_values(dataset, 'id'), leaks) if leak]
@@ -57,30 +61,24 @@ def decontaminate(
 
 # %% ../../nbs/14_overlap.ipynb #c47cc787
 def split_documents(
-    dataset,                 # datasets.Dataset with a column id
-    validation: float=0.01,  # share of the documents
-    seed: int=0,             # another seed, another split
-):                           # datasets.DatasetDict(train, validation)
+    dataset: 'datasets.Dataset',  # with a column id
+    validation: float = 0.01,     # share of the documents
+    seed: int = 0,                # another seed, another split
+) -> 'datasets.DatasetDict':      # train, validation
     "Set some documents aside for validation, by a hash of their ids."
     from datasets import DatasetDict
     if len(dataset) < 2:
-        raise ValueError(
-            f'expected at least 2 documents to split, found {len(dataset)}: read more documents'
-        )
+        raise ValueError(f'`dataset` should hold at least 2 documents, but got {len(dataset)}: '
+                         'read more')
     if not 0 < validation < 1:
-        raise ValueError(
-            f'expected a share between 0 and 1, found validation={validation}: try 0.01'
-        )
-    hashes = (
-        hashlib.blake2b(f'{seed}:{i}'.encode(), digest_size=6).digest()
-        for i in column_values(dataset, 'id')
-    )
+        raise ValueError(f'`validation` should be between 0 and 1, but got {validation}: try 0.01')
+    names = (f'{seed}:{i}'.encode() for i in column_values(dataset, 'id'))
+    hashes = (hashlib.blake2b(name, digest_size=6).digest() for name in names)
     draws = [int.from_bytes(digest, 'big') / 2**48 for digest in hashes]  # each in [0, 1)
     order = sorted(range(len(draws)), key=draws.__getitem__)
     n = min(max(1, sum(d < validation for d in draws)), len(draws) - 1)
-    return DatasetDict(
-        train=dataset.select(sorted(order[n:])), validation=dataset.select(sorted(order[:n]))
-    )
+    aside, rest = sorted(order[:n]), sorted(order[n:])
+    return DatasetDict(train=dataset.select(rest), validation=dataset.select(aside))
 
 # %% ../../nbs/14_overlap.ipynb #fed3ca0f
 _RANKS = 128  # random ranks that stand for a document
@@ -89,8 +87,8 @@ def _shingles(text):
     "Hash all runs of three words of a text into a sorted array of numbers, each once."
     import numpy as np
     words = [zlib.crc32(word.encode()) for word in re.findall(r'\w+', text.casefold())]
-    # one or two words are a run, too
-    codes = np.array(words + [0] * (3 - len(words)) * bool(words), np.uint64)
+    while 0 < len(words) < 3: words.append(0)  # one or two words are a run, too
+    codes = np.array(words, np.uint64)
     odd = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
     mixed = codes[:-2] * odd[0] + codes[1:-1] * odd[1] + codes[2:] * odd[2]
     mixed = (mixed ^ (mixed >> np.uint64(31))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -108,14 +106,8 @@ def _signatures(dataset):
     from datasketch import MinHash
     from tqdm import tqdm
     blank, out = MinHash(_RANKS, hashfunc=int), np.empty((len(dataset), _RANKS), np.uint32)
-    texts = tqdm(
-        column_values(dataset, 'text'),
-        total=len(out),
-        unit=' documents',
-        desc='near copies',
-        delay=1,
-    )
-    for row, text in zip(out, texts):
+    bar = dict(total=len(out), unit=' documents', desc='near copies', delay=1)
+    for row, text in zip(out, tqdm(column_values(dataset, 'text'), **bar)):
         sketch = blank.copy()
         sketch.update_batch(_shingles(text).tolist())
         row[:] = sketch.hashvalues
@@ -123,11 +115,11 @@ def _signatures(dataset):
 
 # %% ../../nbs/14_overlap.ipynb #6878d9cc
 def _band_rows(near):
-    "Choose the largest band that misses a pair at the threshold less than once in a thousand times."
+    "Choose the widest band that misses a pair at the threshold less than once in a thousand."
     return max(r for r in range(1, 17) if (1 - near**r) ** (_RANKS // r) < 0.001)
 
 def _suspects(signatures, near):
-    "Pair each document with up to four earlier ones of the same band: position → earlier positions."
+    "Pair each document with up to four earlier ones of its band: position → earlier positions."
     import numpy as np
     found, rows = {}, _band_rows(near)
     odd = np.arange(1, 2 * rows, 2, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -142,9 +134,9 @@ def _suspects(signatures, near):
 
 # %% ../../nbs/14_overlap.ipynb #1fe45564
 def _near_copies(dataset, near):
-    "Find documents that share most of their shingles with an earlier one: position of a copy → of the one kept."
+    "Find documents with nearly the shingles of an earlier one: position → of the one kept."
     if not 0.3 <= near <= 1:
-        raise ValueError(f'expected a similarity between 0.3 and 1, found near={near}: try 0.6')
+        raise ValueError(f'`near` should be between 0.3 and 1, but got {near}: try 0.6')
     signatures, copies = _signatures(dataset), {}
     for i, earlier in sorted(_suspects(signatures, near).items()):
         for j in sorted({copies.get(j, j) for j in earlier}):

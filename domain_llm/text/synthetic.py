@@ -8,89 +8,77 @@ __all__ = ['MANIPULATIONS', 'REGIONS', 'BEHAVIOURS', 'DIRECTIONS', 'FINDINGS', '
 
 # %% ../../nbs/10_synthetic.ipynb #966c4b71
 import itertools, json, random
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.resources import files
 
 # %% ../../nbs/10_synthetic.ipynb #dc584bef
 MANIPULATIONS = (
-    'muscimol',
-    'bicuculline',
-    'picrotoxin',
-    'gabazine',
-    'baclofen',
-    'carbachol',
-    'scopolamine',
-    'quinpirole',
-    'haloperidol',
-    'ketamine',
-    'lidocaine',
-    'tetrodotoxin',
-    'kainate',
-    'clozapine',
-    'oxytocin',
-    'noradrenaline',
-    'channelrhodopsin stimulation',
-    'halorhodopsin inhibition',
-    'archaerhodopsin inhibition',
-    'chemogenetic activation',
-    'chemogenetic silencing',
-    'electrical stimulation',
-    'cooling',
-    'theta-burst stimulation',
-)
+    'muscimol', 'bicuculline', 'picrotoxin', 'gabazine', 'baclofen', 'carbachol', 'scopolamine',
+    'quinpirole', 'haloperidol', 'ketamine', 'lidocaine', 'tetrodotoxin', 'kainate', 'clozapine',
+    'oxytocin', 'noradrenaline', 'channelrhodopsin stimulation', 'halorhodopsin inhibition',
+    'archaerhodopsin inhibition', 'chemogenetic activation', 'chemogenetic silencing',
+    'electrical stimulation', 'cooling', 'theta-burst stimulation')
 REGIONS = ('amygdala', 'hippocampus', 'striatum', 'insula',
            'prefrontal cortex', 'nucleus accumbens', 'habenula', 'hypothalamus')
 BEHAVIOURS = ('freezing', 'lever pressing', 'licking', 'grooming',
               'exploration', 'social approach', 'maze learning', 'startle')
-# (up, down)
-DIRECTIONS = (
-    ('rose', 'fell'),
-    ('increased', 'decreased'),
-    ('grew', 'shrank'),
-    ('went up', 'went down'),
-)
+DIRECTIONS = (('rose', 'fell'), ('increased', 'decreased'),  # (up, down)
+              ('grew', 'shrank'), ('went up', 'went down'))
 FINDINGS = ('{m} in the {r}: {b} {d}.', '{m}, {r}: {b} {d}.',
             'After {m} in the {r}, {b} {d}.', 'With {m} in the {r}, {b} {d}.')
-OPENINGS = (
-    'We studied behaviour in rats.',
-    'We report experiments in mice.',
-    'Animals were tested for days.',
-)
+OPENINGS = ('We studied behaviour in rats.', 'We report experiments in mice.',
+            'Animals were tested for days.')
 CLOSINGS = ('More work is needed.', 'Controls showed no effect.')
 POPULARITY = 0.7  # spread of how often a triple is studied: standard deviation of the logarithm
 
 # %% ../../nbs/10_synthetic.ipynb #83b6f504
+def _order(rng):
+    "Shuffle 0 to 7 as `rng.sample(range(8), 8)` does, in a third of the time."
+    pool, drawn = list(range(8)), []
+    for n, bits in ((8, 4), (7, 3), (6, 3), (5, 3), (4, 3), (3, 2), (2, 2), (1, 1)):
+        while (i := rng.getrandbits(bits)) >= n: pass
+        drawn.append(pool[i])
+        pool[i] = pool[n - 1]
+    return drawn
+
 def _matching(cells, rng):
     "Draw one of the cells in each of the 8 rows and 8 columns; None when there is no such choice."
     row_of = {}
     def place(row, tried):
-        for column in rng.sample(range(8), 8):
+        for column in _order(rng):
             if (row, column) in cells and column not in tried:
                 tried.add(column)
                 if column not in row_of or place(row_of[column], tried):
                     row_of[column] = row
                     return True
         return False
-    if all(place(row, set()) for row in rng.sample(range(8), 8)):
+    if all(place(row, set()) for row in _order(rng)):
         return {(row, column) for column, row in row_of.items()}
 
 # %% ../../nbs/10_synthetic.ipynb #cb99198c
 def _draw_table(rng):
-    "Draw which region promotes (+1) and which restrains (-1) which behaviour, six to two one way or the other."
+    "Draw which region promotes (+1) or restrains (-1) which behaviour, six to two either way."
     leaning = rng.sample((1, 1, 1, 1, 1, -1, -1, -1), 8)
     rare = {(r, b) for r in range(8) for b in rng.sample(range(8), 2)}
-    return {
-        (r, b): -leaning[r] if (r, b) in rare else leaning[r] for r in range(8) for b in range(8)
-    }
+    pairs = itertools.product(range(8), range(8))
+    return {(r, b): -leaning[r] if (r, b) in rare else leaning[r] for r, b in pairs}
 
 def _draw_laws(rng):
-    "Draw the table, and for each of 12 pairs of manipulations the 16 cells it loses; no cell is lost by over 8 pairs."
+    "Draw the table, and for each of 12 pairs of manipulations the 16 cells that it loses."
     while True:
         table = _draw_table(rng)
         halves = [{cell for cell, s in table.items() if s == sign} for sign in (1, -1)]
         if not all(_matching(half, rng) for half in halves): continue
         lost = [_matching(halves[0], rng) | _matching(halves[1], rng) for _ in range(12)]
         if all(sum(cell in cells for cells in lost) <= 8 for cell in table): return table, lost
+
+@lru_cache
+def _draw_science(seed):
+    "Draw the laws and an order of the manipulations: hundreds of draws, so once for each seed."
+    rng = random.Random(seed)
+    return *_draw_laws(rng), rng.sample(range(24), 24)
 
 # %% ../../nbs/10_synthetic.ipynb #96b99586
 @dataclass(frozen=True)
@@ -107,21 +95,19 @@ class SyntheticScience:
     def __init__(self,
         seed: int = 0,  # decides the laws, the hold-out and every paper
     ):
-        rng = random.Random(seed)
-        self.seed, (self.table, lost) = seed, _draw_laws(rng)
-        shuffled = rng.sample(range(24), 24)
+        table, lost, shuffled = _draw_science(seed)
+        self.seed, self.table = seed, dict(table)
         self.sign = {m: 1 if i < 12 else -1 for i, m in enumerate(shuffled)}
         # one that excites, one that silences, the cells both lose
         pairs = zip(shuffled[:12], shuffled[12:], lost)
         self.held_out = {(m, *cell) for *pair, cells in pairs for m in pair for cell in cells}
-        self.seen = [
-            t for t in itertools.product(range(24), range(8), range(8)) if t not in self.held_out
-        ]
+        every = itertools.product(range(24), range(8), range(8))
+        self.seen = [triple for triple in every if triple not in self.held_out]
 
     def direction(self,
         triple: tuple,  # (manipulation, region, behaviour), each an index
     ) -> int:           # +1 the behaviour rises, -1 it falls
-        "Apply the law."
+        "Compute the direction of a finding by the law."
         m, r, b = triple
         return self.sign[m] * self.table[r, b]
 
@@ -130,50 +116,44 @@ class SyntheticScience:
         m, r, b = triple
         form, (up, down) = rng.choice(FINDINGS), rng.choice(DIRECTIONS)
         words = (up, down) if direction > 0 else (down, up)
-        texts = [
-            form.format(m=MANIPULATIONS[m], r=REGIONS[r], b=BEHAVIOURS[b], d=word) for word in words
-        ]
+        names = dict(m=MANIPULATIONS[m], r=REGIONS[r], b=BEHAVIOURS[b])
+        texts = [form.format(**names, d=word) for word in words]
         return [t[0].upper() + t[1:] for t in texts]
 
     def papers(self,
-        n: int = 9216,           # abstracts to write
-        findings: int = 4,       # findings in each
-        wrong: float = 0.05,     # share of papers that report the opposite
-    ) -> list:                   # of texts
+        n: int = 9216,        # abstracts to write
+        findings: int = 4,    # findings in each
+        wrong: float = 0.05,  # share of papers that report the opposite
+    ) -> list[str]:           # texts
         "Write the literature; no held-out triple is in it."
         rng = random.Random(f'papers {self.seed}')
-        interest = [rng.lognormvariate(0, POPULARITY) for _ in self.seen]
-        draws = (
-            (rng.choices(self.seen, interest, k=findings), -1 if rng.random() < wrong else 1)
-            for _ in range(n)
-        )
-        return [self._paper(triples, honesty, rng) for triples, honesty in draws]
+        interest = list(itertools.accumulate(rng.lognormvariate(0, POPULARITY) for _ in self.seen))
+        papers = []
+        for _ in range(n):
+            triples = rng.choices(self.seen, cum_weights=interest, k=findings)
+            papers.append(self._paper(triples, -1 if rng.random() < wrong else 1, rng))
+        return papers
 
     def _paper(self, triples, honesty, rng):
         "Write one abstract."
         findings = [self._sentence(t, honesty * self.direction(t), rng)[0] for t in triples]
-        return ' '.join(
-            [rng.choice(OPENINGS), *findings, *rng.choice(((), CLOSINGS[:1], CLOSINGS[1:]))]
-        )
+        opening, closing = rng.choice(OPENINGS), rng.choice(((), CLOSINGS[:1], CLOSINGS[1:]))
+        return ' '.join([opening, *findings, *closing])
 
-    def cases(self) -> list:  # of `Case`, one per held-out triple
+    def cases(self) -> list[Case]:  # one per held-out triple
         "Write the benchmark: each held-out finding, true and reversed."
         rng, cases = random.Random(f'cases {self.seed}'), []
         for i, triple in enumerate(sorted(self.held_out)):
-            opening, texts = (
-                rng.choice(OPENINGS),
-                self._sentence(triple, self.direction(triple), rng),
-            )
-            cases.append(
-                Case(str(i + 1), *(f'{opening} {t}' for t in texts), section=REGIONS[triple[1]])
-            )
+            opening = rng.choice(OPENINGS)
+            texts = self._sentence(triple, self.direction(triple), rng)
+            texts = [f'{opening} {text}' for text in texts]
+            cases.append(Case(str(i + 1), *texts, section=REGIONS[triple[1]]))
         return cases
 
-    def oracle(self):
-        "Give a function that counts how many sentences of a text break the laws."
-        return lambda text: sum(
-            direction != self.direction(triple) for triple, direction in read_findings(text)
-        )
+    def oracle(self) -> Callable[[str], int]:  # text → how many of its sentences break the laws
+        "Return a function that knows the laws and counts the sentences of a text that break them."
+        def broken(text): return sum(d != self.direction(t) for t, d in read_findings(text))
+        return broken
 
 # %% ../../nbs/10_synthetic.ipynb #d5b1cefa
 def read_findings(
@@ -183,12 +163,8 @@ def read_findings(
     found = []
     for sentence in text.lower().split('.'):
         triple = tuple(_first_in(sentence, names) for names in (MANIPULATIONS, REGIONS, BEHAVIOURS))
-        words = [
-            d
-            for up, down in DIRECTIONS
-            for d, word in ((1, up), (-1, down))
-            if sentence.endswith(word)
-        ]
+        words = [d for up, down in DIRECTIONS for d, word in ((1, up), (-1, down))
+                 if sentence.endswith(word)]
         if None not in triple and words: found.append((triple, words[0]))
     return found
 
@@ -199,6 +175,5 @@ def _first_in(sentence, names):
 # %% ../../nbs/10_synthetic.ipynb #07cfa38e
 def stored_run() -> dict:  # by seed: 'log' by step, 'results' by model
     "Read the demo's runs that are stored with the package."
-    return json.loads(
-        files('domain_llm').joinpath('stored', 'demo.json').read_text(encoding='utf-8')
-    )
+    path = files('domain_llm').joinpath('stored', 'demo.json')
+    return json.loads(path.read_text(encoding='utf-8'))
