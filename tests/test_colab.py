@@ -194,7 +194,7 @@ def test_the_game_has_buttons_with_the_ipywidgets_of_colab(index, tmp_path):
     )
     code = f"""import sys, ipywidgets, pytest
 assert ipywidgets.__version__ == {VERSION['ipywidgets']!r}
-sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', 'tests/test_game.py', '-k', 'buttons']))"""
+sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', 'tests/app/test_game.py', '-k', 'buttons']))"""
     done = subprocess.run(
         [sys.executable, '-c', code],
         cwd=ROOT,

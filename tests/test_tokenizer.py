@@ -344,7 +344,7 @@ def test_two_tokenizers_side_by_side_share_one_scale():
         and repr(view).split('\n')[0] == f'own: {a} tokens: the[1]| amygdala[1]'
         and b > a
     )
-    with pytest.raises(ValueError, match=f'each of the {b} tokens of other, but {a} came'):
+    with pytest.raises(ValueError, match=f'each of the {b} tokens of other, but got {a}'):
         show_pieces({'own': SMALL, 'other': other}, 'the amygdala', {'other': [1.0] * a})
 
 

@@ -8,6 +8,7 @@ __all__ = ['Round', 'rounds', 'case_key', 'Answers', 'Match', 'reply', 'still_op
 
 # %% ../../nbs/81_game.ipynb #f3ba129e
 import hashlib, html, json, random, re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +44,8 @@ def rounds(
 ) -> list:          # of `Round`
     "Choose the cases that are shown and the order of their versions at random."
     if not 1 <= n <= len(cases):
-        raise ValueError(f'n should be between 1 and the {len(cases)} cases there are, but got {n}')
+        raise ValueError(f'`n` should be between 1 and the {len(cases)} cases there are, but got '
+                         f'{n}: ask for fewer rounds')
     rng = random.Random(f'rounds {seed}')
     shuffled = rng.sample(cases, len(cases))
     return [Round(case, rng.choice((1, 2))) for case in shuffled][:n]
@@ -68,7 +70,7 @@ def _read_answer(line):
 class Answers:
     "Keep a reader's answers in a file of lines."
     def __init__(self,
-        path='game_answers.jsonl',  # the reader's file; made with the first answer
+        path: str | Path = 'game_answers.jsonl',  # the reader's; made with the first answer
     ):
         self.path, self.rows = Path(path), {}
         data = self.path.read_bytes() if self.path.exists() else b''
@@ -80,9 +82,9 @@ class Answers:
                 print(f'note: line {number} of {self.path.name} is no answer and is left out')
 
     def of(self,
-        case: Case,  # that may have been answered
-    ):               # a dict with correct and confidence, or None
-        "Give the answer to a case."
+        case: Case,    # that may have been answered
+    ) -> dict | None:  # with correct and confidence
+        "Look up the answer to a case."
         return self.rows.get(case_key(case))
 
     def add(self,
@@ -93,13 +95,14 @@ class Answers:
         "Write an answer down at once."
         if choice not in (1, 2) or not 0 <= confidence <= 100:
             raise ValueError('an answer should be version 1 or 2 and a confidence from 0 to 100, '
-                             f'but got {choice} and {confidence}')
+                             f'but got {choice} and {confidence}: answer again')
         if self.of(shown.case):
-            raise ValueError(f'case {shown.case.id} was answered before: the first answer counts')
+            raise ValueError(f'case {shown.case.id} should be answered once, but got a second '
+                             'answer: the first one counts')
         key, right = case_key(shown.case), bool(choice == shown.real)
         row = dict(case=key, id=shown.case.id, correct=right, confidence=confidence)
         with open(self.path, 'ab') as file:
-            file.write(b'\n' * self.cut + json.dumps(row).encode() + b'\n')
+            file.write((b'\n' if self.cut else b'') + json.dumps(row).encode() + b'\n')
         sync(self.path)
         self.cut, self.rows[key] = False, row
 
@@ -139,18 +142,18 @@ def still_open(
 
 # %% ../../nbs/81_game.ipynb #6234c5ad
 def play(
-    answer,            # answer(round) gives (1 or 2, 0 to 100), or None to stop
-    match: Match,      # who else has answered
-    shown: list,       # of `Round`
-    answers: Answers,  # the reader's file
-    tell=print,        # called with what is told after each answer; None tells nothing
+    answer: Callable,               # answer(round) gives (1 or 2, 0 to 100), or None to stop
+    match: Match,                   # who else has answered
+    shown: list,                    # of `Round`
+    answers: Answers,               # the reader's file
+    say: Callable | None = print,   # called with what others answered; None says nothing
 ):
-    "Ask for each round that is still open, write the answer down, then tell what others said."
+    "Ask for each round that is still open, write the answer down, then say what others answered."
     for r in still_open(shown, answers):
         said = answer(r)
         if said is None: return
         answers.add(r, *said)
-        if tell: tell('\n'.join(reply(match, r, said[0])))
+        if say: say('\n'.join(reply(match, r, said[0])))
 
 # %% ../../nbs/81_game.ipynb #1a6932ad
 def _quote(words, other):
@@ -167,8 +170,8 @@ def mark(
 
 # %% ../../nbs/81_game.ipynb #0f9cc0d9
 def typed(
-    shown: Round,  # to be answered
-):                 # (1 or 2, 0 to 100), or None to stop
+    shown: Round,     # to be answered
+) -> tuple | None:    # (1 or 2, 0 to 100), or None to stop
     "Show a round as text and let a person type the answer."
     for number, text in enumerate(mark(*shown.texts), 1): print(f'Version {number}: {text}\n')
     asked = 'Which is real, and how sure from 0 to 100? Such as 1 70, or nothing to stop: '
@@ -179,8 +182,8 @@ def typed(
 
 # %% ../../nbs/81_game.ipynb #2778cdb0
 def brainbench_match(
-    model: Scores = None,  # of the 200 cases made by people; None: the word trigram
-) -> Match:
+    model: Scores | None = None,  # of the 200 cases made by people; None: the word trigram
+) -> Match:                       # with the 171 neuroscientists
     "Play on the real cases, against the published experts."
     cases = load_cases('brainbench-human')
     model = model or guessers(cases)['word trigram']
@@ -195,9 +198,9 @@ def _read_papers(papers):
     return np.sign(D)
 
 def invented_readers(
-    cases: list,   # of `Case`, of a `SyntheticScience`
-    papers: list,  # its literature, texts
-    read=(30, 35, 40, 45, 50, 55, 60),  # papers that each reader has read
+    cases: list,                               # of `Case`, of a `SyntheticScience`
+    papers: list,                              # its literature, texts
+    read: tuple = (30, 35, 40, 45, 50, 55, 60),  # papers that each reader has read
 ) -> pd.DataFrame:  # one row per answer: participant, id, section, correct, confidence
     "Let invented readers of a few papers answer by analogy."
     asked, found = [read_findings(c.original)[0] for c in cases], []
@@ -215,10 +218,10 @@ def invented_readers(
 
 # %% ../../nbs/81_game.ipynb #90fbc28e
 def synthetic_match(
-    seed: int = 0,         # of the science
-    model: Scores = None,  # of its cases; None: the trained toy in science 0, the word trigram in another
-) -> Match:
-    "Play on the synthetic science, against invented readers and a model that has read its literature."
+    seed: int = 0,                # of the science
+    model: Scores | None = None,  # of its cases; None: the toy in science 0, or else a word trigram
+) -> Match:                       # with invented readers
+    "Play on the synthetic science, against a model that has read its literature."
     science = SyntheticScience(seed)
     cases, papers = science.cases(), science.papers()
     if model is None and seed == 0:
@@ -310,16 +313,16 @@ class _Page:
     def press(self, _):
         "Take the answer, or lead on."
         if self.button.description != 'Answer': return self.show()
-        if self.choice.value is None: return self.tell(['Choose version 1 or version 2 first.'])
+        if self.choice.value is None: return self.say(['Choose version 1 or version 2 first.'])
         shown = self.left[0]
         try: self.answers.add(shown, self.choice.value, self.sure.value)
         except (OSError, ValueError) as error:
-            return self.tell([f'The answer was not written: {error}'])
+            return self.say([f'The answer was not written: {error}'])
         self.left.pop(0)
-        self.tell(reply(self.match, shown, self.choice.value))
+        self.say(reply(self.match, shown, self.choice.value))
         self.button.description = 'Next case' if self.left else 'Finish'
 
-    def tell(self, sentences):
+    def say(self, sentences):
         "Say something below the button."
         lines = ''.join(f'<p>{html.escape(s)}</p>' for s in sentences)
         self.told.value = f'<div role="status">{lines}</div>'
@@ -328,6 +331,6 @@ def game_widget(
     match: Match,      # who else has answered
     shown: list,       # of `Round`
     answers: Answers,  # the reader's file
-):                     # an `ipywidgets.VBox`: texts, choice, slider, button, and what is told
+) -> object:          # an `ipywidgets.VBox`: texts, choice, slider, button, and what is said
     "Play with buttons."
     return _Page(match, shown, answers).box

@@ -40,7 +40,7 @@ def _show(value, spec=',.6g'):
 
 # %% ../../nbs/00_course.ipynb #5ab31895
 class Claim(NamedTuple):
-    "A sentence of a lesson that this run supports."
+    "Keep a sentence of a lesson that this run supports."
     text: str         # the sentence
     measured: object  # what this run found
     stated: object    # what the sentence says
@@ -48,7 +48,7 @@ class Claim(NamedTuple):
 
 _claims: dict[str, Claim] = {}
 
-def claims()->list[Claim]:  # the claims that held in this process, in order
+def claims() -> list[Claim]:  # the claims that held in this process, in order
     "List the claims that have held so far."
     return list(_claims.values())
 
@@ -58,185 +58,166 @@ def _insist(holds, message):
         raise AssertionError(message)
 
 def claim(
-    text:str,      # the sentence, as the lesson states it
-    measured,      # what this run found: a number, or anything that `==` compares
-    stated,        # what the sentence says
-    tol:float=0,   # largest absolute difference allowed between two numbers
-)->None:
-    "Print `text` with a tick if the run supports it, else raise `AssertionError`."
+    text: str,         # the sentence, as the lesson states it
+    measured: object,  # what this run found: a number, or anything that `==` compares
+    stated: object,    # what the sentence says
+    tol: float = 0,    # largest absolute difference allowed between two numbers
+):
+    "Print a sentence with a tick if this run supports it, else raise `AssertionError`."
     measured, stated = _plain(measured), _plain(stated)
     near = f', give or take {tol:g}' if tol else ''
     _insist(_holds(measured, stated, tol), f'The claim "{text}" does not hold: the text '
             f'states {_show(stated, ",")}{near}, and this run measured {_show(measured, ",")}.')
     _claims[text] = Claim(text, measured, stated, tol)
-    print(
-        f"✓ {text} (measured "
-        f"{_show(measured)}{f', stated {_show(stated)} ± {tol:g}' if tol else ''})"
-    )
+    beside = f', stated {_show(stated)} ± {tol:g}' if tol else ''
+    print(f'✓ {text} (measured {_show(measured)}{beside})')
 
 # %% ../../nbs/00_course.ipynb #7686df38
 @contextmanager
 def refused(
-    words: str,       # what the error's sentence should contain
-    kind=Exception,   # the class of the error
+    words: str,              # what the error's sentence should contain
+    kind: type = Exception,  # the class of the error, or a tuple of classes
+    mask: str = '',          # a regular expression for what to print as …
 ):
-    "Check that the code within is refused with a sentence that contains `words`, and print the sentence."
-    try:
-        yield
+    "Check that the code within is refused with a sentence that holds these words, and print it."
+    try: yield
     except kind as error:
         _insist(words in str(error), f'The refusal should contain "{words}", but says: {error}')
-        print('refused:', error)
-    else:
-        _insist(False, f'The code should be refused with "{words}", but went on.')
+        print('refused:', re.sub(mask, '…', str(error)) if mask else error)
+    else: _insist(False, f'The code should be refused with "{words}", but went on.')
 
 # %% ../../nbs/00_course.ipynb #740c6346
 @dataclass
 class Prediction:
-    "A question, the reader's guess and, once revealed, the truth."
+    "Keep a question, the reader's guess and, once revealed, the truth."
     question: str               # what was asked
     guess: float | None = None  # the reader's number; None: no guess
     truth: float | None = None  # the answer, once revealed
     unit: str = ''              # what the number counts
 
     @property
-    def factor(self)->float | None:  # 1 is exact, 2 is twice the truth
+    def factor(self) -> float | None:  # 1 is exact, 2 is twice the truth
         "Divide the guess by the truth, where both are positive."
         known = None not in (self.guess, self.truth)
         return self.guess / self.truth if known and min(self.guess, self.truth) > 0 else None
 
     @property
-    def said(self)->str:
+    def said(self) -> str:
         "Say what was guessed and what it is, once both are known."
         return f'You said {_show(self.guess)}, it is {_show(self.truth)}'
 
     @property
-    def miss(self)->str:
+    def miss(self) -> str:
         "Say how far the guess was off: by a factor, or by a difference where there is none."
         if math.isclose(self.guess, self.truth, rel_tol=0.005):
             return 'as good as exact'
-        off = _show(abs(self.guess - self.truth)) if self.factor is None else \
-            f'{max(self.factor, 1 / self.factor):,.3g} times'
-        return f"{off} too {'low' if self.guess < self.truth else 'high'}"
+        if self.factor is None: off = _show(abs(self.guess - self.truth))
+        else: off = f'{max(self.factor, 1 / self.factor):,.3g} times'
+        return f'{off} too {"low" if self.guess < self.truth else "high"}'
 
 # %% ../../nbs/00_course.ipynb #110711ff
 _predictions: dict[str, Prediction] = {}
 
-def predictions()->list[Prediction]:  # the questions asked in this process, in order
+def predictions() -> list[Prediction]:  # the questions asked in this process, in order
     "List what was asked so far, with the guesses and what has been revealed."
     return list(_predictions.values())
 
-def _finite(value, what):
-    "Return `value` as a plain number, or say what came instead."
+def _finite(name, value):
+    "Return a value as a plain number, or say what came instead."
     value = _plain(value)
-    if isinstance(value, Real) and math.isfinite(value):
-        return value
-    raise ValueError(
-        f'{what} should be a finite number, but {value!r} came: write it like 42 or 4.2e6.'
-    )
+    if isinstance(value, Real) and math.isfinite(value): return value
+    raise ValueError(f'`{name}` should be a finite number, but got {value!r}: '
+                     'write it like 42 or 4.2e6')
 
 def predict(
-    question:str,              # what is asked, as one sentence
-    guess:float | None=None,   # the reader's number; None: no guess
-)->Prediction:                 # hand it to `reveal`
+    question: str,                # what is asked, as one sentence
+    guess: float | None = None,   # the reader's number; None: no guess
+) -> Prediction:                  # hand it to `reveal`
     "Note the reader's guess before the answer is known."
-    guess = None if guess is None else _finite(guess, 'A guess')
+    guess = None if guess is None else _finite('guess', guess)
     _predictions[question] = Prediction(question, guess)
-    noted = (
-        'No guess: put a number in place of None.'
-        if guess is None
-        else f'Your guess: {_show(guess)}.'
-    )
+    noted = 'No guess: put a number in place of None.'
+    if guess is not None: noted = f'Your guess: {_show(guess)}.'
     print(f'? {question} {noted}')
     return _predictions[question]
 
 def reveal(
-    prediction:Prediction | str,  # what `predict` returned, or its question
-    truth:float,                  # the answer that the run found
-    unit:str='',                  # what the number counts
-)->None:
+    prediction: Prediction | str,  # what `predict` returned, or its question
+    truth: float,                  # the answer that the run found
+    unit: str = '',                # what the number counts
+):
     "Print the truth and how far off the reader's guess was."
     asked = _predictions.get(prediction) if isinstance(prediction, str) else prediction
     if asked is None:
-        raise ValueError(f'Nobody was asked {prediction!r}: call predict with this question first.')
-    asked.truth, asked.unit = _finite(truth, 'The truth'), unit
+        raise ValueError('`prediction` should be a question that was asked, but got '
+                         f'{prediction!r}: call predict with it first')
+    asked.truth, asked.unit = _finite('truth', truth), unit
     off = '' if asked.guess is None else f' You said {_show(asked.guess)}: {asked.miss}.'
-    print(f"= {asked.question} {f'{_show(asked.truth)} {unit}'.strip()}.{off}")
+    print(f'= {asked.question} {_show(asked.truth)} {unit}'.rstrip() + f'.{off}')
 
 # %% ../../nbs/00_course.ipynb #03ff9f8c
 _LEVELS = ('remember', 'understand', 'apply', 'analyse', 'evaluate', 'create')
 
 _here = {'lesson': ''}  # `begin` says which lesson this is
 
-def answers_file()->Path:  # DOMAIN_LLM_ANSWERS, or answers.jsonl where you work
+def answers_file() -> Path:  # DOMAIN_LLM_ANSWERS, or answers.jsonl where you work
     "Return the file that keeps the reader's answers."
     return Path(os.environ.get('DOMAIN_LLM_ANSWERS') or 'answers.jsonl').expanduser()
 
 def _by_the_reader():
     "Tell a stub that a reader runs from a folded solution, a demonstration and a test."
     shell = getattr(sys.modules.get('IPython'), 'get_ipython', lambda: None)()
-    return shell is not None and shell.user_ns.get('In', [''])[-1].lstrip().startswith(
-        '#| exercise'
-    )
+    if shell is None: return False
+    return shell.user_ns.get('In', [''])[-1].lstrip().startswith('#| exercise')
 
 def _note(exercise, right):
     "Add an attempt to the reader's file; where nothing can be written, go on without."
-    attempt = _here | {'name': exercise.name, 'level': exercise.level, 'right': right}
+    now = datetime.now().isoformat(timespec='seconds')
+    attempt = dict(time=now, **_here, name=exercise.name, level=exercise.level, right=right)
     try:
         with open(answers_file(), 'a', encoding='utf-8') as file:
-            file.write(
-                json.dumps({'time': datetime.now().isoformat(timespec='seconds')} | attempt) + '\n'
-            )
-    except OSError:
-        pass
+            file.write(json.dumps(attempt) + '\n')
+    except OSError: pass
 
 # %% ../../nbs/00_course.ipynb #6b56c1bf
 def _ask(test, answer):
     "Return whether `test` says yes to `answer`, and the error if it stopped."
-    try:
-        return bool(test(answer)), ''
+    try: return bool(test(answer)), ''
     except (Exception, SystemExit) as error:
         return False, ''.join(traceback.format_exception_only(error)).strip()
 
 class Exercise:
     "Tell a reader whether an answer is right, or which mistake it looks like."
     def __init__(self,
-        name:str,        # the name that the stub defines
-        level:str,       # one of Bloom's six levels
-        check:Callable,  # answer -> True if it is right
-        wrong:dict,      # hint -> symptom, which is answer -> True if it makes this mistake
+        name: str,        # the name that the stub defines
+        level: str,       # one of Bloom's six levels
+        check: Callable,  # answer -> True if it is right
+        wrong: dict,      # hint -> symptom, which is answer -> True if it makes this mistake
     ):
         if level not in _LEVELS:
-            raise ValueError(
-                f"level should be one of {', '.join(_LEVELS)}, but {level!r} came: choose one."
-            )
+            raise ValueError(f'`level` should be one of {", ".join(_LEVELS)}, but got {level!r}: '
+                             'choose one')
         if not wrong or not all(hint.strip() for hint in wrong):
-            raise ValueError(
-                f'{name} should have hints for typical mistakes, none of them empty: add one.'
-            )
+            raise ValueError(f'`wrong` should hold a hint for each typical mistake of {name}, '
+                             f'but got {[*wrong]}: add one, and leave none empty')
         self.name, self.level, self.right, self.wrong = name, level, check, wrong
 
     def hint(self,
-        answer,   # what the reader wrote: a function or a value
-    )->str:       # empty if the answer is right
-        "Return the first hint that fits `answer`."
+        answer: object,  # what the reader wrote: a function or a value
+    ) -> str:            # empty if the answer is right
+        "Return the first hint that fits an answer."
         right, error = _ask(self.right, answer)
-        fits = (hint for hint, symptom in self.wrong.items() if _ask(symptom, answer)[0])
-        unknown = (
-            f'Your answer stopped with {error}'
-            if error
-            else 'Not yet, and it is none of the usual mistakes.'
-        )
         if right: return ''
-        return (
-            'No answer yet.'
-            if isinstance(answer, (str, type(None))) and not answer
-            else next(fits, unknown)
-        )
+        if isinstance(answer, (str, type(None))) and not answer: return 'No answer yet.'
+        for hint, symptom in self.wrong.items():
+            if _ask(symptom, answer)[0]: return hint
+        if error: return f'Your answer stopped with {error}'
+        return 'Not yet, and it is none of the usual mistakes.'
 
     def check(self,
-        answer,   # what the reader wrote: a function or a value
-    )->bool:      # whether it is right
-        "Print whether `answer` is right or else a hint, and never raise."
+        answer: object,  # what the reader wrote: a function or a value
+    ) -> bool:           # whether it is right
+        "Print whether an answer is right or else a hint, and never raise."
         hint = self.hint(answer)
         print(f'✗ {self.name}: {hint}' if hint else f'✓ {self.name}: right ({self.level}).')
         if _by_the_reader(): _note(self, not hint)
@@ -244,73 +225,67 @@ class Exercise:
 
 # %% ../../nbs/00_course.ipynb #aa8de7bb
 def check_exercise(
-    exercise:Exercise,   # the exercise to prove
-    stub,                # what the reader starts from: must fail
-    solution,            # must pass
-    wrong_answers:list,  # one for each hint of the exercise, in the same order
-)->None:
+    exercise: Exercise,   # the exercise to prove
+    stub: object,         # what the reader starts from: must fail
+    solution: object,     # must pass
+    wrong_answers: list,  # one for each hint of the exercise, in the same order
+):
     "Prove that the stub fails, the solution passes and each wrong answer gets its own hint."
     name, hints = exercise.name, list(exercise.wrong)
     _insist(exercise.hint(stub), f'{name}: the stub already passes.')
-    _insist(
-        not exercise.hint(solution), f'{name}: the solution fails with: {exercise.hint(solution)}'
-    )
-    _insist(
-        len(wrong_answers) == len(hints),
-        f'{name}: {len(wrong_answers)} wrong answers are planted for '
-        f'{len(hints)} different hints: plant one for each, and write no hint twice.',
-    )
+    failed = exercise.hint(solution)
+    _insist(not failed, f'{name}: the solution fails with: {failed}')
+    _insist(len(wrong_answers) == len(hints),
+            f'{name}: {len(wrong_answers)} wrong answers are planted for '
+            f'{len(hints)} different hints: plant one for each, and write no hint twice.')
     for number, (wanted, answer) in enumerate(zip(hints, wrong_answers), 1):
         got = exercise.hint(answer) or 'nothing, because it passes'
-        _insist(
-            got == wanted,
-            f'{name}: planted wrong answer {number} should get {wanted!r}, but got {got!r}.',
-        )
+        _insist(got == wanted,
+                f'{name}: planted wrong answer {number} should get {wanted!r}, but got {got!r}.')
 
 # %% ../../nbs/00_course.ipynb #1f185295
 class Diagnosis(Exercise):
     "Ask which bug made which plot; called with a plot and a bug, answer for that one."
     def __init__(self,
-        name:str,               # the name that the stub defines
-        bugs:dict[str, str],    # plot -> the bug that made it
-        signs:dict[str, str],   # bug -> one sentence: what its plot looks like
+        name: str,               # the name that the stub defines
+        bugs: dict[str, str],    # plot -> the bug that made it
+        signs: dict[str, str],   # bug -> one sentence: what its plot looks like
     ):
-        misplaced = lambda bug: lambda told: any(told[plot] == bug != bugs[plot] for plot in bugs)
-        hints = {
-            f'{bug} is not where you put it. {sign}': misplaced(bug) for bug, sign in signs.items()
-        }
+        def misplaced(bug): return lambda told: any(told[p] == bug != bugs[p] for p in bugs)
+        hints = {f'{bug} is not where you put it. {sign}': misplaced(bug)
+                 for bug, sign in signs.items()}
         super().__init__(name, 'analyse', lambda told: told == bugs, hints)
         self.bugs, self.signs = bugs, signs
 
     def __call__(self,
-        plot:str,   # its letter
-        bug:str,    # the name of a bug
-    )->bool:        # whether it made this plot
+        plot: str,   # its letter
+        bug: str,    # the name of a bug
+    ) -> bool:       # whether it made this plot
         "Print whether a bug made a plot, and what to look at; never raise."
         plot, bug = str(plot), str(bug)
         right = bug in self.signs and self.bugs.get(plot) == bug
-        said = self.signs.get(bug, f"The bugs to choose from are: {', '.join(self.signs)}.")
-        if plot not in self.bugs: said = f"The plots are {', '.join(self.bugs)}."
-        print(f"{'✓' if right else '✗'} {plot}: {'' if right else 'not '}{bug}. {said}")
+        said = self.signs.get(bug, f'The bugs to choose from are: {", ".join(self.signs)}.')
+        if plot not in self.bugs: said = f'The plots are {", ".join(self.bugs)}.'
+        print(f'{"✓" if right else "✗"} {plot}: {"" if right else "not "}{bug}. {said}')
         return right
 
 # %% ../../nbs/00_course.ipynb #6f38353b
 @contextmanager
 def budget(
-    seconds:float,   # the time that the lesson promises
-    what:str='',     # what takes the time
+    seconds: float,   # the time that the lesson promises
+    what: str = '',   # what takes the time
 ):
     "Print promised and taken time; warn beyond 3 times the promise, raise beyond 20."
     start = perf_counter()
     yield
     taken = perf_counter() - start
-    line = f"{what or 'this cell'}: promised {seconds:g} s, took {_show(round(taken, 3))} s"
+    line = f'{what or "this cell"}: promised {seconds:g} s, took {_show(round(taken, 3))} s'
     if taken > 20 * seconds:
-        raise RuntimeError(f'{line}: more than 20 times the promise, so look for what hangs.')
+        raise RuntimeError(f'{line}: more than 20 times the promise, so look for what hangs')
     print(line + (': slower than promised, by more than 3 times.' if taken > 3 * seconds else '.'))
 
 # %% ../../nbs/00_course.ipynb #2a183dfe
-def data_dir()->Path | None:  # None: DOMAIN_LLM_DATA is unset or no folder
+def data_dir() -> Path | None:  # None: DOMAIN_LLM_DATA is unset or no folder
     "Return the folder with the real data."
     named = os.environ.get('DOMAIN_LLM_DATA')
     folder = Path(named).expanduser() if named else None
@@ -318,7 +293,7 @@ def data_dir()->Path | None:  # None: DOMAIN_LLM_DATA is unset or no folder
 
 ABOUT_DATA = "the README's section 'Real data' says what belongs in it and where it comes from"
 
-def has_data()->bool:  # whether `data_dir` names a folder
+def has_data() -> bool:  # whether `data_dir` names a folder
     "Say whether the real data are there and, where they are not, print what to do."
     if data_dir(): return True
     print(f'This cell needs DOMAIN_LLM_DATA, a folder of real papers and benchmarks: {ABOUT_DATA}.')
@@ -327,7 +302,7 @@ def has_data()->bool:  # whether `data_dir` names a folder
 # %% ../../nbs/00_course.ipynb #9762cbe2
 KINDS = ('CPU', 'T4', 'large GPU')  # the devices of the run cards
 
-def device_kind()->tuple[str, str]:  # its kind, one of `KINDS` or its own name; its description
+def device_kind() -> tuple[str, str]:  # its kind, one of `KINDS` or its own name; its description
     "Name the device that torch would use here."
     try:
         import torch
@@ -341,26 +316,24 @@ def device_kind()->tuple[str, str]:  # its kind, one of `KINDS` or its own name;
         pass
     return 'CPU', f'CPU with {os.cpu_count()} cores, no GPU'
 
-def run_cards()->dict:  # lesson -> kind of device -> seconds without and with data, date, machine
+def run_cards() -> dict:  # lesson -> kind of device -> seconds without and with data, date, machine
     "Read how long the lessons took where they were measured."
     try:
-        return json.loads(
-            files('domain_llm').joinpath('stored', 'run_cards.json').read_text(encoding='utf-8')
-        )
-    except (OSError, ValueError, ImportError):
-        return {}
+        stored = files('domain_llm').joinpath('stored', 'run_cards.json')
+        return json.loads(stored.read_text(encoding='utf-8'))
+    except (OSError, ValueError, ImportError): return {}
 
 def duration(
-    seconds:float | None,  # None: not measured
-)->str:                    # seconds, or minutes from 90 seconds on
+    seconds: float | None,  # None: not measured
+) -> str:                   # seconds, or minutes from 90 seconds on
     "Write a time as one says it."
     if seconds is None: return 'not measured'
     return f'{max(1, round(seconds))} s' if seconds < 90 else f'{seconds / 60:.0f} min'
 
 # %% ../../nbs/00_course.ipynb #7bebb1e1
 def begin(
-    lesson:str,  # its number, such as "05"
-)->None:
+    lesson: str,  # its number, such as '05'
+):
     "Print the device found and how long the lesson took on each kind of device."
     _here['lesson'] = lesson
     # also when a lesson changes the folder
@@ -368,37 +341,32 @@ def begin(
     (kind, found), cards = device_kind(), run_cards().get(lesson, {})
     time = duration(cards.get(kind, {}).get('data' if data_dir() else 'plain'))
     print(f'Device: {found}. Time of lesson {lesson} on such a device: {time}.')
-    print(f"{'lesson ' + lesson:12}{'without data':15}{'with data':15}measured")
+    print(f'{f"lesson {lesson}":12}{"without data":15}{"with data":15}measured')
     for kind in KINDS:
         card = cards.get(kind, {})
-        where = f"{card['date']}, {card['machine']}" if card else ''
-        print(
-            f"{kind:12}{duration(card.get('plain')):15}{duration(card.get('data')):15}{where}".rstrip()
-        )
+        plain, data = duration(card.get('plain')), duration(card.get('data'))
+        where = f'{card["date"]}, {card["machine"]}' if card else ''
+        print(f'{kind:12}{plain:15}{data:15}{where}'.rstrip())
 
 # %% ../../nbs/00_course.ipynb #8825f15f
 def _attempt(line):
     "Read one line of the file, or return None if it is no attempt."
     try:
         found = json.loads(line)
-        whole = (
-            found['level'] in _LEVELS
-            and isinstance(found['name'], str)
-            and isinstance(found['right'], bool)
-        )
-        return found if whole else None
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
+        level, name, right = found['level'], found['name'], found['right']
+    except (ValueError, KeyError, TypeError, RecursionError): return None
+    whole = level in _LEVELS and isinstance(name, str) and isinstance(right, bool)
+    return found if whole else None
 
-def attempts()->list[dict]:  # each with time, name, level and right
+def attempts() -> list[dict]:  # each with time, lesson, name, level and right
     "Read the reader's file of answers."
     try: lines = answers_file().read_text(encoding='utf-8', errors='replace').splitlines()
     except OSError: return []
     return [found for found in map(_attempt, lines) if found]
 
 def tally(
-    answers:list[dict],              # attempts
-)->dict[str, tuple[int, int]]:       # level -> exercises solved, exercises tried
+    answers: list[dict],             # attempts
+) -> dict[str, tuple[int, int]]:     # level -> exercises solved, exercises tried
     "Count exercises by level, each once however often it was tried."
     tried = {(str(a.get('lesson')), a['name']): a['level'] for a in answers}
     solved = {(str(a.get('lesson')), a['name']) for a in answers if a['right']}

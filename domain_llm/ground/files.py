@@ -9,6 +9,7 @@ __all__ = ['sync', 'write_whole', 'read_json', 'files_written', 'note_written', 
 
 # %% ../../nbs/01_files.ipynb #36720dee
 import errno, hashlib, json, os, re, secrets, shutil, sys, tempfile
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,7 +18,7 @@ from filelock import FileLock, Timeout
 
 # %% ../../nbs/01_files.ipynb #242d5333
 def sync(
-    path,  # a file or folder
+    path: str | Path,  # a file or folder
 ):
     "Make sure that a file or folder has reached the disk."
     if os.name == 'nt': return  # Windows opens no folder, and syncs only what is open for writing
@@ -30,8 +31,8 @@ def _beside(path, end):
     return path.with_name(f'.{path.name}.{secrets.token_hex(4)}.{end}')
 
 def write_whole(
-    path,     # the file to make, or to replace
-    content,  # str, written in UTF-8, or bytes
+    path: str | Path,      # the file to make, or to replace
+    content: str | bytes,  # a text is written in UTF-8
 ):
     "Write a file so that its name leads to the old content or to the new one, never to a part."
     path = Path(path).resolve()
@@ -47,45 +48,39 @@ def write_whole(
 
 # %% ../../nbs/01_files.ipynb #65fbc6e2
 def read_json(
-    path,               # the file
+    path: str | Path,   # the file
     what: str,          # what it should be, for the message: 'the settings of a run'
     kind: type = dict,  # what it holds: dict for an object, list for an array
-):                      # a value of that kind
-    "Read a JSON file, or say in a sentence what is wrong; raises `FileNotFoundError` or `ValueError`."
+) -> dict | list:       # a value of that kind
+    "Read a JSON file; raises `FileNotFoundError` or `ValueError` with a sentence."
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(
-            f'{path} should be {what}, but there is no such file: check the path'
-        )
+        raise FileNotFoundError(f'{path} should be {what}, but got no such file: check the path')
     try: found = json.loads(path.read_text(encoding='utf-8'))
     except (ValueError, RecursionError): found = None
     if isinstance(found, kind): return found
     raise ValueError(
-        f'{path} should be {what}, a JSON {"object" if kind is dict else "array"}, but it cannot '
-        'be read as one: it may be cut short or of another program; copy or make it again'
-    )
+        f'{path} should be {what}, a JSON {"object" if kind is dict else "array"}, but got what '
+        'cannot be read as one: it may be cut short or of another program; copy or make it again')
 
 # %% ../../nbs/01_files.ipynb #bfcdde8c
 _LIST = '.domain_llm.json'
 
 def files_written(
-    folder,  # any folder
-) -> dict:   # kind → names relative to the folder; empty where there is no list
+    folder: str | Path,  # any folder
+) -> dict:               # kind → names relative to the folder; empty where there is no list
     "List the files in a folder that this library wrote."
     path = Path(folder) / _LIST
     return read_json(path, 'the list of what domain_llm wrote')['files'] if path.is_file() else {}
 
 def note_written(
-    folder,      # the folder that holds the files
-    kind: str,   # what they are, such as 'tokenizer'
-    names,       # their names relative to the folder; one that ends in '/' stands for all below it
+    folder: str | Path,    # the folder that holds the files
+    kind: str,             # what they are, such as 'tokenizer'
+    names: Iterable[str],  # relative to the folder; one that ends in '/' stands for all below it
 ):
-    "Put files on the folder's list of what this library wrote, in place of those of their kind."
-    others = {
-        k: [n for n in had if n not in names]
-        for k, had in files_written(folder).items()
-        if k != kind
-    }
+    "Write files on the folder's list of what this library wrote, in place of those of their kind."
+    others = {k: [name for name in had if name not in names]
+              for k, had in files_written(folder).items() if k != kind}
     _write_list(folder, others | {kind: sorted(names)})
 
 def _write_list(folder, files):
@@ -109,8 +104,8 @@ def _contents(folder):
     return found
 
 def foreign_files(
-    folder,  # any folder; one that is not there holds nothing
-) -> list:   # names relative to the folder
+    folder: str | Path,  # any folder; one that is not there holds nothing
+) -> list:               # names relative to the folder
     "List what lies in a folder, and below it, that this library did not write."
     folder, ours, wholly = Path(folder), set(), []
     for path in folder.rglob(_LIST):
@@ -132,17 +127,13 @@ def _put_in_place(part, folder, kind):
     known = {_LIST, *(name for names in before.values() for name in names)}
     taken = [name for name in new if name in there and name not in known]
     if taken:
-        raise FileExistsError(
-            f'{folder} holds {taken[0]}, which domain_llm did not write and will not replace: '
-            'move it away, or choose another folder'
-        )
+        raise FileExistsError(f'{folder / taken[0]} should be a file of ours to be replaced, but '
+                              'got one that domain_llm did not write: move it away, or choose '
+                              'another folder')
 
     stale = {name for k in mine for name in before.get(k, ())} - set(new)
-    others = {
-        k: [n for n in names if n not in new and n not in stale]
-        for k, names in before.items()
-        if k not in mine
-    }
+    others = {k: [name for name in names if name not in new and name not in stale]
+              for k, names in before.items() if k not in mine}
     _write_list(part, others | mine)
     for name in (*_contents(part), '.'): sync(part / name)
 
@@ -167,21 +158,18 @@ def _exchange(part, folder):
 # %% ../../nbs/01_files.ipynb #a04de33d
 @contextmanager
 def only_writer(
-    path,  # a file or folder that is about to be written
+    path: str | Path,  # a file or folder that is about to be written
 ):
-    "Keep other processes from writing the same path; raises `BlockingIOError` when one is."
+    "Lock a path against other writers; raises `BlockingIOError` where another process writes it."
     path = Path(path).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f'.{path.name}.lock'))
-    try:
-        lock.acquire(timeout=0)
-    except NotImplementedError:
-        pass  # a file system without locks
+    try: lock.acquire(timeout=0)
+    except NotImplementedError: pass  # a file system without locks
     except Timeout:
-        raise BlockingIOError(
-            f'{path} is being written by another process: '
-            'wait until it has ended, or choose another folder'
-        ) from None
+        raise BlockingIOError(f'{path} should have one writer at a time, but got a second: '
+                              'wait until the other process has ended, or choose another '
+                              'folder') from None
     try: yield
     finally:
         if os.name != 'nt': Path(lock.lock_file).unlink(missing_ok=True)
@@ -191,20 +179,15 @@ def only_writer(
 def _leftovers(folder):
     "List the hidden folders that attempts to write this folder have made and not cleared away."
     ours = re.compile(rf'\.{re.escape(folder.name)}\.[0-9a-f]{{8}}\.(part|old)')
-    found = [
-        path for path in folder.parent.iterdir() if ours.fullmatch(path.name) and path.is_dir()
-    ]
-    return [
-        p
-        for p in found
-        if (p / _LIST).is_file() or all(q.name.startswith(f'.{_LIST}') for q in p.iterdir())
-    ]
+    found = [p for p in folder.parent.iterdir() if ours.fullmatch(p.name) and p.is_dir()]
+    return [p for p in found if (p / _LIST).is_file()
+            or all(q.name.startswith(f'.{_LIST}') for q in p.iterdir())]
 
 def clear_leftovers(
-    folder: Path,  # the folder that was to be written; the caller is its only writer
-    but=None,      # 'part' leaves alone what a stopped attempt has written so far
+    folder: Path,            # the folder that was to be written; the caller is its only writer
+    but: str | None = None,  # 'part' leaves alone what a stopped attempt has written so far
 ):
-    "Delete what stopped attempts left beside a folder; what they had moved out of the way comes back."
+    "Delete what stopped attempts left beside a folder, and move back what they had moved away."
     for path in _leftovers(folder):
         # the list goes last, or the rest would not be known as ours
         if path.suffix == '.old' and not folder.exists(): os.replace(path, folder)
@@ -215,28 +198,26 @@ def clear_leftovers(
 
 # %% ../../nbs/01_files.ipynb #6d22d729
 def is_mounted(
-    path,                  # a file or folder
-    table='/proc/mounts',  # where the system lists its mounts
-) -> bool:                 # whether what is written there travels over a network or to a mounted drive
+    path: str | Path,                    # a file or folder
+    table: str | Path = '/proc/mounts',  # where the system lists its mounts
+) -> bool:                               # whether writing there goes over a network
     "Say whether a folder is on a mounted drive, such as Google Drive on Colab."
     if not Path(table).exists(): return False
-    rows = [line.split()[1:3] for line in Path(table).read_text().splitlines()]
-    path = Path(path).resolve()
-    kinds = [
-        (len(point), kind)
-        for point, kind in rows
-        if path.is_relative_to(point.replace('\\040', ' '))
-    ]
-    return max(kinds, default=(0, ''))[1].startswith(('fuse', 'nfs', 'cifs', 'smb'))
+    path, kind, longest = Path(path).resolve(), '', 0
+    for line in Path(table).read_text().splitlines():
+        point = line.split()[1].replace('\\040', ' ')
+        if path.is_relative_to(point) and len(point) >= longest:
+            kind, longest = line.split()[2], len(point)
+    return kind.startswith(('fuse', 'nfs', 'cifs', 'smb'))
 
 # %% ../../nbs/01_files.ipynb #1406831f
 @contextmanager
 def whole_folder(
-    folder,                # the folder to make, or to write into
-    kind: str,             # what is written, such as 'tokenizer'; earlier files of this kind are replaced
-    resume: bool = False,  # go on in what a stopped attempt left, and leave what this one wrote if it is stopped
-):                         # yields the folder to write into
-    "Let files appear in a folder all at once when the block has ended well, and replace only our own."
+    folder: str | Path,    # the folder to make, or to write into
+    kind: str,             # what is written, such as 'tokenizer'; it replaces what is of this kind
+    resume: bool = False,  # go on in what a stopped attempt left, and leave what is written so far
+) -> Iterator[Path]:       # the folder to write into
+    "Write files that appear in a folder all at once when the block ends; replace only our own."
     folder = Path(folder).resolve()
     with only_writer(folder):
         clear_leftovers(folder, but='part' if resume else None)
@@ -257,8 +238,8 @@ def whole_folder(
 
 # %% ../../nbs/01_files.ipynb #8d8293f1
 def file_sha256(
-    path,    # a file
-) -> str:    # hexadecimal digest, 64 letters
+    path: str | Path,  # a file
+) -> str:              # hexadecimal digest, 64 letters
     "Hash a file without holding it in memory."
     digest = hashlib.sha256()
     with open(path, 'rb') as file:
@@ -271,32 +252,25 @@ def download(
     name: str,    # what to call it in the cache
     sha256: str,  # of the published content
 ) -> Path:        # the file in the user's cache
-    "Fetch a published file once, and refuse it when its SHA-256 differs."
+    "Download a published file once, and refuse it when its SHA-256 differs."
     import pooch
-    try:
-        return Path(
-            pooch.retrieve(
-                url, f'sha256:{sha256}', name, pooch.os_cache('domain_llm'), progressbar=True
-            )
-        )
+    cache = pooch.os_cache('domain_llm')
+    try: return Path(pooch.retrieve(url, f'sha256:{sha256}', name, cache, progressbar=True))
     except ValueError as error:
-        raise ValueError(f'{name} was downloaded but is not the published file: {error}') from None
+        raise ValueError(f'{name} should be the published file, but got another: {error}') from None
     except Exception as error:
-        raise ConnectionError(
-            f'{name} could not be downloaded ({type(error).__name__}): '
-            'check the network and try again'
-        ) from None
+        raise ConnectionError(f'{name} should be downloaded, but got {type(error).__name__}: '
+                              'check the network and try again') from None
 
 # %% ../../nbs/01_files.ipynb #c759ddd2
 _FULL = 'No space left', 'os error 28', 'code: 28', 'unexpected pos'  # how libraries say it
 
 def disk_is_full(
     error: BaseException,  # what a library raised
-) -> bool:
-    "Say whether an error means that the disk has no space left."
-    return getattr(error, 'errno', None) == errno.ENOSPC or any(
-        words in str(error) for words in _FULL
-    )
+) -> bool:                 # whether there was no space left
+    "Tell a full disk from any other error."
+    if getattr(error, 'errno', None) == errno.ENOSPC: return True
+    return any(words in str(error) for words in _FULL)
 
 # %% ../../nbs/01_files.ipynb #ff525c1e
 def peak_memory() -> int | None:  # bytes; None where the system does not tell
@@ -314,8 +288,8 @@ def total_memory() -> int | None:  # bytes; None where the system does not tell
 
 # %% ../../nbs/01_files.ipynb #a7adbe7e
 def package_versions(
-    names,  # of packages
-) -> dict:  # name → version, without those that are not installed
+    names: Iterable[str],  # of packages
+) -> dict:                 # name → version, without those that are not installed
     "Look up the versions of installed packages."
     found = {}
     for name in names:

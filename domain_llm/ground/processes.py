@@ -7,6 +7,7 @@ __all__ = ['in_processes']
 
 # %% ../../nbs/03_processes.ipynb #990cbb55
 import os, threading, time, warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 # %% ../../nbs/03_processes.ipynb #5eb6157e
@@ -23,11 +24,11 @@ def _do(function, parent, job):
 # %% ../../nbs/03_processes.ipynb #7886ac59
 @contextmanager
 def in_processes(
-    function,      # a function of a module; is called with the arguments of each job
-    jobs: list,    # lists of arguments
-    workers: int,  # processes
-):                 # gives an iterator of what the function returned, in the order of the jobs
-    "Do jobs in other processes, and stop these when the `with` block ends early."
+    function: Callable,     # of a module; is called with the arguments of each job
+    jobs: list,             # lists of arguments
+    workers: int,           # processes
+) -> Iterator[Iterator]:    # over what the function returned, in the order of the jobs
+    "Run jobs in other processes, and stop these when the `with` block ends early."
     from joblib import Parallel, delayed
     # joblib names a temporary folder, which without memory-mapped arrays it never makes, and fails
     # where that name is long or not ASCII, as TMPDIR may be

@@ -10,6 +10,7 @@ __all__ = ['BLUE', 'VERMILION', 'GREEN', 'PURPLE', 'ORANGE', 'SKY', 'BLACK', 'YE
 
 # %% ../../nbs/02_show.ipynb #aaab8139
 import base64, io, math, textwrap, unicodedata
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 
@@ -61,8 +62,8 @@ def canvas(
     rows: int = 1,     # axes below each other
     columns: int = 1,  # axes beside each other
     font: float = 12,  # points
-    **more,            # for plt.subplots
-):                     # figure and axes
+    **more: object,    # for plt.subplots
+) -> Iterator[tuple]:  # figure and axes
     "Open a figure with readable letters that stay letters, and leave nothing behind."
     import matplotlib.pyplot as plt
     settings = {'font.size': font, 'text.parse_math': False,
@@ -74,8 +75,8 @@ def canvas(
         finally: plt.close(fig)
 
 def figure_png(
-    figure,   # a matplotlib Figure
-) -> bytes:   # a PNG file
+    figure: 'matplotlib.figure.Figure',  # any
+) -> bytes:                              # a PNG file
     "Draw a figure as PNG, on white."
     file = io.BytesIO()
     figure.savefig(file, format='png', dpi=144, facecolor='white', metadata=dict(Software=None))
@@ -83,8 +84,8 @@ def figure_png(
 
 # %% ../../nbs/02_show.ipynb #b667af20
 def as_text(
-    value,  # one value of a table
-) -> str:   # for people
+    value: object,  # one value of a table
+) -> str:           # for people
     "Write a value of a table as people read it."
     import numpy as np, pandas as pd
     if pd.api.types.is_scalar(value) and pd.isna(value): return '–'
@@ -93,10 +94,10 @@ def as_text(
     return f'{value:.3f}' if value == 0 or abs(value) >= 0.001 else f'{value:.1e}'
 
 def in_words(
-    table,          # a DataFrame whose first column names the rows
-    *columns: str,  # the columns to read out
-) -> str:           # 'a: accuracy 0.620, n 50; b: …'
-    "Read a table's numbers out, as the alt text of a figure."
+    table: 'pd.DataFrame',  # its first column names the rows
+    *columns: str,          # the columns to read out
+) -> str:                   # 'a: accuracy 0.620, n 50; b: …'
+    "Write a table's numbers as the alt text of a figure."
     values = table[[*columns]].itertuples(index=False, name=None)
     told = (', '.join(f'{name} {as_text(v)}' for name, v in zip(columns, row)) for row in values)
     return '; '.join(f'{first}: {words}' for first, words in zip(table.iloc[:, 0], told)) + '.'
@@ -110,8 +111,8 @@ def _templates():
                        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 def is_figure(
-    item,     # a piece of a section
-) -> bool:    # whether it is (figure, text)
+    item: object,  # a piece of a section
+) -> bool:         # whether it is (figure, text)
     "Tell figures from texts and tables."
     return isinstance(item, tuple) and len(item) == 2 and hasattr(item[0], 'savefig')
 
@@ -125,12 +126,12 @@ def _item(item, heading):
         return dict(kind='table', caption=item.attrs.get('caption', heading),
                     head=[str(name) for name in frame], rows=rows)
     if not is_figure(item):
-        raise ValueError('A section holds texts, DataFrames and (figure, text) pairs, but '
-                         f'{type(item).__name__} came; convert it first.')
+        raise ValueError('a section should hold texts, DataFrames and (figure, text) pairs, but '
+                         f'got {type(item).__name__}: convert it first')
     figure, alt = item
     if not str(alt).strip():
-        raise ValueError('A figure needs a text that says what it shows, but an empty one came; '
-                         'pass (figure, text).')
+        raise ValueError('a figure should have a text that says what it shows, but got an empty '
+                         'one: pass (figure, text)')
     return dict(kind='figure', png=base64.b64encode(figure_png(figure)).decode(), alt=alt)
 
 # %% ../../nbs/02_show.ipynb #e02da05a
@@ -143,8 +144,8 @@ def page(
     return _templates().get_template('page.html').render(title=title, sections=filled)
 
 def fragment(
-    *items,   # str, DataFrame, or (Figure, text)
-) -> str:     # HTML for a notebook
+    *items: object,  # str, DataFrame, or (Figure, text)
+) -> str:            # HTML for a notebook
     "Write texts, tables and figures in the style of a page."
     return _templates().get_template('fragment.html').render(items=[_item(i, '') for i in items])
 
@@ -152,32 +153,33 @@ def fragment(
 _PICTURES = {i: 0x2400 + i for i in range(32)} | {127: 0x2421}
 
 def visible(
-    text: str,
-) -> str:
+    text: str,  # any
+) -> str:       # the same, with a picture or a number for what is not seen
     "Write characters that nobody sees so that they are seen."
     hidden = 'Cc', 'Cf', 'Cs', 'Zl', 'Zp'  # Unicode's kinds: controls, formats, halves, separators
     return ''.join(ascii(c)[1:-1] if unicodedata.category(c) in hidden else c
                    for c in text.translate(_PICTURES))
 
 def two_digits(
-    value: float | None,
-) -> str:                  # '' where there is no number
+    value: float | None,  # None, or nan: no number
+) -> str:                 # '' where there is no number
     "Write a number in two digits."
     if value is None or math.isnan(value): return ''
     return f'{value:.2g}' if abs(value) < 100 else f'{value:.0f}'
 
 def with_values(
-    pieces: list,     # texts
-    values=None,      # a number, or None, for each piece; None: no numbers
-    whose: str = '',  # named when it is refused
-) -> list:            # of (piece, value)
+    pieces: list,                # texts
+    values: list | None = None,  # a number, or None, for each piece; None: no numbers
+    whose: str = '',             # named when it is refused
+) -> list:                       # of (piece, value)
     "Pair each piece, written visibly, with its number."
     values = [None] * len(pieces) if values is None else values
     values = [None if v is None else float(v) for v in values]
     if len(values) != len(pieces):
-        raise ValueError(f'values should hold one number for each of the {len(pieces)} tokens'
-                         f'{f" of {whose}" if whose else ""}, but {len(values)} came: give None '
-                         'for a token without one, such as the first')
+        of = f' of {whose}' if whose else ''
+        raise ValueError(f'`values` should hold one number for each of the {len(pieces)} tokens'
+                         f'{of}, but got {len(values)}: give None for a token without one, such '
+                         'as the first')
     return [(visible(piece), value) for piece, value in zip(pieces, values)]
 
 # %% ../../nbs/02_show.ipynb #c1db75ba
@@ -211,9 +213,9 @@ def _scale(top, unit):
 class Pieces:
     "Show texts in pieces: coloured in a notebook, with bars in plain text."
     def __init__(self,
-        rows: dict,         # name ('' for none) -> list of (piece, value)
-        top: float = None,  # the number that is drawn darkest; None: the largest
-        unit: str = '',     # what the numbers count
+        rows: dict,                # name ('' for none) -> list of (piece, value)
+        top: float | None = None,  # the number that is drawn darkest; None: the largest
+        unit: str = '',            # what the numbers count
     ):
         numbers = [v for row in rows.values() for _, v in row if two_digits(v)]
         self.rows, self.unit = rows, unit
@@ -244,7 +246,7 @@ def piece_tables(
     return _templates().get_template('rows.html').render(tables=drawn, note=note)
 
 # %% ../../nbs/02_show.ipynb #feb33413
-def plot_predictions():  # a matplotlib Figure, or None if there is no factor to draw
+def plot_predictions() -> 'matplotlib.figure.Figure | None':  # None: no factor to draw
     "Draw this session's guesses as multiples of the truth on a log axis, and print them."
     revealed = [p for p in predictions() if None not in (p.guess, p.truth)]
     for p in revealed: print(f'{p.question} {p.said}: {p.miss}.')
@@ -272,8 +274,8 @@ def plot_predictions():  # a matplotlib Figure, or None if there is no factor to
 
 # %% ../../nbs/02_show.ipynb #a349b258
 def progress(
-    answers: list = None,  # attempts; None: those in the reader's file
-):                         # a matplotlib Figure, or None if nothing was tried
+    answers: list | None = None,  # attempts; None: those in the reader's file
+) -> 'matplotlib.figure.Figure | None':  # None: nothing was tried
     "Draw the solved share of the exercises at each of Bloom's six levels, and print it."
     rows = tally(attempts() if answers is None else answers)
     solved, tried = map(sum, zip(*rows.values()))

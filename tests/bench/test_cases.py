@@ -53,7 +53,7 @@ def test_a_file_is_downloaded_once_and_checked(mirror):
 def test_a_file_that_was_altered_on_the_way_is_refused(mirror):
     _, folder, tmp_path = mirror
     (folder / 'cases.csv').write_text('original_abstract,incorrect_abstract\nit fell,it rose\n')
-    with pytest.raises(ValueError, match='not the published file'): named_file('cases.csv')
+    with pytest.raises(ValueError, match='should be the published file'): named_file('cases.csv')
     assert not list((tmp_path / 'cache').glob('cases.csv'))
 
 
