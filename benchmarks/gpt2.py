@@ -1,13 +1,16 @@
-"""Measure `domain_llm.model` against nanoGPT's model and `transformers` in one run; print the tables of RESULTS.md.
+"""Measure `domain_llm.model` against nanoGPT's model and `transformers` in one run.
 
-python benchmarks/gpt2.py --nanogpt PATH   PATH is a checkout of karpathy/nanoGPT, else transformers is the only peer
-Options: --only speed|memory|generate to run a part, --rounds N (default 3) for the medians.
-Peers are measured in turn within each round.
-A training step is zero_grad, loss, backward and AdamW's step, each in the project's own way.
-Peak memory is the largest resident set of a process of its own that makes two training steps.
+python benchmarks/gpt2.py                  prints the tables of RESULTS.md; transformers is the peer
+python benchmarks/gpt2.py --nanogpt PATH   also measures a checkout of karpathy/nanoGPT
+
+Options: --only speed|memory|generate to run a part, --rounds N (default 3) for the medians. Peers
+are measured in turn within each round. A training step is zero_grad, loss, backward and AdamW's
+step, each in the project's own way. Peak memory is the largest resident set of a process of its own
+that makes two training steps.
 """
 import argparse, json, os, statistics, subprocess, sys, time
 from contextlib import nullcontext
+from itertools import product
 
 import torch
 
@@ -45,7 +48,7 @@ def nanogpt(name, device):
 
 
 def hugging(name, device):
-    "The model of transformers with its default attention (SDPA) and PyTorch's default AdamW."
+    "Make the model of transformers with its default attention (SDPA) and PyTorch's AdamW."
     import transformers
     cfg = GPT2Config.preset(*SIZES[name])
     model = transformers.GPT2LMHeadModel(
@@ -112,13 +115,13 @@ def has_bf16(device):
 def compare(name, tokens, what, rounds, device, peers):
     "Time all peers in turn; give the median seconds of each."
     made, ids = {p: PEERS[p](name, device) for p in peers}, batch(name, tokens, device)
-    half = lambda: torch.autocast(device, torch.bfloat16)
+    def half(): return torch.autocast(device, torch.bfloat16)
     jobs = {p: (lambda p=p: what(*made[p][1:], *ids)) for p in peers}
     if has_bf16(device):
         for p in peers if device == 'cuda' else ['ours']:
             jobs[f'{p}, bf16'] = lambda p=p: what(*made[p][1:], *ids, half)
     repeats, times = 10 if name == 'toy' else 1, {job: [] for job in jobs}
-    for round in range(rounds + 1):                                                        # the first warms up
+    for round in range(rounds + 1):  # the first warms up
         for job, f in jobs.items():
             found = [clock(f, device) for _ in range(repeats)]
             if round: times[job] += found
@@ -132,7 +135,7 @@ def speed(rounds, device, peers):
         '\n| model | B·T | what | ' + ' | '.join([*heads, 'ours bf16, ms', '× nanoGPT fp32']) + ' |'
     )
     print('|---' * (len(heads) + 5) + '|')
-    for name, tokens, what in ((n, t, w) for n in SIZES for t in (1024, 4096) for w in (forward, step)):
+    for name, tokens, what in product(SIZES, (1024, 4096), (forward, step)):
         t = compare(
             name, tokens, what, rounds if tokens == 1024 or name == 'toy' else 2, device, peers
         )
@@ -178,7 +181,7 @@ def memory(peers, path):
 
 @torch.no_grad()
 def generation(peers, device, every=4):
-    "Print the time of 256 new tokens after a prompt of 256; a peer without a cache is timed at every fourth length."
+    "Print the time of 256 new tokens after 256; a peer without a cache is timed at every fourth."
     model, prompt = ours('124M', device)[0].eval(), batch('124M', 1024, device)[0][:, :256]
     rows = {
         'ours': statistics.median(
