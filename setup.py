@@ -19,14 +19,21 @@ setup(
     author=cfg['author'],
     author_email=cfg['author_email'],
     license='Apache-2.0',
-    classifiers=['Development Status :: 3 - Alpha', 'Intended Audience :: Science/Research', 'Natural Language :: English']
-    + [f'Programming Language :: Python :: 3.{minor}' for minor in range(10, 14)],
+    classifiers=[
+        'Development Status :: 3 - Alpha',
+        'Intended Audience :: Science/Research',
+        'Natural Language :: English',
+        *(f'Programming Language :: Python :: 3.{minor}' for minor in range(11, 15)),
+    ],
     keywords=cfg['keywords'].split(),
     packages=find_namespace_packages(include=['domain_llm', 'domain_llm.*']),
     include_package_data=True,
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg['requirements'].split(),
-    extras_require={'course': cfg['course_requirements'].split(), 'dev': cfg['dev_requirements'].split()},
+    extras_require={
+        'course': cfg['course_requirements'].split(),
+        'dev': cfg['dev_requirements'].split(),
+    },
     entry_points={'console_scripts': cfg['console_scripts'].split()},
     zip_safe=False,
 )

@@ -1,13 +1,14 @@
-"""Read a generated corpus of mixed formats with `read_documents` in a process of its own; print memory and speed.
+"""Read a generated corpus of mixed formats with `read_documents`; print memory and speed.
 
-python benchmarks/corpus.py                5 GB in one process: some minutes, 11 GB of disk, deleted at the end
+python benchmarks/corpus.py                5 GB in one process: minutes and 11 GB of disk
 python benchmarks/corpus.py --gb 0.2       a quick try
 python benchmarks/corpus.py --workers 0 2  also with two workers, some minutes more
-python benchmarks/corpus.py --near         near copies instead: our bands and datasketch's own index, some minutes
+python benchmarks/corpus.py --near         near copies instead: our bands and datasketch's own index
 
-RssAnon is what the process holds; RssFile are pages of mapped files, which the system takes back when it needs them.
-Both are sampled twenty times a second and summed over the process and its workers. VmHWM is the kernel's own peak of
-the reading process, anonymous and mapped together. Needs Linux (/proc).
+RssAnon is what the process holds; RssFile are pages of mapped files, which the system takes back
+when it needs them. Both are sampled twenty times a second and summed over the process and its
+workers. VmHWM is the kernel's own peak of the reading process, anonymous and mapped together. Needs
+Linux (/proc).
 """
 
 import argparse, gzip, inspect, json, os, random, re, shutil, subprocess, sys, tempfile, time
@@ -31,10 +32,12 @@ CHILD = """if True:
     from domain_llm.text.documents import ReadReport, read_documents
     start, report = time.monotonic(), ReadReport()
     data = read_documents(sys.argv[1], workers=int(sys.argv[2]), report=report)
-    answer = dict(seconds=time.monotonic() - start, hwm=peak_memory() / 1e6, skipped=len(report.skipped))
+    seconds = time.monotonic() - start
+    answer = dict(seconds=seconds, hwm=peak_memory() / 1e6, skipped=len(report.skipped))
     answer |= dict(documents=report.documents, words=report.words)
     print("read", flush=True)
-    answer |= dict(letters=sum(len(t) for batch in data.iter(256) for t in batch["text"]), hwm_pass=peak_memory() / 1e6)
+    answer["letters"] = sum(len(t) for batch in data.iter(256) for t in batch["text"])
+    answer["hwm_pass"] = peak_memory() / 1e6
     print(json.dumps(answer))
 """
 
@@ -102,8 +105,8 @@ def write_pubmed(path, texts, size, first):
         f.write('<?xml version="1.0" encoding="UTF-8"?>\n<PubmedArticleSet>')
         for i in range(n):
             f.write(
-                f'<PubmedArticle><MedlineCitation><PMID>{first + i}</PMID><Article><ArticleTitle>Title '
-                f'&amp; {i}</ArticleTitle><Abstract><AbstractText '
+                f'<PubmedArticle><MedlineCitation><PMID>{first + i}</PMID><Article><ArticleTitle>'
+                f'Title &amp; {i}</ArticleTitle><Abstract><AbstractText '
                 f'Label="AIM">{texts.take(900)}</AbstractText><AbstractText '
                 f'Label="END">{texts.take(900)}</AbstractText></Abstract></Article></MedlineCitation></PubmedArticle>\n'
             )
@@ -125,7 +128,7 @@ def write_small(folder, texts, size, ending):
 
 
 def generate(folder, size):
-    "Write the corpus; give the number of documents, but for the one large text file, which the reader cuts."
+    "Write the corpus; give how many documents, without the large text file that the reader cuts."
     texts, n = Texts(), 0
     n += write_lines(folder / 'one_large.jsonl', texts, 0.25 * size, n)
     for i in range(4):
@@ -165,7 +168,7 @@ def memory(pid, field):
 
 
 def measure(folder, workers):
-    "Read the corpus in a process of its own; give what it answers and the sampled peaks, while reading and over all."
+    "Read the corpus in a process of its own; give its answer, and peaks of both stages."
     peaks, reading = dict(RssAnon=0, RssFile=0), None
     with tempfile.NamedTemporaryFile('w') as out:
         child = subprocess.Popen(
@@ -185,7 +188,7 @@ def measure(folder, workers):
 
 
 def library(dataset, near, **chosen):
-    "Find near copies with datasketch's index of the same bands, and the same exact comparison of what it suspects."
+    "Find near copies with datasketch's index of the same bands, and compare what it suspects."
     rows = overlap._band_rows(near)
     index = MinHashLSH(num_perm=128, **(chosen or dict(params=(128 // rows, rows))))
     blank, copies = MinHash(128, hashfunc=int), {}
@@ -218,7 +221,7 @@ WAYS = {  # a function, and the code that it stands for
 
 
 def planted(shares=(0.02, 0.05, 0.1, 0.2, 0.3), n=300):
-    "Give the shared abstracts, altered copies of n of them behind, and {place of a copy: its similarity}."
+    "Give the shared abstracts, altered copies of n of them behind, and {place: similarity}."
     draw, alike = random.Random(0), {}
     texts = read_documents(data_dir() / 'corpus', report=ReadReport())['text'][:]
     long = [text for text in texts if len(text.split()) > 80][:n]
@@ -235,7 +238,7 @@ def planted(shares=(0.02, 0.05, 0.1, 0.2, 0.3), n=300):
 
 
 def measured(call, *args):
-    "Call a function; give what it returns, seconds of the processor, and MB above what was held before."
+    "Call a function; give what it returns, seconds of the processor, and MB that it added."
     Path('/proc/self/clear_refs').write_text('5')  # the peak begins anew
     before, start = peak_memory(), time.process_time()
     result = call(*args)
@@ -243,7 +246,7 @@ def measured(call, *args):
 
 
 def find(way, near):
-    "Find the planted copies; give seconds, MB, copies found and due, and what was found and not planted."
+    "Find the planted copies; give seconds, MB, copies found and due, and what was not planted."
     dataset, alike = planted()
     found, seconds, mb = measured(WAYS[way][0], dataset, near)
     due = {i for i, share in alike.items() if share >= near}
@@ -273,7 +276,7 @@ def alone(function, *args):
 
 
 def compare(nears, rounds, n):
-    "Print what each way finds, its time, memory and length, the ways in turn, and the memory of n documents."
+    "Print what each way finds, its time, memory and length, and the memory of n documents."
     if data_dir() is None:
         sys.exit(
             'expected DOMAIN_LLM_DATA to name the folder of the shared data, found none: set it'
@@ -303,7 +306,8 @@ def compare(nears, rounds, n):
             )
             print(
                 f'| {near} | {way} | {median(seconds):.1f} | {min(seconds):.1f} to '
-                f'{max(seconds):.1f} | {found[0]} of {due[0]} | {others[0]} | {median(mb):,.0f} MB | {lines} |',
+                f'{max(seconds):.1f} | {found[0]} of {due[0]} | {others[0]} | '
+                f'{median(mb):,.0f} MB | {lines} |',
                 flush=True,
             )
     print(f'\n{n:,} documents of made-up ranks, which are all different\n')

@@ -1,8 +1,8 @@
-"""Run `domain-llm demo` for seeds 0, 1 and 2; print time, memory, accuracies and what guessers reach.
+"""Run `domain-llm demo` for three seeds; print time, memory, accuracies, and what guessers reach.
 
-python benchmarks/demo.py                 prints the tables of RESULTS.md
-python benchmarks/demo.py --store         also renews domain_llm/stored/demo.json and nbs/images/demo.png, which
-                                          lesson 10 and the index show, and the toy that stored_model gives
+python benchmarks/demo.py          prints the tables of RESULTS.md
+python benchmarks/demo.py --store  also renews domain_llm/stored/demo.json and nbs/images/demo.png,
+                                   which lesson 10 and the index show, and the toy of stored_model
 """
 import itertools, json, os, shutil, subprocess, sys, tempfile, time
 from collections import Counter
@@ -28,7 +28,7 @@ def run_demo(seed, out):
 
 
 def counting(seed, slots):
-    "Give (right, n) of who counts rises and falls for some of the three names; ties count one half."
+    "Give (right, n) of who counts rises and falls for some of the names; ties count one half."
     science, count = SyntheticScience(seed), Counter()
     for text in science.papers():
         for triple, direction in read_findings(text):
@@ -70,7 +70,7 @@ def main():
     )
     pooled = {name: [sum(stored[s]['results'][name][k] for s in SEEDS) for k in ('correct', 'n')]
               for name in ('untrained GPT-2', 'token trigram')}
-    for slots in itertools.chain(itertools.combinations(range(3), 1), itertools.combinations(range(3), 2)):
+    for slots in [*itertools.combinations(range(3), 1), *itertools.combinations(range(3), 2)]:
         name = 'counts by ' + ' and '.join(
             ('manipulation', 'region', 'behaviour')[i] for i in slots
         )
@@ -83,7 +83,7 @@ def main():
             json.dumps(stored, indent=1) + '\n', encoding='utf-8'
         )
         shutil.copy(home / '0/figures/training.png', ROOT / 'nbs/images/demo.png')
-        subprocess.run([sys.executable, ROOT / 'tools/store_toy.py', home / '0'], check=True)
+        subprocess.run([sys.executable, ROOT / 'tools', 'toy', home / '0'], check=True)
 
 
 main()

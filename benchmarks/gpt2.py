@@ -1,10 +1,12 @@
-"""Measure `domain_llm.model` against nanoGPT's model and `transformers` in one run; print the tables of RESULTS.md.
+"""Measure `domain_llm.model` against nanoGPT's model and `transformers` in one run.
 
-python benchmarks/gpt2.py --nanogpt PATH --before PATH    checkouts of karpathy/nanoGPT and of another version of ours;
-                                                          without them, transformers is the only peer
-Options: --only speed|memory|generate to run a part, --rounds N (default 7), --sizes 124M:1024 toy:4096 (model:tokens).
-Peers are measured in turn within each round; a ratio is the median of the rounds' ratios, with their range.
-A training step is zero_grad, loss, backward and AdamW's step, each in the project's own way.
+python benchmarks/gpt2.py   prints the tables of RESULTS.md; transformers is the peer
+  --nanogpt PATH            also measures a checkout of karpathy/nanoGPT
+  --before PATH             also measures another version of ours
+  --only speed|memory|generate, --rounds N, --sizes 124M:1024 toy:4096 (model:tokens)   measures a part
+
+Peers are measured in turn within each round; a ratio is the median of the rounds' ratios, with their
+range. A training step is zero_grad, loss, backward and AdamW's step, each in the project's own way.
 Peak memory is the largest resident set of a process of its own that makes two training steps.
 """
 import argparse, json, os, statistics, subprocess, sys, time

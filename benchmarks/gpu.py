@@ -1,14 +1,14 @@
 """Measure training on one large GPU, in parts that begin nothing new after six minutes each.
 
-    python benchmarks/gpu.py speed [--sizes gpt2] [--nanogpt FOLDER]   tokens/s, MFU, peak memory, also of peers
+    python benchmarks/gpu.py speed [--sizes gpt2] [--nanogpt FOLDER]   tokens/s, MFU, peak memory
     python benchmarks/gpu.py profile [--picture FILE]                  where the time of a step goes
-    python benchmarks/gpu.py curves                                    loss of PAPER, of FAST, and of FAST in float16
+    python benchmarks/gpu.py curves                                    losses of PAPER and of FAST
 
-Without a part all of them run. The context is 1,024, the text random or made up, the precision what `device_info`
-chooses: bfloat16 on a large GPU. MFU is the share of the card's own matrix rate, which is measured first. The peers are
-nanoGPT's step, when its folder is given, and the paper's loop, where transformers is installed. All else needs torch,
-numpy, safetensors, tokenizers and this repository. `--smoke` runs everything tiny on a CPU. A figure that was not
-measured says so.
+Without a part all of them run. The context is 1,024, the text random or made up, the precision what
+`device_info` chooses: bfloat16 on a large GPU. MFU is the share of the card's own matrix rate,
+which is measured first. The peers are nanoGPT's step, when its folder is given, and the paper's
+loop, where transformers is installed. All else needs torch, numpy, safetensors, tokenizers and this
+repository. `--smoke` runs everything tiny on a CPU. A figure that was not measured says so.
 """
 import argparse, contextlib, gc, io, itertools, platform, re, statistics, sys, time
 from dataclasses import dataclass, field, replace
@@ -34,7 +34,8 @@ TRY = {'gpt2': (16, 32, 64), 'gpt2-medium': (8, 16, 32), 'gpt2-large': (8, 16)}
 @dataclass(frozen=True)
 class Plan:
     "Hold what is measured: the real thing, or tiny on a CPU."
-    sizes: dict = field(default_factory=lambda: {k: (GPT2Config.preset(k, 50_257), rows) for k, rows in TRY.items()})
+    sizes: dict = field(default_factory=lambda: {
+        name: (GPT2Config.preset(name, 50_257), rows) for name, rows in TRY.items()})
     pieces: int = 4                   # micro-batches in a step
     seconds: float = 8                # how long each speed is measured
     matrix: int = 8192                # side of the matrices whose product gives the card's rate
@@ -52,10 +53,12 @@ def wait():
 
 
 def rate(work, seconds):
-    "Give how often a second some work is done: the median of three rounds after one that does not count."
-    work(), wait()
+    "Give how often a second some work is done: the median of three rounds after a first one."
+    work()
+    wait()
     start = time.perf_counter()
-    work(), wait()
+    work()
+    wait()
     n, rates = max(1, int(seconds / 3 / (time.perf_counter() - start))), []
     for _ in range(3):
         start = time.perf_counter()
@@ -90,7 +93,7 @@ def noise(cfg, rows):
     return Batches(ids, cfg.n_ctx, rows * cfg.n_ctx)[0]
 
 
-# speed: one step of ours and of the peers; each prepares a function that makes it, and says how many tokens it reads
+# speed: one step of ours and of the peers; each prepares a function, and says its tokens
 
 def our_trainer(plan, cfg, micro, compiled, **recipe):
     "Prepare our model and optimizers."
@@ -121,7 +124,7 @@ def our_step(plan, cfg, micro, compiled, **recipe):
 
 
 def nanogpt_step(plan, cfg, micro, folder, device):
-    "Prepare nanoGPT's own step: its model, its fused AdamW, its loop's accumulation, compiled as a whole."
+    "Prepare nanoGPT's own step, compiled as a whole: model, fused AdamW, accumulation."
     sys.path.insert(0, str(folder))
     from model import GPT, GPTConfig
     with contextlib.redirect_stdout(io.StringIO()):
@@ -146,7 +149,7 @@ def nanogpt_step(plan, cfg, micro, folder, device):
 
 
 def paper_step(plan, cfg, micro, device):
-    "Prepare the paper's step: the model of transformers as it is, not compiled, all logits in float32, no clipping."
+    "Prepare the paper's step: transformers' model, not compiled, float32 logits, no clipping."
     from transformers import GPT2Config as TheirConfig, GPT2LMHeadModel
     shape = {k: getattr(cfg, k) for k in ('vocab_size', 'n_layer', 'n_head', 'n_embd')}
     model = GPT2LMHeadModel(
@@ -157,7 +160,9 @@ def paper_step(plan, cfg, micro, device):
     def loss(x, y):
         logits = model(input_ids=x, use_cache=False).logits.float()
         return torch.nn.functional.cross_entropy(logits.flatten(0, 1), y.flatten())
-    def finish(): optimizer.step(), optimizer.zero_grad(set_to_none=True)
+    def finish():
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
     return accumulated(plan, cfg, micro, device, loss, finish)
 
 
@@ -175,10 +180,12 @@ def accumulated(plan, cfg, micro, device, loss, finish):
 
 
 def forget(plan):
-    "Forget what was compiled and held before: the compiler gives up on a function after a few shapes."
+    "Forget what was compiled and held: the compiler gives up on a function after a few shapes."
     if plan.compile: torch.compiler.reset()
     gc.collect()
-    if torch.cuda.is_available(): torch.cuda.empty_cache(), torch.cuda.reset_peak_memory_stats()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
 
 
 def measured(prepare, plan):
@@ -213,11 +220,12 @@ def speed_of(name, plan, device, peak, late, args):
     def row(way, micro, prepare):
         got, memory = (None, 'no time left') if late() else measured(lambda: prepare(micro), plan)
         if got is None:
-            return print(f'| {way} | {micro} | not measured: {memory} | | |', flush=True)
+            print(f'| {way} | {micro} | not measured: {memory} | | |', flush=True)
+            return
         mfu, gib = got * flops_per_token(cfg) / peak, f'{memory:.1f}' if memory else 'not measured'
         print(f'| {way} | {micro} | {got:,.0f} | {mfu:.1%} | {gib} |', flush=True)
         best[way] = max(best.get(way, (0, 0, micro)), (got, mfu, micro))
-    for micro in rows:                                                      # ours and nanoGPT's in turn
+    for micro in rows:  # ours and nanoGPT's in turn
         row('ours, FAST, compiled', micro, lambda m: our_step(plan, cfg, m, True))
         if compared and args.nanogpt:
             row(
@@ -236,9 +244,10 @@ def speed_of(name, plan, device, peak, late, args):
 def bars(found):
     "Say which bars are reached."
     ours, peers = found.get('ours, FAST, compiled'), ('nanoGPT, compiled', "the paper's loop")
-    say = lambda what, got, bar: print(
-        f'- {what}: {"not measured" if got is None else f"{got:.2f}"}{bar}'
-    )
+
+    def say(what, got, bar):
+        print(f'- {what}: {"not measured" if got is None else f"{got:.2f}"}{bar}')
+
     print()
     say('share of the measured matrix rate', ours and ours[1], f' (bar {BARS["mfu"]:g})')
     for name, bar in zip(peers, (f' (bar {BARS["nanogpt"]:g})', '')):
@@ -301,7 +310,8 @@ def profile(plan, device, late, args):
     head = kernels(loss)
     for p in trainer.model.parameters(): p.grad = torch.randn_like(p)
     moved = kernels(move)
-    rest = lambda k: whole[k] - head[k] - moved[k]
+    def rest(k): return whole[k] - head[k] - moved[k]
+
     parts = {'matrix products of the blocks': rest('product'), 'attention': whole['attention'],
              'loss over the token table': sum(head.values()), 'optimizers': sum(moved.values()),
              'everything elementwise': rest('other'), 'no kernel runs': wall - sum(whole.values())}
@@ -345,14 +355,15 @@ def text(cfg, n):
 
 
 def curves(plan, device, late, args):
-    "Print the validation loss over tokens of both recipes, and of FAST in float16, from the same start."
+    "Print the validation loss over tokens of both recipes, and of FAST in float16."
     cfg = next(iter(plan.sizes.values()))[0]
     tokens = plan.curve_rows * cfg.n_ctx
     ids = text(cfg, plan.curve_steps * tokens // 2 + 20 * cfg.n_ctx)
     held_out, train = ids[:20 * cfg.n_ctx], ids[20 * cfg.n_ctx:]
     batches, lines, fast = Batches(train, cfg.n_ctx, tokens), {}, {**FAST_RECIPE, 'lr': 3e-3}
     half = replace(device, dtype=torch.float16)
-    for name, recipe, where in (('PAPER', PAPER_RECIPE, device), ('FAST', fast, device), ('FAST', fast, half)):
+    ways = ('PAPER', PAPER_RECIPE, device), ('FAST', fast, device), ('FAST', fast, half)
+    for name, recipe, where in ways:
         torch.manual_seed(0)
         config = TrainConfig(**{**recipe, 'steps': plan.curve_steps, 'tokens_per_step': tokens})
         trainer = Trainer(GPT2(cfg), config, device=where)
@@ -379,7 +390,8 @@ def main(plan, args):
     )
     print(
         f'{time.strftime("%Y-%m-%d")}, {device}, {platform.system()}, Python '
-        f'{platform.python_version()}, torch {torch.__version__}; {sizes}; {plan.pieces} micro-batches in a step'
+        f'{platform.python_version()}, torch {torch.__version__}; {sizes}; '
+        f'{plan.pieces} micro-batches in a step'
     )
     for name in args.parts or PARTS:
         start = time.perf_counter()

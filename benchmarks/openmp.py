@@ -1,4 +1,4 @@
-"""Measure how long training steps take while OpenMP's threads wait in different ways, alone and beside another process.
+"""Measure training steps while OpenMP's threads wait in different ways, alone and in company.
 
 python benchmarks/openmp.py  prints the table of RESULTS.md
 """
@@ -21,7 +21,8 @@ from domain_llm.train.distributed import Trainer
 from domain_llm.train.recipe import FAST_RECIPE, TrainConfig
 from domain_llm.tokens.dataset import Batches
 torch.manual_seed(0)
-trainer = Trainer(GPT2(GPT2Config.preset('toy', 800)), TrainConfig(steps=30, tokens_per_step=4096, **FAST_RECIPE))
+config = TrainConfig(steps=30, tokens_per_step=4096, **FAST_RECIPE)
+trainer = Trainer(GPT2(GPT2Config.preset('toy', 800)), config)
 batches = Batches(np.random.default_rng(0).integers(0, 800, 200_000), 64, 4096)
 for step in range(20):
     if step == 4: start = time.perf_counter()
@@ -46,7 +47,9 @@ def main(rounds=3):
         for busy in (0, 1):
             other = subprocess.Popen([sys.executable, '-c', 'while True: pass']) if busy else None
             for way, environment in WAYS.items(): found[way][busy].append(seconds(environment))
-            if other: other.kill(), other.wait()
+            if other:
+                other.kill()
+                other.wait()
     for way, both in found.items():
         alone, beside = (f'{statistics.median(s):.1f} ({min(s):.1f} to {max(s):.1f})' for s in both)
         print(f'| {way} | {alone} | {beside} |')

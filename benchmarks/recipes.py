@@ -1,14 +1,15 @@
-"""Compare the recipes of lesson 45 on real text: how many tokens does each need for the same loss?
+"""Compare the recipes of lesson 45 on real text: the tokens that each needs for the same loss.
 
-    DOMAIN_LLM_DATA=... python benchmarks/recipes.py [--tokens 1200000] [--jobs 2] [--log runs.jsonl]
-    DOMAIN_LLM_DATA=... python benchmarks/recipes.py --gpu [--tokens 20000000]
+    DOMAIN_LLM_DATA=… python benchmarks/recipes.py [--tokens 1200000] [--jobs 2] [--log runs.jsonl]
+    DOMAIN_LLM_DATA=… python benchmarks/recipes.py --gpu [--tokens 20000000]
 
-A GPT-2 reads the neuroscience abstracts and articles of DOMAIN_LLM_DATA in a vocabulary of its own: 4 blocks and 128
-channels on a CPU, 124M on a GPU. All runs have the same model, data, tokens per step and validation text; one run is
-one process, on one thread of a CPU. The comparison that means something is with an AdamW whose rate was tuned, on a
-seed of its own, at the whole budget; it is made on a CPU alone, where time is cheap. Loss over tokens does not depend
-on the machine's load. About an hour of one core, half with two jobs; called again with the same log, it goes on after
-the last finished run.
+A GPT-2 reads the neuroscience abstracts and articles of DOMAIN_LLM_DATA in a vocabulary of its own:
+4 blocks and 128 channels on a CPU, 124M on a GPU. All runs have the same model, data, tokens per
+step and validation text; one run is one process, on one thread of a CPU. The comparison that means
+something is with an AdamW whose rate was tuned, on a seed of its own, at the whole budget; it is
+made on a CPU alone, where time is cheap. Loss over tokens does not depend on the machine's load.
+About an hour of one core, half with two jobs; called again with the same log, it goes on after the
+last finished run.
 """
 import argparse, json, os, statistics, sys, time
 from concurrent.futures import ProcessPoolExecutor
@@ -43,7 +44,7 @@ class Setup:
     budget: int       # tokens that PAPER and the tuned AdamW read
     early: tuple      # shares of them after which FAST is compared with PAPER
     late: tuple = ()  # shares of them after which it is compared with the tuned AdamW
-    most: int = 60_000  # tokens of the validation text
+    looked_at: int = 60_000  # tokens of the validation text
 
 ON_CPU = Setup(
     GPT2Config(vocab_size=4096, n_layer=4, n_head=4, n_embd=128, n_ctx=128),
@@ -85,7 +86,8 @@ def train(task):
     curve, seconds = [], 0.0
     for step in range(config.steps + 1):
         if step % max(1, config.steps // 10) == 0 or step == config.steps:
-            loss = validation_loss(trainer.model, held_out, max_tokens=setup.most, device=trainer.device)
+            loss = validation_loss(trainer.model, held_out, max_tokens=setup.looked_at,
+                                    device=trainer.device)
             curve.append((step * setup.step, seconds, loss))
         start = time.perf_counter()
         if step < config.steps: trainer.update(batches[step], step)
@@ -109,7 +111,8 @@ def tuned(work, budget):
     rates, losses = [1e-3, 2e-3, 4e-3], {}
     while True:
         new = [rate for rate in rates if rate not in losses]
-        for r in work([('AdamW, tuning', {**ADAMW, 'lr': rate}, budget, TUNING_SEED) for rate in new]):
+        tuning = [('AdamW, tuning', {**ADAMW, 'lr': rate}, budget, TUNING_SEED) for rate in new]
+        for r in work(tuning):
             losses[r['lr']] = r['loss']
         best = min(losses, key=losses.get)
         if min(rates) < best < max(rates): return best, losses
@@ -173,7 +176,8 @@ def report(runs, setup, best, tried, texts):
         f'tokens per step, {device_info()}; {machine("torch")}\n'
     )
     unigram, bigram = (
-        NGram(texts[0], setup.cfg.vocab_size, n).nll(texts[1][: setup.most]).mean() for n in (1, 2)
+        NGram(texts[0], setup.cfg.vocab_size, n).nll(texts[1][:setup.looked_at]).mean()
+        for n in (1, 2)
     )
     rates = ', '.join(f'{lr:g} {loss:.3f}' for lr, loss in sorted(tried.items()))
     print(
@@ -194,7 +198,8 @@ def report(runs, setup, best, tried, texts):
     for name in names: print(row(runs, name))
     print('\nThe loss along the way (tokens read; seconds of training), medians of the seeds:\n')
     for name in names: print(f'- {course(runs, name)}')
-    median = lambda name: statistics.median(r['loss'] for r in runs if r['name'] == name)
+    def median(name): return statistics.median(r['loss'] for r in runs if r['name'] == name)
+
     for other, shares in (('PAPER', setup.early), ('tuned AdamW', setup.late)):
         for share in shares:
             reached = median(f'FAST at {share:g} of the tokens') <= median(other)

@@ -1,11 +1,12 @@
-"""Score the human-made cases of BrainBench with a model of GPT-2's size: ours against a plain loop with transformers.
+"""Score the human-made cases of BrainBench: ours against a plain loop with transformers.
 
-DOMAIN_LLM_DATA=… python benchmarks/scoring.py              prints the table of RESULTS.md (all 200 cases)
-DOMAIN_LLM_DATA=… python benchmarks/scoring.py --cases 12   a quick try
+DOMAIN_LLM_DATA=… python benchmarks/scoring.py              prints the table of RESULTS.md
+DOMAIN_LLM_DATA=… python benchmarks/scoring.py --cases 12   a quick try instead of all 200 cases
 
-The weights are random and made here (124M, seed 0), the tokenizer is the paper's, the protocol is the paper's.
-The ways take turns on slices of the cases. A time is the sum over the slices, a ratio that of the sums. Where there is
-a GPU the ways are measured on it, and the CPU gives only the values that they are compared with.
+The weights are random and made here (124M, seed 0), the tokenizer is the paper's, the protocol is
+the paper's. The ways take turns on slices of the cases. A time is the sum over the slices, a ratio
+that of the sums. Where there is a GPU the ways are measured on it, and the CPU gives only the
+values that they are compared with.
 """
 import argparse, os, tempfile, time
 from pathlib import Path
@@ -69,7 +70,7 @@ def measure(ways, tokenizer, cases, slices):
 
 
 def show(device, found, cases, base=None):
-    "Print a device's rows, compared with the first or with other values; give the lines that list changed choices."
+    "Print a device's rows, compared with the first or with other values; give changed choices."
     (first, base_seconds), notes = next(iter(found.values())), []
     base = first if base is None else base
     for name, (values, seconds) in found.items():
@@ -77,7 +78,8 @@ def show(device, found, cases, base=None):
         changed = np.flatnonzero(np.argmin(values, 1) != np.argmin(base, 1))
         print(
             f'| {device} | {name} | {seconds.sum():.1f} | {len(cases) / seconds.sum():.1f} | '
-            f'{total:.2f} | {ratios.min():.2f} to {ratios.max():.2f} | {abs(values - base).max():.1e} | {len(changed)} |'
+            f'{total:.2f} | {ratios.min():.2f} to {ratios.max():.2f} | '
+            f'{abs(values - base).max():.1e} | {len(changed)} |'
         )
         before, after = base[:, 1] - base[:, 0], values[:, 1] - values[:, 0]
         margins = [

@@ -4,11 +4,12 @@ DOMAIN_LLM_DATA=… python benchmarks/tokenizer.py     the real texts, prints th
 python benchmarks/tokenizer.py                       a generated text of the same size
 python benchmarks/tokenizer.py --rounds 1 --mb 4     a quick try
 
-The library's way is its own `ByteLevelBPETokenizer.train_from_iterator`. Both read the same generator of documents,
-take turns, and change places each round; each training is a process of its own. The vocabularies must be identical,
-merge by merge.
+The library's way is its own `ByteLevelBPETokenizer.train_from_iterator`. Both read the same
+generator of documents, take turns, and change places each round; each training is a process of its
+own. The vocabularies must be identical, merge by merge.
 """
 import argparse, gzip, hashlib, json, os, random, re, subprocess, sys, time
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 
@@ -81,8 +82,7 @@ def ours(texts):
 
 def train_once(way, mb):
     "Train in this process; print the seconds and what came out."
-    # imports are not part of the time
-    import domain_llm.tokens.tokenizer
+    import_module('domain_llm.tokens.tokenizer')  # is not part of the time
     texts, _ = corpus(mb)
     start = time.perf_counter()
     tokenizer = {WAYS[0]: alone, WAYS[1]: ours}[way](text for text in texts)
@@ -97,7 +97,7 @@ def train_once(way, mb):
 def measure(rounds, mb):
     "Let the two take turns; give {way: list of results}."
     found = {way: [] for way in WAYS}
-    for k in range(-1, rounds):                                            # one round to warm up the disk's cache
+    for k in range(-1, rounds):  # one round to warm up the disk's cache
         for way in WAYS[::1 if k % 2 else -1]:
             command = [sys.executable, __file__, '--mb', str(mb), '--once', way]
             out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout

@@ -1,15 +1,19 @@
 """Measure `write_tokens` against the paper's pipeline and `Batches` against nanoGPT's loader.
 
-python benchmarks/tokens.py [--nanogpt PATH]   PATH is a checkout of karpathy/nanoGPT, whose own `get_batch` is then run
-Options: --mb N characters (default 200, in millions; 20 for a quick try), --rounds N (default 1 for tokenizing, 5 for
-batches), --only tokenize|batches, --before FILE, the `dataset.py` of another version, whose `Batches` then takes turns
-with this one (git show COMMIT:domain_llm/tokens/dataset.py > FILE).
-The text is made up: words of syllables, drawn by a Zipf law with a long tail, in documents of a few hundred to a few
-thousand words; no sentence comes twice. The tokenizer (50,257 tokens) is trained on ten million characters of other
-text from the same source.
-Each way to tokenize runs in a process of its own on one thread, in turn within a round, and ends with its ids on disk.
+python benchmarks/tokens.py [--nanogpt PATH]   PATH is a checkout of karpathy/nanoGPT
+
+Options: --mb N characters (default 200, in millions; 20 for a quick try), --rounds N (default 1 for
+tokenizing, 5 for batches), --only tokenize|batches, --before FILE, the `dataset.py` of another
+version, whose `Batches` then takes turns with this one (git show
+COMMIT:domain_llm/tokens/dataset.py > FILE).
+
+The text is made up: words of syllables, drawn by a Zipf law with a long tail, in documents of a few
+hundred to a few thousand words; no sentence comes twice. The tokenizer (50,257 tokens) is trained
+on ten million characters of other text from the same source. Each way to tokenize runs in a process
+of its own on one thread, in turn within a round, and ends with its ids on disk.
 """
-import argparse, ast, hashlib, importlib.util, json, os, shutil, statistics, subprocess, sys, tempfile, time
+import argparse, ast, hashlib, importlib.util, json, os, shutil, statistics, subprocess, sys
+import tempfile, time
 from itertools import chain
 from pathlib import Path
 
@@ -41,7 +45,9 @@ def made_up(millions, seed):
 def word(rank, syllables):
     "Spell a number in syllables."
     rank, spelled = rank + 700, ''
-    while rank: rank, last = divmod(rank - 1, len(syllables)); spelled += syllables[last]
+    while rank:
+        rank, last = divmod(rank - 1, len(syllables))
+        spelled += syllables[last]
     return spelled
 
 
@@ -67,7 +73,7 @@ def documents(home):
 
 
 def paper(home, tokenizer):
-    "The pipeline of the paper's train.py, in our words: map with truncation and overflow, chain, cut again."
+    "Run the pipeline of the paper's train.py, in our words: map with overflow, chain, cut again."
     import datasets, transformers
     datasets.disable_progress_bars()
     fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer)
@@ -84,7 +90,7 @@ def paper(home, tokenizer):
 
 
 def limit(home, tokenizer):
-    "Nothing but the library's encode_batch_fast, a hundred documents at a time; the ids are thrown away."
+    "Call only the library's encode_batch_fast, a hundred documents at a time; throw away the ids."
     def run():
         batch = []
         for text in documents(home):
@@ -159,7 +165,8 @@ def tokenize(home, megabytes, rounds):
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode: sys.exit(done.stderr)
             found[name].append(json.loads(done.stdout.split('\n')[-2]))
-            for kind, way in (('plain', 'write_tokens'), ('aspaper', "write_tokens, layout='paper'")):
+            kinds = {'plain': 'write_tokens', 'aspaper': "write_tokens, layout='paper'"}
+            for kind, way in kinds.items():
                 if name == way and not (home / kind).exists(): (home / 'ours').rename(home / kind)
             shutil.rmtree(home / 'ours', ignore_errors=True)
     middle = {name: {key: statistics.median(run[key] for run in runs) for key in runs[0]}
@@ -173,18 +180,19 @@ def tokenize(home, megabytes, rounds):
     for name, m in middle.items():
         print(
             f"| {name} | {m['seconds']:.1f} | {megabytes / m['seconds']:.2f} | "
-            f"{base['seconds'] / m['seconds']:.2f} | {m['cpu']:.1f} | {base['cpu'] / m['cpu']:.2f} | {m['peak']:.0f} | {m['peak'] / base['peak']:.2f} |"
+            f"{base['seconds'] / m['seconds']:.2f} | {m['cpu']:.1f} | "
+            f"{base['cpu'] / m['cpu']:.2f} | {m['peak']:.0f} | {m['peak'] / base['peak']:.2f} |"
         )
     same, rows, n, n_rows = identical(home)
     print(
         f"\nThe {n:,} ids are those of `encode_batch` with an end-of-text token after each "
         f"document: {same}. The {n_rows:,} rows of the paper's layout are those of the pipeline: "
-        f"{rows}. Memory and processor of two further processes are those of the first process alone."
+        f"{rows}. Memory and processor of two more processes are those of the first alone."
     )
 
 
 def nanogpt_loader(path, folder, rows, T):
-    "Cut get_batch out of nanoGPT's train.py; without a checkout, take the same few lines (MIT, Andrej Karpathy)."
+    "Cut get_batch out of nanoGPT's train.py, or take the same few lines (MIT, Andrej Karpathy)."
     import torch
     source = OURS_OF_THEIRS
     if path:
@@ -258,7 +266,7 @@ def batches(home, path, rounds, before=None, n=200_000_000, T=1024):
             for s in range(calls): read(k * calls + s)
             found[name].append(calls * rows * T / (time.process_time() - start) / 1e6)
     start = resident()
-    most = max(resident() - start for s in range(n // (480 * T)) if step[s])
+    grown = max(resident() - start for s in range(n // (480 * T)) if step[s])
     speeds = {name: statistics.median(values) for name, values in found.items()}
     base = speeds[next(iter(ways))]
     print(
@@ -280,7 +288,7 @@ def batches(home, path, rounds, before=None, n=200_000_000, T=1024):
         ]
         print(f'\n{rows} rows a step: {statistics.median(ratios):.2f} times the speed before '
               f'({min(ratios):.2f} to {max(ratios):.2f}, pairs of one round)')
-    print(f'\nOver a full pass of `Batches` the process grew by {most:.1f} MB at most; '
+    print(f'\nOver a full pass of `Batches` the process grew by {grown:.1f} MB at most; '
           f'the file has {n * 2 / 1e6:.0f} MB.')
 
 

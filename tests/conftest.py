@@ -1,4 +1,4 @@
-"""Fixtures that several test files share."""
+"""Fixtures that several parts share."""
 import os
 
 import pytest

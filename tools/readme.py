@@ -1,32 +1,21 @@
-"""Write README.md from nbs/index.ipynb, and DID_NOT_WORK.md from what lessons and benchmarks say about it.
+"""Make README.md from nbs/index.ipynb, and DID_NOT_WORK.md from what lessons and benchmarks say."""
+import ast, re, sys
 
-python tools/readme.py          writes both
-python tools/readme.py --check  fails when one of them is not what its sources give
-"""
-import ast, json, re, sys
-from pathlib import Path
+from notebooks import ROOT, cells, lessons, printed, prose
+from table import table
 
-from lesson_table import table
-
-ROOT = Path(__file__).parent.parent
 FOLDERS = {  # folder: its phrase, and the files that are named with theirs
     'nbs': ('the lessons, from which `domain_llm/` is exported', '*.ipynb *.md'),
     'domain_llm': ('the library; do not edit it by hand', ''),
     'tests': (
         'what a cell cannot show: other processes, kills, bad input, other libraries as judges',
-        '*.py',
+        '**/*.py',
     ),
     'benchmarks': ('scripts that measure, and what they found', '*.py *.md'),
-    'tools': ('what makes the pages that nobody writes by hand', '*.py'),
+    'tools': ('one program, `python tools`, for what nobody should do by hand', '*.py'),
     'examples': ('many machines', '*'),
-    '.': ('the rest', '.ci/run [CD]*.md CITATION.cff MANIFEST.in settings.ini setup.py'),
+    '.': ('the rest', '.ci/[!c]* [CD]*.md CITATION.cff MANIFEST.in settings.ini setup.py'),
 }
-
-
-def cells_of(notebook):
-    "Read a notebook's cells, each with its source as one string."
-    cells = json.loads(notebook.read_text(encoding='utf-8'))['cells']
-    return [cell | {'source': ''.join(cell['source'])} for cell in cells]
 
 
 def at_root(text):
@@ -41,21 +30,14 @@ def cell_text(cell):
     if re.search(r'^#\|\s*hide', source, re.M): return ''
     if cell['cell_type'] == 'markdown': return at_root(source)
     code = re.sub(r'^#\|.*\n?', '', source, flags=re.M).strip()
-    printed = ''.join(
-        ''.join(o.get('text', o.get('data', {}).get('text/plain', ''))) for o in cell['outputs']
-    )
-    shown = (
-        [('python', code)] if code and not re.search(r'^#\|\s*echo:\s*false', source, re.M) else []
-    )
-    return '\n\n'.join(
-        f'```{kind}\n{text.rstrip()}\n```' for kind, text in shown + [('text', printed)] if text
-    )
+    if re.search(r'^#\|\s*echo:\s*false', source, re.M): code = ''
+    blocks = [('python', code), ('text', printed(cell))]
+    return '\n\n'.join(f'```{kind}\n{text.rstrip()}\n```' for kind, text in blocks if text)
 
 
 def opening(path):
     "Find the text in which a file says what it is: a title, a docstring, or a first comment."
-    if path.suffix == '.ipynb':
-        return re.search(r'^# (.+)', '\n'.join(c['source'] for c in cells_of(path)), re.M)[1]
+    if path.suffix == '.ipynb': return re.search(r'^# (.+)', prose(path), re.M)[1]
     text = path.read_text(encoding='utf-8')
     if path.suffix == '.py': return ast.get_docstring(ast.parse(text)) or ''
     found = re.search(r'^# (.+)', text, re.M)
@@ -64,23 +46,20 @@ def opening(path):
 
 def phrase(path):
     "Give a file's first sentence about itself."
-    said = re.split(r'(?<=\w)\.(?=\s|$)|\n', opening(path), maxsplit=1)[0].strip().rstrip('.')
-    if not said:
-        sys.exit(
-            f'{path.name} should begin with a docstring, a title or a comment that says what it is'
-        )
-    return said
+    said = re.split(r'(?<=[\w`])\.(?=\s|$)|\n', opening(path), maxsplit=1)[0].strip().rstrip('.')
+    if said: return said
+    sys.exit(f'{path.name} should begin with a docstring, a title or a comment that says what it '
+             'is, but has none: write one')
 
 
 def listed(folder, words, patterns):
     "List a folder's files with a phrase each, folded below the folder's own."
-    files = sorted(
-        {p for pattern in patterns.split() for p in (ROOT / folder).glob(pattern) if p.is_file()}
-    )
+    found = {p for pattern in patterns.split() for p in (ROOT / folder).glob(pattern)}
     name = f'`{folder}/`: {words}' if folder != '.' else words
-    if not files: return name
+    if not found: return name
     head = re.sub(r'`([^`]*)`', r'<code>\1</code>', name)
-    rows = [f'- [`{p.relative_to(ROOT)}`]({p.relative_to(ROOT)}): {phrase(p)}' for p in files]
+    files = {p.relative_to(ROOT).as_posix(): p for p in found if p.is_file()}
+    rows = [f'- [`{at}`]({at}): {phrase(path)}' for at, path in sorted(files.items())]
     return f'<details><summary>{head}</summary>\n\n' + '\n'.join(rows) + '\n\n</details>'
 
 
@@ -91,52 +70,44 @@ def tree():
 
 def readme():
     "Make README.md: the index with the lesson table and the file tree in their places."
-    text = '\n\n'.join(t for t in map(cell_text, cells_of(ROOT / 'nbs/index.ipynb')) if t)
+    text = '\n\n'.join(t for t in map(cell_text, cells(ROOT / 'nbs/index.ipynb')) if t)
     for mark, made in {'<!-- lessons -->': at_root(table()), '<!-- files -->': tree()}.items():
-        if text.count(mark) != 1: sys.exit(f'nbs/index.ipynb should have the mark {mark} once')
+        if text.count(mark) != 1:
+            sys.exit(f'nbs/index.ipynb should have the mark {mark} once, but has it '
+                     f'{text.count(mark)} times: put it where that list belongs')
         text = text.replace(mark, made)
-    return f'<!-- made from nbs/index.ipynb by tools/readme.py; edit that notebook -->\n\n{text}\n'
+    top = '<!-- made from nbs/index.ipynb by `python tools pages`; edit that notebook -->'
+    return f'{top}\n\n{text}\n'
 
 
-def failures(notebook):
+def failures(lesson):
     "Give what a lesson says did not work, under a link to it; '' when it says nothing."
-    prose = '\n\n'.join(c['source'] for c in cells_of(notebook) if c['cell_type'] == 'markdown')
-    found = re.search(r'^## What did not work\n(.*?)(?=^## |\Z)', prose, re.M | re.S)
-    return (
-        f'## [{phrase(notebook)}](nbs/{notebook.name})\n\n{at_root(found[1].strip())}'
-        if found
-        else ''
-    )
+    found = re.search(r'^## What did not work\n(.*?)(?=^## |\Z)', prose(lesson), re.M | re.S)
+    if not found: return ''
+    return f'## [{phrase(lesson)}](nbs/{lesson.name})\n\n{at_root(found[1].strip())}'
 
 
 def missed(results):
-    "Give each sentence of the benchmarks' results that owns to a bar not reached or a figure not measured."
-    text = '\n'.join(l for l in results.splitlines() if not l.startswith('|'))
+    "Give each sentence of the benchmarks' results that owns to a bar missed or not measured."
+    text = '\n'.join(line for line in results.splitlines() if not line.startswith('|'))
     owns = re.compile(r'\b(bars?|goals?)\b.*\b(not|miss\w*)\b|\*not measured\*|\bmissed\b')
-    said = [(part.split('\n')[0], s.strip()) for part in re.split(r'^## ', text, flags=re.M)[1:]
-            for s in re.split(r'(?<=\.)\s+|\n\n+', part.partition('\n')[2]) if owns.search(s)]
-    return '\n'.join(f"- {head}: {' '.join(s.split())}" for head, s in said)
+    said = []
+    for part in re.split(r'^## ', text, flags=re.M)[1:]:
+        head, _, body = part.partition('\n')
+        sentences = re.split(r'(?<=\.)\s+|\n\n+', body)
+        said += [f"- {head}: {' '.join(s.split())}" for s in sentences if owns.search(s)]
+    return '\n'.join(said)
 
 
-def log():
-    "Make DID_NOT_WORK.md: the lessons' own sections of that name, and the bars that benchmarks missed."
-    lessons = [t for t in map(failures, sorted((ROOT / 'nbs').glob('[0-9]*.ipynb'))) if t]
+def did_not_work():
+    "Make DID_NOT_WORK.md: the lessons' sections of that name, and the bars that benchmarks missed."
     bars = missed((ROOT / 'benchmarks/RESULTS.md').read_text(encoding='utf-8'))
-    head = (
-        "<!-- made by tools/readme.py; edit the lessons and benchmarks/RESULTS.md -->\n\n# What "
-        "did not work\n\nWhat was tried and is not there: the lessons' own sections of that name, "
-        "and what the benchmarks missed."
-    )
-    return '\n\n'.join([head, *lessons, f'## [Benchmarks](benchmarks/RESULTS.md)\n\n{bars}']) + '\n'
+    head = """<!-- made by `python tools pages`; edit the lessons and benchmarks/RESULTS.md -->
 
+# What did not work
 
-def main(check):
-    "Write both pages, or say which of them is stale."
-    for name, make in {'DID_NOT_WORK.md': log, 'README.md': readme}.items():
-        path, text = ROOT / name, make()
-        if not check: path.write_text(text, encoding='utf-8')
-        elif not path.exists() or path.read_text(encoding='utf-8') != text:
-            sys.exit(f'{name} is not what its sources give: run python tools/readme.py')
-
-
-if __name__ == '__main__': main('--check' in sys.argv)
+What was tried and is not there: the lessons' own sections of that name, and what the benchmarks
+missed."""
+    parts = [head, *filter(None, map(failures, lessons())),
+             f'## [Benchmarks](benchmarks/RESULTS.md)\n\n{bars}']
+    return '\n\n'.join(parts) + '\n'

@@ -1,12 +1,9 @@
 """Run lessons, honouring the flags of cells, each in a process of its own.
 
-DOMAIN_LLM_DATA=... python tools/refresh_outputs.py [lesson ...]  writes outputs, run cards and nbs/claims.md
-python tools/refresh_outputs.py --compare [lesson ...]  writes nothing; fails where a cell raises or prints else
-python tools/refresh_outputs.py --time [lesson ...]     writes the run cards alone: for a machine without the data
-
-A lesson is a file such as nbs/30_gpt2.ipynb; without one, all run. Each way runs the cells that
-`nbdev_test --flags data` runs, or `nbdev_test` where DOMAIN_LLM_DATA is not set, and on a machine with a GPU
-also those flagged gpu.
+`python tools outputs` writes outputs and run cards, with DOMAIN_LLM_DATA set; `--compare` writes
+nothing and fails where a cell raises or prints something else; `--time` writes the run cards alone,
+on a machine without the data. Each way runs the cells that `nbdev_test --flags data` runs, or
+`nbdev_test` where DOMAIN_LLM_DATA is not set, and on a machine with a GPU also those flagged gpu.
 """
 import json, math, os, platform, re, subprocess, sys
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +15,9 @@ from time import perf_counter
 from execnb.nbio import read_nb, write_nb
 from execnb.shell import CaptureShell
 
-from domain_llm.ground.course import device_kind
+from domain_llm.ground.course import device_kind, run_cards
+from notebooks import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 CARDS = ROOT / 'domain_llm/stored/run_cards.json'
 # how far a number with a point may lie from the committed one: relative to it, absolute
 NEAR, TINY = 1e-2, 1e-6
@@ -48,24 +45,18 @@ def directives(cell): return set(re.findall(r'^#\|\s*(\w+)', cell.source, re.M))
 
 def skipped(cell):
     "Say whether a cell's directives keep it from being run here."
-    here = {
-        'gpu': device_kind()[0] != 'CPU',
-        'data': with_data(),
-        'network': False,
-        'slow': False,
-        'exercise': False,
-    }
-    never = re.search(r'^#\|\s*eval:\s*false', cell.source, re.M)
-    return (
-        cell.cell_type != 'code'
-        or bool(never)
-        or any(not here.get(word, True) for word in directives(cell))
-    )
+    if cell.cell_type != 'code': return True
+    if re.search(r'^#\|\s*eval:\s*false', cell.source, re.M): return True
+    missing = {'network', 'slow', 'exercise'}
+    if device_kind()[0] == 'CPU': missing.add('gpu')
+    if not with_data(): missing.add('data')
+    return bool(directives(cell) & missing)
 
 
 def run(nb, path):
-    "Run a lesson from top to bottom, stop at an exception, and return the shell and the seconds without and with data."
-    shell, seconds = CaptureShell(path=path.parent, mpl_format='png'), {'plain': 0, 'data': 0}
+    "Run a lesson from top to bottom; return the shell and the seconds without and with data."
+    shell = CaptureShell(path=path.parent, mpl_format='png')
+    seconds = {'plain': 0, 'data': 0}
     os.chdir(path.parent)
     for cell in nb.cells:
         if cell.cell_type == 'code': cell.outputs = []
@@ -82,21 +73,19 @@ def run(nb, path):
 def machine():
     "Name the processor or the GPU, and nobody's machine."
     kind, found = device_kind()
+    if kind != 'CPU': return found
     cpuinfo = Path('/proc/cpuinfo')
-    name = re.search(
-        r'^model name\s*:\s*(.+)', cpuinfo.read_text() if cpuinfo.exists() else '', re.M
-    )
+    text = cpuinfo.read_text() if cpuinfo.exists() else ''
+    name = re.search(r'^model name\s*:\s*(.+)', text, re.M)
     processor = name[1] if name else platform.processor() or platform.machine()
-    return found if kind != 'CPU' else f'{processor}, {os.cpu_count()} cores'
+    return f'{processor}, {os.cpu_count()} cores'
 
 
 def store_card(lesson, seconds):
     "Write how long a lesson took, when, and on what."
     cards = json.loads(CARDS.read_text(encoding='utf-8')) if CARDS.exists() else {}
-    card = {name: round(s, 1) for name, s in seconds.items()} | {
-        'date': str(date.today()),
-        'machine': machine(),
-    }
+    card = {name: round(s, 1) for name, s in seconds.items()}
+    card |= {'date': str(date.today()), 'machine': machine()}
     cards.setdefault(lesson, {})[device_kind()[0]] = card
     CARDS.write_text(json.dumps(dict(sorted(cards.items())), indent=1) + '\n', encoding='utf-8')
 
@@ -116,22 +105,19 @@ def words_of(outputs):
 def near(old, new):
     "Compare two written numbers: whole ones exactly, others up to the tolerance."
     a, b = (float(n.replace(',', '').replace('−', '-')) for n in (old, new))
-    return (
-        a == b
-        or bool(re.search('[.e]', old + new))
-        and math.isclose(a, b, rel_tol=NEAR, abs_tol=TINY)
-    )
+    whole = not re.search('[.e]', old + new)
+    return a == b or not whole and math.isclose(a, b, rel_tol=NEAR, abs_tol=TINY)
 
 
 def same(old, new):
-    "Compare two texts: words must be equal, numbers near, and what is declared to vary is left out."
+    "Compare two texts: words must be equal, numbers near; what is declared to vary is left out."
     for pattern in VARIES: old, new = (re.sub(pattern, '…', t, flags=re.M) for t in (old, new))
     words, others = ([part.split() for part in re.split(NUMBER, t)] for t in (old, new))
     return words == others and all(map(near, re.findall(NUMBER, old), re.findall(NUMBER, new)))
 
 
 def compare(old, new, name):
-    "Print each cell that ran and says something else than the committed notebook, and count them."
+    "Print each cell that says something else than the committed notebook, and count them."
     different = 0
     for number, (was, cell) in enumerate(zip(old.cells, new.cells)):
         if skipped(cell) or cell.id in TIMED: continue
@@ -145,44 +131,47 @@ def compare(old, new, name):
     return different
 
 
-def one(path, mode):
+def run_one(mode, path):
     "Run one lesson, and write or compare what it gave."
     nb = read_nb(path)
+    uses_data = any('data' in directives(c) for c in nb.cells if c.cell_type == 'code')
+    if mode == 'compare' and not uses_data: os.environ.pop('DOMAIN_LLM_DATA', None)
     shell, seconds = run(nb, path)
     print(f"{path.name}: {', '.join(f'{s:.0f} s ({n})' for n, s in seconds.items())}")
-    lines = [
-        line for c in nb.cells if c.cell_type == 'code' for line in words_of(c.outputs).splitlines()
-    ]
-    for line in lines:
+    said = '\n'.join(words_of(c.outputs) for c in nb.cells if c.cell_type == 'code')
+    for line in said.splitlines():
         if 'slower than promised' in line: print(f'  warning: {line}')
-    if mode == '--compare': sys.exit(compare(read_nb(path), nb, path.name) > 0)
+    if mode == 'compare': sys.exit(compare(read_nb(path), nb, path.name) > 0)
     if path.stem[0].isdigit(): store_card(path.stem[:2], seconds)
-    if mode == '--time': return
+    if mode == 'time': return
     for cell in nb.cells:  # the card that was just stored is the one to show
         if not skipped(cell) and re.search(r'^begin\(', cell.source, re.M): shell.cell(cell)
     write_nb(nb, path)
 
 
-def main(mode, paths):
-    "Run each lesson in a process of its own: side by side to compare them, one by one where they are timed."
-    if not mode and not with_data():
-        sys.exit(
-            'Committed outputs come from a run with data: set DOMAIN_LLM_DATA, or use --compare '
-            'or --time.'
-        )
-    if len(paths) == 1: return one(paths[0], mode)
-    command = [sys.executable, __file__, *filter(None, [mode])]
+def slowest_first(paths):
+    "Sort lessons by how long they took when they were last timed."
+    cards = run_cards()
+    seconds = {lesson: kinds['CPU'].get('data', 0) + kinds['CPU']['plain']
+               for lesson, kinds in cards.items() if 'CPU' in kinds}
+    return sorted(paths, key=lambda path: seconds.get(path.stem[:2], 0), reverse=True)
+
+
+def run_all(mode, paths):
+    "Run each lesson in a process of its own: side by side to compare, one by one to time."
+    if mode == 'write' and not with_data():
+        sys.exit('DOMAIN_LLM_DATA should be set, for committed outputs come from a run with data, '
+                 'but is not: set it, or use --compare or --time')
+    if len(paths) == 1: return run_one(mode, paths[0])
+    paths = paths or sorted((ROOT / 'nbs').glob('[0-9i]*.ipynb'))
+    command = [sys.executable, ROOT / 'tools', 'outputs']
+    if mode != 'write': command.append(f'--{mode}')
     failed = 0
-    with ThreadPoolExecutor(os.cpu_count() if mode == '--compare' else 1) as pool:
-        for done in pool.map(lambda path: subprocess.run([*command, path], capture_output=True, text=True), paths):
+
+    def child(path): return subprocess.run([*command, path], capture_output=True, text=True)
+
+    with ThreadPoolExecutor(os.cpu_count() if mode == 'compare' else 1) as pool:
+        for done in pool.map(child, slowest_first(paths) if mode == 'compare' else paths):
             print(done.stdout + (done.stderr if done.returncode else ''), end='', flush=True)
-            failed += done.returncode != 0
+            if done.returncode: failed += 1
     if failed: sys.exit(f'{failed} of {len(paths)} lessons failed')
-    if not mode: subprocess.run([sys.executable, ROOT / 'tools/claims.py'], check=True)
-
-
-if __name__ == '__main__':
-    asked = next((a for a in sys.argv[1:] if a.startswith('--')), '')
-    if asked not in ('', '--compare', '--time'): sys.exit(__doc__)
-    given = [Path(a).resolve() for a in sys.argv[1:] if not a.startswith('--')]
-    main(asked, given or sorted((ROOT / 'nbs').glob('[0-9i]*.ipynb')))

@@ -1,13 +1,9 @@
-"""Write what every lesson begins with: the badge under its title, and the cell that installs the course on Colab.
-
-python tools/lesson_tops.py  after a change of user, repo or tag in settings.ini
-"""
+"""Write what every lesson begins with: its badge, and the cell that installs it on Colab."""
 import json, re
-from pathlib import Path
 
-from lesson_table import badge, module_of, settings
+from notebooks import module_of, settings
 
-ROOT = Path(__file__).resolve().parents[1]
+COLAB = 'https://colab.research.google.com'
 NEXT = (
     'The first cell prepares Colab and does nothing elsewhere: it installs the course where it is '
     'missing and leaves every package that is there as it is. Then it says what this lesson costs '
@@ -22,33 +18,33 @@ if 'google.colab' in sys.modules and not find_spec('domain_llm'):
                    'git+https://github.com/{user}/{repo}@{tag}', shell=True, check=True)
 
 from domain_llm.ground.course import begin
-begin("{number}")"""
+begin('{number}')"""
+
+
+def badge(path):
+    "Link a lesson to Colab, by the names in settings.ini."
+    cfg = settings()
+    lesson = f"{COLAB}/github/{cfg['user']}/{cfg['repo']}/blob/{cfg['tag']}/nbs/{path.name}"
+    return f'[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({lesson})'
 
 
 def first_cell(path):
     "Return the source of a lesson's first code cell."
-    return CELL.format(number=Path(path).stem[:2], module=module_of(path), **settings())
+    return CELL.format(number=path.stem[:2], module=module_of(path), **settings())
 
 
 def with_badge(title, path):
     "Put a lesson's badge under the sentence below its title, in place of an earlier one."
     bare = re.sub(r'\n\n\[!\[Open in Colab\].*', '', title)
-    return re.sub(
-        r'^> .*', lambda sentence: f'{sentence[0]}\n\n{badge(path)}', bare, count=1, flags=re.M
-    )
+    sentence = re.search(r'^> .*', bare, re.M)
+    return f'{bare[:sentence.end()]}\n\n{badge(path)}{bare[sentence.end():]}'
 
 
-def write(path):
-    "Renew the badge and the first code cell of one notebook."
+def with_top(path):
+    "Return a lesson as the text of its file, with its badge and first code cell made anew."
     lesson = json.loads(path.read_text(encoding='utf-8'))
     title = next(c for c in lesson['cells'] if ''.join(c['source']).startswith('# '))
     first = next(c for c in lesson['cells'] if c['cell_type'] == 'code')
-    for cell, text in (title, with_badge(''.join(title['source']), path)), (first, first_cell(path)):
-        cell['source'] = text.splitlines(keepends=True)
-    path.write_text(
-        json.dumps(lesson, indent=1, ensure_ascii=False, sort_keys=True) + '\n', encoding='utf-8'
-    )
-
-
-if __name__ == '__main__':
-    for path in sorted((ROOT / 'nbs').glob('[0-9]*.ipynb')): write(path)
+    title['source'] = with_badge(''.join(title['source']), path).splitlines(keepends=True)
+    first['source'] = first_cell(path).splitlines(keepends=True)
+    return json.dumps(lesson, indent=1, ensure_ascii=False, sort_keys=True) + '\n'
