@@ -1,12 +1,12 @@
-"""Measure `domain_llm.model` against nanoGPT's model and `transformers` in one run.
+"""Measure `domain_llm.model` against nanoGPT's and `transformers` in one run.
 
 python benchmarks/gpt2.py   prints the tables of RESULTS.md; transformers is the peer
   --nanogpt PATH            also measures a checkout of karpathy/nanoGPT
   --before PATH             also measures another version of ours
-  --only speed|memory|generate, --rounds N, --sizes 124M:1024 toy:4096 (model:tokens)   measures a part
+  --only speed|memory|generate, --rounds N, --sizes 124M:1024 toy:4096 (model:tokens)   a part
 
-Peers are measured in turn within each round; a ratio is the median of the rounds' ratios, with their
-range. A training step is zero_grad, loss, backward and AdamW's step, each in the project's own way.
+Peers are measured in turn within each round; a ratio is the median of the rounds' ratios, with
+their range. A training step is zero_grad, loss, backward and AdamW's step, each in the project's own way.
 Peak memory is the largest resident set of a process of its own that makes two training steps.
 """
 import argparse, json, os, statistics, subprocess, sys, time
@@ -23,6 +23,7 @@ from domain_llm.model.fast import GPT2
 from domain_llm.model.gpt2 import GPT2Config
 from machine import machine
 
+DEFAULT_SIZES = ['124M:1024', '124M:4096', 'toy:1024', 'toy:4096']
 SIZES = {'124M': ('gpt2', 50257), 'toy': ('toy', 4096)}
 
 
@@ -40,9 +41,10 @@ def before(name, device):
 
 
 def import_before(path):
-    "Import the package of another checkout as `domain_llm_before`; its modules import each other relatively."
+    "Import the package of another checkout as `domain_llm_before`."
     folder = Path(path) / 'domain_llm'
-    spec = spec_from_file_location('domain_llm_before', folder / '__init__.py', submodule_search_locations=[str(folder)])
+    spec = spec_from_file_location(  # its modules import each other relatively
+        'domain_llm_before', folder / '__init__.py', submodule_search_locations=[str(folder)])
     sys.modules[spec.name] = module_from_spec(spec)
     spec.loader.exec_module(sys.modules[spec.name])
 
@@ -67,7 +69,7 @@ def nanogpt(name, device):
 
 
 def hugging(name, device):
-    "The model of transformers with its default attention (SDPA) and PyTorch's default AdamW."
+    "Make the model of transformers, with its default attention (SDPA) and PyTorch's AdamW."
     import transformers
     cfg = GPT2Config.preset(*SIZES[name])
     model = transformers.GPT2LMHeadModel(
@@ -139,13 +141,15 @@ def has_bf16(device):
 def compare(name, tokens, what, rounds, device, peers):
     "Time all peers in turn, some rounds of it; give each peer's median of a round, in seconds."
     made, ids = {p: PEERS[p](name, device) for p in peers}, batch(name, tokens, device)
-    if has_bf16(device): made |= {f'{p}, bf16': made[p] for p in (peers if device == 'cuda' else ['ours'])}
-    times = {job: [] for job in made}
+    in_half = (peers if device == 'cuda' else ['ours']) if has_bf16(device) else []
+    made |= {f'{p}, bf16': made[p] for p in in_half}
+    repeats, times = 10 if name == 'toy' else 1, {job: [] for job in made}
     for round in range(rounds + 1):  # the first warms up
         for job, (_, *how) in made.items():
             cast = torch.autocast(device, torch.bfloat16) if 'bf16' in job else nullcontext()
-            found = [clock(partial(what, *how, *ids, cast), device) for _ in range(10 if name == 'toy' else 1)]
-            if round: times[job].append(statistics.median(found))
+            call = partial(what, *how, *ids, cast)
+            found = statistics.median(clock(call, device) for _ in range(repeats))
+            if round: times[job].append(found)
     return times
 
 
@@ -157,13 +161,17 @@ def ratio(theirs, ours):
 
 def speed(rounds, device, peers, sizes):
     "Print the times of the loss, of the loss with its gradient, and of the training step."
-    names = ['ours', *peers[1:], *['ours, bf16'] * has_bf16(device)]
-    print('\n| model | B·T | what | ' + ' | '.join([f'{p}, ms' for p in names] + [f'× {p}' for p in peers[1:]]) + ' |')
-    print('|---' * (2 + len(names) + len(peers)) + '|')
+    names = [*peers, *(['ours, bf16'] if has_bf16(device) else [])]
+    heads = ['model', 'B·T', 'what']
+    heads += [f'{p}, ms' for p in names] + [f'× {p}' for p in peers[1:]]
+    print('\n| ' + ' | '.join(heads) + ' |')
+    print('|---' * len(heads) + '|')
+    kinds = {'loss': forward, 'loss and gradient': gradient, 'training step': step}
     for name, tokens in sizes:
-        for what, label in ((forward, 'loss'), (gradient, 'loss and gradient'), (step, 'training step')):
+        digits = 1 if name == 'toy' else 0
+        for label, what in kinds.items():
             times = compare(name, tokens, what, rounds, device, peers)
-            cells = [f'{1000 * statistics.median(times[p]):,.{1 if name == "toy" else 0}f}' for p in names]
+            cells = [f'{1000 * statistics.median(times[p]):,.{digits}f}' for p in names]
             cells += [ratio(times[p], times['ours']) for p in peers[1:]]
             print(f'| {name} | {tokens:,} | {label} | ' + ' | '.join(cells) + ' |', flush=True)
 
@@ -198,7 +206,7 @@ def memory(peers):
 
 @torch.no_grad()
 def generation(peers, device, every=4):
-    "Print the time of 256 new tokens after a prompt of 256; a peer without a cache is timed at every fourth length."
+    "Print the time of 256 new tokens after 256; without a cache, every fourth length is timed."
     model, prompt = ours('124M', device)[0].eval(), batch('124M', 1024, device)[0][:, :256]
     rows = {
         'ours': statistics.median(
@@ -232,13 +240,15 @@ def main():
     parser = argparse.ArgumentParser()
     for option in ('--nanogpt', '--before', '--only', '--one-memory'): parser.add_argument(option)
     parser.add_argument('--rounds', type=int, default=7)
-    parser.add_argument('--sizes', nargs='+', default=['124M:1024', '124M:4096', 'toy:1024', 'toy:4096'])
+    parser.add_argument('--sizes', nargs='+', default=DEFAULT_SIZES)
     args = parser.parse_args()
     if args.nanogpt: sys.path.insert(0, args.nanogpt)
     if args.before: import_before(args.before)
     if args.one_memory: return one_memory(args.one_memory)
-    peers = ['ours', *['before'] * bool(args.before), *['nanoGPT'] * bool(args.nanogpt), 'transformers']
-    sizes, start = [(name, int(n)) for name, n in (size.split(':') for size in args.sizes)], time.monotonic()
+    given = {'before': args.before, 'nanoGPT': args.nanogpt}
+    peers = ['ours', *(peer for peer, path in given.items() if path), 'transformers']
+    sizes = [(name, int(tokens)) for name, tokens in (size.split(':') for size in args.sizes)]
+    start = time.monotonic()
     print(f"{machine('torch', 'transformers')}, {torch.get_num_threads()} threads\n")
     for device in ['cpu'] + ['cuda'] * torch.cuda.is_available():
         if device == 'cuda': print(f'\n{torch.cuda.get_device_name()}\n')

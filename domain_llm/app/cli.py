@@ -9,6 +9,7 @@ __all__ = ['app', 'DEMO', 'Force', 'ABOUT', 'Out', 'Corpus', 'Near', 'Workers', 
 
 # %% ../../nbs/82_cli.ipynb #65580ba9
 import functools, os, platform, re, shutil, sys, time
+from collections.abc import Callable
 from pathlib import Path
 from typing import List, Optional
 
@@ -36,8 +37,8 @@ def _sentence(error):
 
 # %% ../../nbs/82_cli.ipynb #31dbbe5a
 def command(
-    work,  # a function whose parameters are the command's options
-):         # the same function, unchanged for Python
+    work: Callable,  # a function whose parameters are the command's options
+) -> Callable:       # the same function, unchanged for Python
     "Make a function a command of `domain-llm` whose failures are one sentence."
     @app.command()
     @functools.wraps(work)
@@ -72,7 +73,7 @@ def _tokens_step(out, force):
 def _size(name):
     "Look a size up."
     if name in SIZES: return SIZES[name]
-    raise ValueError(f'--size should be one of {", ".join(SIZES)}, but got {name!r}')
+    raise ValueError(f'--size should be one of {", ".join(SIZES)}, but got {name!r}: choose one')
 
 def _train_step(out, size, seed, force, minutes=None, steps=None, cases=(), **how):
     "Do the pretrain step; under `torchrun`, process 0 says whether there is work, and all do it."
@@ -80,7 +81,7 @@ def _train_step(out, size, seed, force, minutes=None, steps=None, cases=(), **ho
     five_epochs = how.get('recipe') == 'paper'
     if minutes is None and steps is None and not five_epochs: minutes = _size(size)['minutes']
     if minutes is not None and not minutes > 0:
-        raise ValueError(f'--minutes should be more than 0, but got {minutes}')
+        raise ValueError(f'--minutes should be more than 0, but got {minutes}: give some')
     named = {k: how[k] for k in ('recipe', 'start') if how.get(k) not in (None, 'fast')}
     inputs = dict(tokens=fingerprint(step_folder(out, 'tokens')), size=size, seed=seed, **named)
     inputs |= dict(steps=steps) if steps else dict(minutes=minutes)
@@ -158,11 +159,11 @@ def _case_sets(names):
         ours = name in CASE_SETS
         key, cases = name if ours else Path(name).stem, load_cases(name)
         if not re.fullmatch(r'[\w-][\w. -]*', key):
-            raise ValueError('the name of --cases becomes that of a folder: '
-                             f'call the file something with letters, not {name!r}')
+            raise ValueError('the name of --cases should have letters, since it becomes that of a '
+                             f'folder, but got {name!r}: give the file another name')
         if key in sets:
-            raise ValueError('each of the --cases should have a name of its own, '
-                             f'but {key} came twice')
+            raise ValueError('each of the --cases should have a name of its own, but got '
+                             f'{key} twice: give one file another name')
         file = named_file(CASE_SETS[name]) if ours else name
         sets[key] = dict(cases=fingerprint(file)), cases
     return sets
@@ -173,8 +174,8 @@ def _corpus_step(out, paths, sets, force, near=None, workers=None):
     ours = (out / 'corpus').resolve()
     for path in map(Path, paths):
         if path.exists() and ours in (path.resolve(), *path.resolve().parents):
-            raise ValueError(f'{path} should lie outside {out / "corpus"}, which this step writes: '
-                             'choose another --out')
+            raise ValueError(f'{path} should lie outside {out / "corpus"}, which this step writes, '
+                             'but got a path inside: choose another --out')
     inputs = dict(paths={p: fingerprint(p) if Path(p).exists() else 'by name' for p in paths},
                   cases={name: source['cases'] for name, (source, _) in sets.items()})
     if near: inputs['near'] = near
@@ -193,9 +194,7 @@ def _evaluate_steps(out, sets, prompt, force):
 ABOUT = (
     'A GPT-2, trained from nothing on the papers that were given, and tested on pairs of texts '
     'of which one was altered. A small model that has read only a few million words can be '
-    'expected to guess. '
-    'What these cases can tell, and what they cannot, is said below.'
-)
+    'expected to guess. What these cases can tell, and what they cannot, is said below.')
 Out = typer.Option(..., '--out', help='Folder of the run; the same folder continues it.')
 Corpus = typer.Option(
     ..., '--corpus',
@@ -322,7 +321,7 @@ def fetch(
     from domain_llm.text.card import licences
     ways = dict(pubmed=fetching.fetch_pubmed, pmc=fetching.fetch_pmc)
     if source not in ways:
-        raise ValueError(f'the source should be pubmed or pmc, but got {source!r}')
+        raise ValueError(f'the source should be pubmed or pmc, but got {source!r}: choose one')
     found = ways[source](query, out, journal=journal, since=since, until=until, limit=limit,
                          email=email, api_key=os.environ.get('NCBI_API_KEY'))
     table = licences(found)
@@ -330,10 +329,8 @@ def fetch(
     typer.echo(f'{len(table):,} records in {found}, by licence: {counts}')
 
 # %% ../../nbs/82_cli.ipynb #f5fd764f
-def _spread(
-    argv: list,  # words of a command line
-) -> list:       # the same, with `--corpus A B` written as `--corpus A --corpus B`
-    "Repeat an option that was given several values."
+def _spread(argv):
+    "Repeat an option that was given several values: `--corpus A B` as `--corpus A --corpus B`."
     spread, option = [], None
     for word in argv:
         if word in ('--corpus', '--cases', '--journal'): option = word
@@ -343,7 +340,7 @@ def _spread(
     return spread
 
 def main(
-    argv: list = None,  # words of the command line; the process's own by default
+    argv: list | None = None,  # words of the command line; the process's own by default
 ):
     "Run the command line: 0 done, 1 failed, 2 wrong usage."
     if not {'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT'} & set(os.environ):

@@ -9,6 +9,7 @@ __all__ = ['SIZES', 'EXPERTS', 'fingerprint', 'once', 'step_folder', 'save_corpu
 
 # %% ../../nbs/80_steps.ipynb #effd2baa
 import hashlib, json, platform, re, shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import typer
@@ -18,10 +19,10 @@ from ..ground.files import (
 
 # %% ../../nbs/80_steps.ipynb #1e36a1ad
 def fingerprint(
-    path,             # a file, or a folder
-    only: str = '*',  # which files of a folder count
-) -> str:             # 16 hexadecimal digits
-    "Identify a file or folder by what is in it."
+    path: str | Path,  # a file, or a folder
+    only: str = '*',   # which files of a folder count
+) -> str:              # 16 hexadecimal digits
+    "Compute a hash that identifies a file or folder by what is in it."
     path = Path(path)
     files = [path] if path.is_file() else sorted(p for p in path.rglob(only) if p.is_file())
     files = [p for p in files if p.name != '.domain_llm.json']
@@ -37,42 +38,41 @@ def _refuse(out, step, steps, inputs, force):
     "Refuse a step outside the run, in place of somebody else's files, or with other inputs."
     path = out / step
     if not path.resolve().is_relative_to(out.resolve()) or path.resolve() == out.resolve():
-        raise ValueError(f'a step should write below {out}, but its name is {step!r}: '
+        raise ValueError(f'`step` should lead below {out}, but got {step!r}: '
                          'give the cases another name')
     if step not in steps and (any(path.iterdir()) if path.is_dir() else path.exists()):
-        raise FileExistsError(f'{path} is there and was not written by domain-llm: '
-                              'move it away, or choose another --out')
+        raise FileExistsError(f'{path} should be free, but got what was not written by '
+                              'domain-llm: move it away, or choose another --out')
     before = steps.get(step, dict(inputs=inputs))['inputs']
     either = {**before, **inputs}                    # also what only one of them has
     differ = '; '.join(f'{k} {before.get(k)} there, {inputs.get(k)} here' for k in either
                        if before.get(k) != inputs.get(k))
     if differ and path.exists() and not force:
-        raise ValueError(f'{path} was made from other inputs ({differ}): '
-                         'choose another --out, or --force to replace it')
+        raise ValueError(f'{path} should be of these inputs, but got one that was made from other '
+                         f'inputs ({differ}): choose another --out, or --force to replace it')
 
 # %% ../../nbs/80_steps.ipynb #132e3cc3
 def _refuse_foreign(path, force):
     "Refuse to change a step's folder without a list of our files, or to replace what is not on it."
     if not path.is_dir(): return
     if not files_written(path) and any(not p.name.startswith('.') for p in path.iterdir()):
-        raise FileExistsError(
-            f'{path} has no list of what domain-llm wrote, as in a run of its '
-            'first edition, so it can be read but not changed: choose another --out'
-        )
+        raise FileExistsError(f'{path} should have a list of what domain-llm wrote, but got none, '
+                              'as in a run of its first edition, so it can be read but not '
+                              'changed: choose another --out')
     strange = foreign_files(path) if force else []
     if strange:
-        raise FileExistsError(f'{path} holds {strange[0]}, which is not on the list of what '
-                              'domain-llm wrote: move it away, or choose another --out')
+        raise FileExistsError(f'{path} should hold what domain-llm wrote, but got {strange[0]}, '
+                              'which is not on its list: move it away, or choose another --out')
 
 # %% ../../nbs/80_steps.ipynb #dfaff9b4
 def once(
-    out,           # the run's folder
-    step: str,     # the step's name, and its file's or folder's
-    inputs: dict,  # all that decides its result
-    work,          # work(path) does it
+    out: str | Path,      # the run's folder
+    step: str,            # the step's name, and its file's or folder's
+    inputs: dict,         # all that decides its result
+    work: Callable,       # work(path) does it
     force: bool = False,  # do it again, in place of what this library wrote there
 ):
-    "Do a step unless it was done with the same inputs; refuse other inputs, and foreign files."
+    "Run a step unless it was done with the same inputs; refuse other inputs, and foreign files."
     out, notes, path = Path(out), Path(out) / 'steps.json', Path(out) / step
     out.mkdir(parents=True, exist_ok=True)
     steps, inputs = _read_json(notes) if notes.exists() else {}, json.loads(json.dumps(inputs))
@@ -88,23 +88,23 @@ def once(
 
 # %% ../../nbs/80_steps.ipynb #f9aa135d
 def step_folder(
-    out,        # a run's folder
-    step: str,  # a step's name
-) -> Path:      # the folder that the step wrote
+    out: str | Path,  # a run's folder
+    step: str,        # a step's name
+) -> Path:            # the folder that the step wrote
     "Find an earlier step's folder, or say which command makes it."
     folder = Path(out) / step
     if folder.is_dir(): return folder
-    raise FileNotFoundError(f'{out} has no {step}: '
+    raise FileNotFoundError(f'{out} should hold the step {step}, but got none: '
                             f'run `domain-llm {step}` with the same --out first')
 
 # %% ../../nbs/80_steps.ipynb #105f6b49
 def save_corpus(
-    folder,     # where to write; appears whole
-    documents,  # a `datasets.Dataset` as `read_documents` gives it
+    folder: str | Path,        # where to write; appears whole
+    documents: object,         # a `datasets.Dataset`, as `read_documents` gives it
     validation: float = 0.02,  # share set aside
-    **told,     # report, dropped, leaks and table, as `corpus_card` takes them
+    **told: object,            # report, dropped, leaks and table, for `corpus_card`
 ):
-    "Split documents, and write them with their card."
+    "Write documents, split into those to learn from and those set aside, with their card."
     from domain_llm.text.card import corpus_card
     from domain_llm.text.overlap import split_documents
     splits = split_documents(documents, validation)
@@ -116,11 +116,11 @@ def save_corpus(
 
 # %% ../../nbs/80_steps.ipynb #ed8e1670
 def read_papers(
-    folder,  # where to write
-    paths,   # files, folders, or the name of a Hugging Face dataset
-    cases,   # test cases that must not be in it
-    near: float = None,   # also drop documents that are so much like a kept one
-    workers: int = None,  # processes that read
+    folder: str | Path,          # where to write
+    paths: list,                 # files, folders, or the name of a Hugging Face dataset
+    cases: list,                 # of `Case`, which must not be in it
+    near: float | None = None,   # also drop documents that are so much like a kept one
+    workers: int | None = None,  # processes that read
 ):
     "Read, deduplicate and decontaminate real documents."
     import pandas as pd
@@ -140,10 +140,10 @@ def read_papers(
 
 # %% ../../nbs/80_steps.ipynb #fecad308
 def make_tokenizer(
-    folder,           # where to write
-    corpus,           # the corpus step's folder
-    vocab_size: int,  # tokens to learn
-    start=None,       # a model's folder whose tokenizer to take instead
+    folder: str | Path,               # where to write
+    corpus: str | Path,               # the corpus step's folder
+    vocab_size: int,                  # tokens to learn
+    start: str | Path | None = None,  # a model's folder whose tokenizer to take instead
 ):
     "Train the field's tokenizer on the training documents."
     from datasets import load_from_disk
@@ -155,11 +155,11 @@ def make_tokenizer(
 
 # %% ../../nbs/80_steps.ipynb #d2fe72e8
 def make_tokens(
-    folder,     # where to write
-    corpus,     # the corpus step's folder
-    tokenizer,  # the tokenizer step's folder
+    folder: str | Path,     # where to write
+    corpus: str | Path,     # the corpus step's folder
+    tokenizer: str | Path,  # the tokenizer step's folder
 ):
-    "Write the documents as token files."
+    "Write a corpus as token files."
     from datasets import load_from_disk
     from domain_llm.tokens.tokenizer import load_tokenizer
     from domain_llm.tokens.dataset import write_tokens
@@ -177,8 +177,8 @@ SIZES = {  # model, vocabulary, tokens in one step, AdamW's peak rate, minutes i
 
 # %% ../../nbs/80_steps.ipynb #2cca6815
 def new_model(
-    out,  # a run's folder, in which the pretrain step has begun
-):        # a `GPT2`, untrained, or the pretrained one that the run starts from
+    out: str | Path,  # a run's folder, in which the pretrain step has begun
+) -> object:          # a `GPT2`: untrained, or the pretrained one that the run starts from
     "Make the model that a run starts from; the paper's recipe trains with dropout."
     import torch
     from domain_llm.model.fast import GPT2
@@ -193,8 +193,9 @@ def new_model(
         own = Path(start) / 'tokenizer.json'
         other = own.exists() and tokenizer_sha256(load_tokenizer(start)) != meta['tokenizer_sha256']
         if other or model.cfg.vocab_size != meta['vocab_size']:
-            raise ValueError(f'the tokens were made with another tokenizer than that of {start}: '
-                             'make them anew after `domain-llm tokenizer --from` it')
+            raise ValueError('`start` should be a model whose tokenizer made the tokens, but got '
+                             f'{start}, which has another tokenizer: make the tokens anew after '
+                             '`domain-llm tokenizer --from` it')
         return model
     return GPT2(GPT2Config.preset(
         SIZES[inputs['size']]['preset'], meta['vocab_size'], eos_token_id=meta['eos_token_id'],
@@ -207,7 +208,7 @@ def _train_config(folder, model, batches, size, seed, steps, minutes, recipe='fa
     from domain_llm.train.pretraining import steps_in
     from domain_llm.train.recipe import FAST_RECIPE, PAPER_RECIPE, TrainConfig, paper_length
     if recipe not in ('fast', 'paper'):
-        raise ValueError(f'--recipe should be fast or paper, but got {recipe!r}')
+        raise ValueError(f'--recipe should be fast or paper, but got {recipe!r}: choose one')
     share = 0.1 if start else 1
     rates = dict(lr=share * SIZES[size]['lr'], muon_lr=share * FAST_RECIPE['muon_lr'])
     chosen = PAPER_RECIPE if recipe == 'paper' else {**FAST_RECIPE, **rates}
@@ -222,10 +223,10 @@ def _train_config(folder, model, batches, size, seed, steps, minutes, recipe='fa
 
 # %% ../../nbs/80_steps.ipynb #c69ac611
 def sample_text(
-    model,        # a `GPT2`
-    tokenizer,    # its tokenizer
-    n: int = 60,  # tokens
-) -> str:
+    model: object,      # a `GPT2`
+    tokenizer: object,  # its tokenizer
+    n: int = 60,        # tokens
+) -> str:               # without the token that it starts from
     "Let a model write a few lines from nothing."
     import torch
     start = torch.tensor([[model.cfg.eos_token_id]], device=model.wte.weight.device)  # (1, 1)
@@ -234,14 +235,14 @@ def sample_text(
 
 # %% ../../nbs/80_steps.ipynb #f5f1d511
 def train(
-    folder,     # where to write, or to go on
-    out,        # the run's folder
-    size: str,  # a key of `SIZES`
-    seed: int,  # decides the weights and the order of the data
-    minutes: float = None,  # length of the training, or
-    steps: int = None,      # its length in steps
-    cases=(),   # cases whose accuracy is noted along the way
-    **how,      # recipe, start, and fields of `TrainConfig` that say how to compute
+    folder: Path,                  # where to write, or to go on
+    out: Path,                     # the run's folder
+    size: str,                     # a key of `SIZES`
+    seed: int,                     # decides the weights and the order of the data
+    minutes: float | None = None,  # length of the training, or
+    steps: int | None = None,      # its length in steps
+    cases: list | tuple = (),      # of `Case`, whose accuracy is noted along the way
+    **how: object,                 # recipe, start, and fields of `TrainConfig`
 ):
     "Train the run's model, on as many processes as there are."
     from domain_llm.bench.scores import score_cases
@@ -367,7 +368,7 @@ def _training_section(out):
     tokens, held_out = TokenFile(out / 'tokens'), TokenFile(out / 'tokens', 'validation')
     V = tokens.meta['vocab_size']
     lines = {'uniform': math.log(V)}
-    for order, name in (1, 'unigram'), (2, 'bigram'):
+    for order, name in (1, 'token unigram'), (2, 'token bigram'):
         counts = NGram(tokens.ids[:20_000_000], V, order)
         lines[name] = float(counts.nll(held_out.ids[:200_000]).mean())
     last = [line for line in read_log(out / 'pretrain') if 'validation_loss' in line][-1]
@@ -394,10 +395,10 @@ def _made_from(out):
 
 # %% ../../nbs/80_steps.ipynb #ea27b5cb
 def make_report(
-    out,         # a run's folder
-    title: str,  # the page's title
-    about: str,  # what this run is, and what it cannot show
-) -> Path:       # the HTML file
+    out: str | Path,  # a run's folder
+    title: str,       # the page's title
+    about: str,       # what this run is, and what it cannot show
+) -> Path:            # the HTML file
     "Write a run's report: one self-contained page."
     import torch
     from domain_llm import __version__
@@ -423,8 +424,8 @@ def make_report(
 
 # %% ../../nbs/80_steps.ipynb #3277380c
 def show_results(
-    out,        # a run's folder
-    name: str,  # the case set's folder under `evaluate`
+    out: str | Path,  # a run's folder
+    name: str,        # the case set's folder under `evaluate`
 ):
     "Print a case set's table and what it says."
     from domain_llm.experts.verdict import what_was_found
