@@ -28,13 +28,15 @@ PACKAGE = Path(S.__file__).parents[1]
 
 OWN = re.compile(r'NormalDist|1\.96|norm\.(ppf|isf|cdf|sf)|\bbinom|chi2|\[0\.025|proportion_ci|'
                  r'sqrt\(\w+ \* \(1 - \w+\)')
+# one interval and one test; equality and planning
+ROOMS = 'bench/stats.py', 'bench/equivalence.py'
 MODULES = sorted(PACKAGE.rglob('*.py'))
 
 
 @pytest.mark.parametrize('path', MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_no_other_module_computes_an_interval_a_p_or_a_power(path):
     found = [line for line in path.read_text(encoding='utf-8').splitlines() if OWN.search(line)]
-    assert bool(found) == (path == Path(S.__file__)), found
+    assert bool(found) == (path.relative_to(PACKAGE).as_posix() in ROOMS), found
 
 
 # one interval
@@ -52,6 +54,37 @@ def test_a_line_of_impossible_counts_is_refused(k, n):
     with pytest.raises(ValueError, match='0 to n right'): S.Line('x', k, n)
 
 
+@pytest.mark.parametrize('n', [1, 5, 6, 20, 50, 199, 200, 384, 1011])
+def test_chance_is_the_exact_test_and_the_interval_never_contradicts_it(n):
+    for k in range(n + 1):
+        p, (low, high) = S.chance_test(k, n), S.accuracy_interval(k, n)
+        if n <= 200 or abs(k - n / 2) < 60:
+            assert math.isclose(p, stats.binomtest(k, n).pvalue, rel_tol=1e-9)
+        assert (p < .05) == (not low <= .5 <= high) and low - 1e-9 <= k / n <= high + 1e-9
+        assert np.isclose(S.Line('m', k, n).p_guessing, p)
+
+
+def test_a_fraction_of_an_answer_is_between_its_neighbours():
+    # ties were shared: no whole count is as far from one half as 114.5 without being as far as 115
+    assert S.chance_test(114.5, 200) == S.chance_test(115, 200) < S.chance_test(114, 200)
+    assert S.chance_test(100, 200) == 1 == S.chance_test(.5, 1)
+    assert S.chance_test(85.5, 200) == S.chance_test(114.5, 200)
+
+
+def test_a_line_with_an_error_of_its_own():
+    line = S.Line('experts', 641, 1011, error=.0183, df=170)
+    half = stats.t.ppf(.975, 170) * .0183
+    assert np.allclose(line.interval, (641 / 1011 - half, 641 / 1011 + half))
+    assert math.isclose(line.p_guessing, 2 * stats.t.sf((641 / 1011 - .5) / .0183, 170))
+    # never surer than separate answers
+    assert S.Line('all', 20, 20, error=0., df=9).interval == S.Line('all', 20, 20).interval
+    assert 'cases and participants random' in str(line) and 'random' not in str(S.Line('x', 1, 2))
+    assert S.Line('few', 3, 4, error=.2, df=1).interval == (0, 1)
+    for k in range(1, 40):
+        few = S.Line('few', k, 40, error=.06, df=4)
+        assert (few.p_guessing < .05) == (not few.interval[0] <= .5 <= few.interval[1])
+
+
 def test_the_normal_curve_is_pythons():
     normal = NormalDist()
     for level in 0.5, 0.8, 0.95, 0.99:
@@ -59,6 +92,16 @@ def test_the_normal_curve_is_pythons():
     for z in -3, -0.1, 0, 1.5: assert math.isclose(S.two_sided_p(z), 2 * normal.cdf(-abs(z)))
     assert np.allclose(S.normal_interval(2, 0.5, 0.8), (2 - 0.5 * 1.2815516, 2 + 0.5 * 1.2815516))
     for z in 1.95, 1.97: assert (S.two_sided_p(z) < 0.05) == (S.normal_interval(z, 1)[0] > 0)
+
+
+def test_few_degrees_of_freedom_are_students():
+    for df in 1, 4, 30:
+        assert math.isclose(S.critical_z(.9, df), stats.t.ppf(.95, df))
+        assert math.isclose(S.two_sided_p(-2.1, df), 2 * stats.t.cdf(-2.1, df))
+        assert np.allclose(S.normal_interval(1, .5, .95, df), stats.t.interval(.95, df, 1, .5))
+    assert S.cluster_df([list('aabb'), [1, 2, 3, 4]]) == 1
+    for alone in [list('aaaa'), [1, 2, 3, 4]], [[1, 2, 3, 4], list('aaaa')]:
+        with pytest.raises(ValueError, match='at least two of each'): S.cluster_df(alone)
 
 
 def test_the_bootstrap_is_scipys():
@@ -96,6 +139,45 @@ def test_flipping_single_cases_is_mcnemar(k, n):
     p = S.flip_test([1] * k + [-1] * (n - k) + [0] * 9)
     assert math.isclose(p, stats.binomtest(k, n).pvalue, rel_tol=1e-9)
     assert math.isclose(p, mcnemar([[5, k], [n - k, 4]], exact=True).pvalue, rel_tol=1e-9)
+
+
+def test_test_and_interval_of_a_difference_never_contradict_each_other():
+    at_odds, borderline = 0, 0
+    for n in 20, 60, 200:
+        for a, b in itertools.combinations(range(min(n, 45)), 2):
+            p = stats.binomtest(a, a + b).pvalue
+            if a + b > n or not .03 < p < .08: continue
+            old = np.repeat([True, False], [a, n - a])
+            new = np.repeat([False, True, False], [a, b, n - a - b])
+            for first, second in (old, new), (new, old):
+                found, borderline = S.paired_comparison('a', 'b', first, second), borderline + 1
+                at_odds += (found.p < .05) != (found.low > 0 or found.high < 0)
+                assert found.low <= found.difference <= found.high
+                if found.p >= .05: assert 'cannot decide' in str(found)
+    assert borderline > 300 and at_odds == 0
+
+
+def test_the_interval_of_a_difference_is_what_the_test_does_not_reject():
+    # every shift by hand: the sign-flip test of the changes minus the shift, over all sign patterns
+    change = np.array([1] * 7 + [-1] * 2 + [0] * 3)
+    padded = np.r_[change, 1, -1].astype(float)
+    signs = np.array(list(itertools.product((1, -1), repeat=len(padded))))
+    def p(shift):
+        d = padded - shift
+        return np.mean(abs(signs @ d) >= abs(d.sum()) - 1e-9)
+    low, high = S.flip_interval(change, draws=100_000)
+    assert p(low - .02) < .05 < p(low + .02) and p(high + .02) < .05 < p(high - .02)
+
+
+@pytest.mark.parametrize('n, gain, loss', [(10, .05, 0), (20, .9, .05), (50, .135, .09), (200, .02, .02), (200, .3, .1)])
+def test_the_interval_of_a_difference_covers(n, gain, loss):
+    drawn = np.random.default_rng(n).multinomial(n, [gain, loss, 1 - gain - loss], 500)
+    kinds, times = np.unique(drawn, axis=0, return_counts=True)
+    ends = [S.flip_interval(np.repeat([1, -1, 0], split), draws=2000) for split in kinds]
+    held = np.average(
+        [low - 1e-9 <= gain - loss <= high + 1e-9 for low, high in ends], weights=times
+    )
+    assert held > .95 - 2.6 * math.sqrt(.95 * .05 / 500)
 
 
 def test_two_equal_coin_tossers_are_rarely_told_apart():
@@ -140,6 +222,23 @@ def test_how_a_p_is_written(p, said): assert S.format_p(p) == said
 def test_two_proportions_are_those_of_statsmodels(a, b):
     theirs = proportion.proportions_ztest([a[0], b[0]], [a[1], b[1]])
     assert np.allclose(S.two_proportions(S.Line('a', *a), S.Line('b', *b)), theirs)
+
+
+# the truth of a world of people and cases: textbook, crossed with few=True and Student's t
+@pytest.mark.parametrize('people, cases, each', [(5, 40, 40), (10, 50, 10), (20, 50, 20), (171, 200, 6)])
+def test_the_interval_of_few_people_covers(people, cases, each):
+    rng, held, naive, worlds = np.random.default_rng(people), 0, 0, 400
+    who = np.repeat(np.arange(people), each)
+    for _ in range(worlds):
+        what = np.concatenate([rng.permutation(cases)[:each] for _ in range(people)])
+        skill, ease = rng.normal(0, .15, people), rng.normal(0, .15, cases)
+        right = rng.random(len(who)) < np.clip(.6 + skill[who] + ease[what], 0, 1)
+        error, df = S.clustered_error(right, [who, what], few=True), S.cluster_df([who, what])
+        held += abs(right.mean() - .6) < S.critical_z(df=df) * error
+        naive += abs(right.mean() - .6) < 1.96 * S.Line('', int(right.sum()), len(right)).se
+    sd = math.sqrt(.95 * .05 / worlds)
+    assert .95 - 3 * sd < held / worlds, held / worlds                  # never far too narrow
+    assert naive / worlds < .95 - 3 * sd, naive / worlds                # as the textbook's is
 
 
 def test_two_perfect_parties_do_not_differ():
@@ -252,7 +351,9 @@ def test_the_clustered_logistic_is_that_of_statsmodels(crossed):
     how = dict(cov_type='cluster', cov_kwds=dict(groups=who, use_correction=False))
     theirs = sm.Logit(right, sm.add_constant(sure)).fit(disp=0, **how)
     ours = logistic(sure, right, [who])
-    expected = theirs.params[1], theirs.bse[1], theirs.pvalues[1]
+    people = len(set(who))
+    error = theirs.bse[1] * math.sqrt(people / (people - 1))
+    expected = theirs.params[1], error, 2 * stats.t.sf(abs(theirs.params[1]) / error, people - 1)
     assert np.allclose((ours.slope, ours.error, ours.p), expected, rtol=1e-5)
 
 
