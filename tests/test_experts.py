@@ -155,38 +155,6 @@ def test_compare_counts_coin_tosses(pairs):
     assert result.p == compare(made_up('right', right), made_up('left', left)).p
 
 
-def test_compare_matches_by_id_and_refuses_other_cases():
-    a, b = made_up('a', [1, 1, 0, 0], list('wxyz')), made_up('b', [0, 0, 1, 1], list('zyxw'))
-    assert compare(a, b).both == 2 and compare(a, b).only_a == 0
-    for ids in list('wxyq'), list('wxyy'):
-        with pytest.raises(ValueError, match='same cases'):
-            compare(a, made_up('c', [1, 1, 0, 0], ids))
-    with pytest.raises(ValueError, match='same cases'):
-        compare(a, made_up('c', [1, 1, 0], list('wxy')))
-
-
-def test_the_sentence_names_the_winner_and_its_lead():
-    much, little = made_up('much', [1] * 90 + [0] * 10), made_up('little', [1] * 60 + [0] * 40)
-    for a, b in (much, little), (little, much):
-        said = str(compare(a, b))
-        assert said.startswith(
-            'much (90 right) is better than little (60 right) on these 100 cases: '
-        )
-        assert 'a lead of 0.300' in said
-    assert str(compare(much, much)).startswith(
-        '100 cases cannot decide between much (90 right) and much (90 right)'
-    )
-
-
-@pytest.mark.parametrize('n', [5, 50, 200])
-def test_the_verdict_on_guessing_is_the_exact_test_and_its_interval_agrees(n):
-    for k in range(n + 1):
-        scores = made_up('m', [1] * k + [0] * (n - k))
-        p, (low, high), said = stats.binomtest(k, n).pvalue, scores.interval, state_verdict(scores)
-        assert ('cannot tell it from guessing' in said) == (p >= .05) == (low <= .5 <= high)
-        assert ('better than guessing' in said) == (p < .05 and k > n / 2)
-
-
 # reading the answers
 
 COLUMNS = ',pid,expertise,confidence,correct,abstract_id,journal_section,current position\n'
@@ -263,7 +231,7 @@ def test_clusters_of_equal_sentences_count_once():
     )
     # the order of the second model's cases does not matter
     assert (turned.p, turned.low, turned.high) == (three.p, three.low, three.high)
-    with pytest.raises(ValueError, match="'section_' came"): compare(*thrice, clusters='section_')
+    with pytest.raises(ValueError, match="got 'section_'"): compare(*thrice, clusters='section_')
 
 
 @needs_data
@@ -355,22 +323,12 @@ def test_against_experts_by_the_long_way():
     assert math.isclose(turned.error, gap.error)
 
 
-def test_a_gap_says_no_more_than_its_test():
-    assert 'is above the experts' in str(Gap('m', 0.09, 0.03)) and 'is below' in str(
-        Gap('m', -0.09, 0.03)
-    )
-    assert 'cannot be told' in str(Gap('m', .05, .03))
-    assert Gap('m', 0., 0.).p == 1 and Gap('m', .1, 0.).p == 0
-    for d in np.linspace(-.2, .2, 41):
-        gap = Gap('m', d, .05)
-        assert (gap.p < .05) == (gap.interval[0] > 0 or gap.interval[1] < 0)
-
-
 def test_other_cases_than_the_scored_are_refused():
     scores, rows = world(np.random.default_rng(3), 40, 50)
-    for bad, words in (rows[rows.case != '7'], '1 have no answer'), (rows.assign(maker='gpt4'), '200 have no answer'):
-        with pytest.raises(ValueError, match=words): against_experts(scores, bad)
-    with pytest.raises(ValueError, match='2 cases of model came twice|1 cases of model came twice'):
+    for bad, lacking in (rows[rows.case != '7'], 1), (rows.assign(maker='gpt4'), 200):
+        with pytest.raises(ValueError, match=f'{lacking} without an answer'):
+            against_experts(scores, bad)
+    with pytest.raises(ValueError, match='got [12] cases of model twice'):
         against_experts(Scores('model', pd.concat([scores.frame, scores.frame[:1]]), {}), rows)
     # a part of the cases is fine
     against_experts(Scores('model', scores.frame[:50], {}), rows)
@@ -632,9 +590,9 @@ def test_several_models_are_corrected_and_a_declared_one_is_tested_alone():
     pair = what_was_found(stamped, rows, plan=plan | dict(primary=['m1', 'm2']))[1]
     assert 'm1 is not shown to match m2 within 5 points' in pair[0] or 'm1 matches m2' in pair[0]
     assert not any('between m1' in s and 'm2' in s for s in pair[1:])
-    with pytest.raises(ValueError, match='The plan names nobody'):
+    with pytest.raises(ValueError, match='got nobody'):
         what_was_found(stamped, rows, plan=plan | dict(primary=['m1', 'nobody']))
-    with pytest.raises(ValueError, match='The plan names experts'):
+    with pytest.raises(ValueError, match='got experts'):
         what_was_found(stamped, plan=plan)
 
 
@@ -708,13 +666,6 @@ def test_correlation_intervals_cover():
     assert .92 < np.mean(held) < .98
 
 
-def test_correlation_needs_the_same_cases():
-    one, other = made_up('m', [1, 0, 1]), made_up('o', [1, 0])
-    for bad in [one, other], []:
-        with pytest.raises(ValueError, match='same cases'): difficulty(bad)
-    with pytest.raises(ValueError, match="'loud' came"): difficulty([one], how='loud')
-
-
 def test_who_is_right_counts_every_case():
     scores, rows = world(np.random.default_rng(7), 40, 60)
     table = answers_by_case(scores, rows)
@@ -726,12 +677,6 @@ def test_who_is_right_counts_every_case():
         table.share < 0.5
     ).sum() and table.answers.sum() == len(rows)
     assert counts['as many right as wrong'].sum() == (table.share == .5).sum() > 0
-
-
-def test_finetuning_boost_and_zlib_refuse_other_cases():
-    a = made_up('a', [1, 0, 1])
-    with pytest.raises(ValueError, match='same cases'): finetuning_boost(a, made_up('b', [1, 0]))
-    with pytest.raises(ValueError, match='2 came for 3'): zlib_table(a, ['x', 'y'])
 
 
 def test_the_choice_is_tested_on_logarithms_beside_the_raw_difference():

@@ -25,7 +25,7 @@ class Gap:
     df: float = math.inf    # degrees of freedom of the error
     than: str = 'the experts'                   # the other party
     random: str = 'cases and participants'      # what was drawn at random
-    corrected: float | None = None              # p corrected for several looks (lesson 57); None: a single look
+    corrected: float | None = None              # p corrected for several looks (lesson 57)
     looks: int = 1                              # comparisons that were looked at
     @property
     def found(self):
@@ -74,40 +74,31 @@ class Gap:
 # %% ../../nbs/56_equivalence.ipynb #f6cfa0e3
 def match_sentence(
     gap: Gap,                     # of a model against the experts
-    margin: float | None = None,  # named beforehand, as 0.05 for five points; None: nobody named one
+    margin: float | None = None,  # named beforehand, as 0.05 for five points; None: none was
     beforehand: bool = True,      # False: it was named after the first score
 ) -> str:                         # two sentences
-    "Say whether a model matches the experts, within which margin, and what could not have been seen."
-    points, within, (low, high) = (
-        100 * gap.difference,
-        100 * gap.within,
-        (100 * end for end in gap.interval),
-    )
-    apart = (
-        f'it is {"above" if points > 0 else "below"} them'
-        if gap.found
-        else 'no difference is shown either'
-    )
+    "Say whether a model matches the experts, within which margin, and what could not be seen."
+    points, within = 100 * gap.difference, 100 * gap.within
+    low, high = (100 * end for end in gap.interval)
+    side = f'it is {"above" if points > 0 else "below"} them'
+    apart = side if gap.found else 'no difference is shown either'
     if margin is None:
-        said = (
-            f'{gap.who} is within {within:.1f} points of {gap.than}, which is not called a match, '
-            f'since no margin was named beforehand; {apart}'
-        )
-    elif gap.p_match(margin) < 0.05:
-        said = (
-            f'{gap.who} matches {gap.than} within {100 * margin:g} points '
-            f'({format_p(gap.p_match(margin))})'
-            + (f', though {apart}' if gap.found else '')
-        )
+        said = (f'{gap.who} is within {within:.1f} points of {gap.than}, which is not called a '
+                f'match, since no margin was named beforehand; {apart}')
     else:
-        said = (f'{gap.who} is not shown to match {gap.than} within {100 * margin:g} points '
-                f'({format_p(gap.p_match(margin))}), only within {within:.1f}; {apart}')
-    if margin is not None and not beforehand: said += '; the margin was named after the first score'
+        tested = f'within {100 * margin:g} points ({format_p(gap.p_match(margin))})'
+        if gap.p_match(margin) < 0.05:
+            said = f'{gap.who} matches {gap.than} {tested}'
+            if gap.found: said += f', though {apart}'
+        else:
+            said = (f'{gap.who} is not shown to match {gap.than} {tested}, only within '
+                    f'{within:.1f}; {apart}')
+        if not beforehand: said += '; the margin was named after the first score'
     alone = '' if gap.corrected is None else ' of this look alone'
-    return (
-        f'{said}: {points:+.1f} points (95 % interval{alone} {low:+.1f} to {high:+.1f}; '
-        f'{gap.random} random, {gap.tested} for a difference). A true difference of less than {100 * gap.could_show():.1f} points could not have been seen reliably: such a study misses it more than once in five times.'
-    )
+    return (f'{said}: {points:+.1f} points (95 % interval{alone} {low:+.1f} to {high:+.1f}; '
+            f'{gap.random} random, {gap.tested} for a difference). A true difference of less than '
+            f'{100 * gap.could_show():.1f} points could not have been seen reliably: such a study '
+            'misses it more than once in five times.')
 
 # %% ../../nbs/56_equivalence.ipynb #96ec39a5
 @dataclass(frozen=True)
@@ -121,12 +112,13 @@ def planned_error(
     people: int,             # experts
     cases: int,              # cases, all answered by the model
     each: int | None = None, # cases that each expert answers; None: all of them
-    spread: Spread = Spread(),  # of a pilot study; else of the paper's
+    spread: Spread = Spread(),  # of a pilot study; by default of the paper's
 ) -> float:                  # standard error of the model's minus the experts' accuracy
     "Compute how sharp a comparison with experts will be."
     each = cases if each is None else min(each, cases)
     return math.sqrt(spread.case / cases + spread.person / people + spread.answer / (people * each))
 
+# %% ../../nbs/56_equivalence.ipynb #8b74cf14
 def match_power(
     error: float,           # standard error of the difference
     margin: float,          # named beforehand
@@ -134,7 +126,6 @@ def match_power(
     difference: float = 0,  # the true one
 ) -> float:                 # chance that both one-sided tests say yes
     "Compute how often a true match is shown."
-    # the error is estimated: now too small, now too large
     share = (np.arange(400) + 0.5) / 400
     estimated = np.ones(1) if math.isinf(df) else np.sqrt(stats.chi2.ppf(share, df) / df)
     reach = critical_z(0.9, df) * estimated
@@ -149,28 +140,28 @@ def match_cases(
     margin: float = 0.05,     # named beforehand
     each: int | None = None,  # cases that each expert answers; None: all of them
     power: float = 0.8,       # how often a true match should be shown
-    spread: Spread = Spread(),
-    most: int = 100_000,      # give up beyond
+    spread: Spread = Spread(),  # of a pilot study
+    limit: int = 100_000,     # give up beyond
 ) -> int | None:              # cases; None: no number of cases is enough
     "Compute from how many cases on a true match is shown often enough."
     def enough(n):
-        return (
-            match_power(planned_error(people, n, each, spread), margin, min(people, n) - 1) >= power
-        )
-    if not enough(most): return None
-    low, high = 1, most                                    # too few, enough
+        error = planned_error(people, n, each, spread)
+        return match_power(error, margin, min(people, n) - 1) >= power
+    if not enough(limit): return None
+    low, high = 1, limit                                   # too few, enough
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high
 
+# %% ../../nbs/56_equivalence.ipynb #4d5cf6eb
 def planning_table(
     margins: list = (0.03, 0.05, 0.1),   # named beforehand
     people: list = (5, 10, 20, 50, 171),  # experts
     each: int | None = None,             # cases that each expert answers; None: all of them
-    spread: Spread = Spread(),
-    power: float = 0.8,
-) -> pd.DataFrame:                       # a row for each number of experts, a column for each margin
+    spread: Spread = Spread(),           # of a pilot study
+    power: float = 0.8,                  # how often a true match should be shown
+) -> pd.DataFrame:                       # a row a number of experts, a column a margin
     "Tabulate how many cases a match within a margin takes."
     rows = [[match_cases(p, margin, each, power, spread) for margin in margins] for p in people]
     table = pd.DataFrame(

@@ -27,6 +27,7 @@ def holm(
     corrected[order] = np.minimum(raised, 1)
     return corrected
 
+# %% ../../nbs/57_looks.ipynb #c193aaab
 def benjamini_hochberg(
     ps: list,  # (n,) p values of all comparisons that were looked at
 ) -> np.ndarray:  # (n,) corrected, in the same order
@@ -41,10 +42,11 @@ def benjamini_hochberg(
 # %% ../../nbs/57_looks.ipynb #f6ae2a04
 def correct_looks(
     found: list,  # of `Gap` or `Comparison`: all that stand in one table
+    by=holm,      # or `benjamini_hochberg`, for a search
 ) -> list:        # the same, each with its corrected p
-    "Correct several comparisons by Holm, so that each says what it still shows."
+    "Correct several comparisons for one another, so that each says what it still shows."
     if len(found) < 2: return list(found)
-    corrected = holm([each.p for each in found])
+    corrected = by([each.p for each in found])
     return [
         replace(each, corrected=float(p), looks=len(found)) for each, p in zip(found, corrected)
     ]
@@ -54,8 +56,10 @@ def declare_plan(
     folder: str | Path,              # a run's folder; it is made
     primary: list | tuple,           # names of the two parties, as ('trained GPT-2', 'experts')
     margin: float,                   # difference in accuracy that would not matter, as 0.05
+    cases: str | None = None,        # the case set that it is about, where a run has several
+    scored: bool = False,            # True: something was scored before
 ) -> dict:                           # the plan, as `read_plan` gives it
-    "Write which one comparison a study is about, and within which margin, before anything is scored."
+    "Write which one comparison a study is about, and its margin, before anything is scored."
     path, parties = Path(folder) / 'plan.json', [str(name).strip() for name in primary]
     if len(parties) != 2 or not all(parties) or parties[0] == parties[1]:
         raise ValueError(
@@ -70,17 +74,15 @@ def declare_plan(
     if path.exists():
         raise FileExistsError(
             f'{path} should be written once, before the first score, but it is there: '
-            'a second plan belongs into another folder.'
+            'put a second plan into another folder.'
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    plan = dict(
-        primary=parties,
-        margin=margin,
-        declared=datetime.now(timezone.utc).isoformat(timespec='seconds'),
-    )
+    now = datetime.now(timezone.utc).isoformat(timespec='seconds')
+    plan = dict(primary=parties, margin=margin, cases=cases, declared=now, scored=scored)
     write_whole(path, json.dumps(plan, indent=1).encode())
     return read_plan(folder)
 
+# %% ../../nbs/57_looks.ipynb #fcfd0771
 def read_plan(
     folder: str | Path,  # a run's folder
 ) -> dict | None:        # primary, margin, declared, sha256; None: nobody declared one
@@ -89,8 +91,10 @@ def read_plan(
     if not path.is_file(): return None
     plan = read_json(path, 'the plan of a study')
     if not {'primary', 'margin', 'declared'} <= set(plan):
-        raise ValueError(f'{path} should hold primary, margin and declared, but it does not: '
-                         'write plans with declare_plan.')
+        raise ValueError(
+            f'{path} should hold primary, margin and declared, but got only {", ".join(plan)}: '
+            'write plans with declare_plan.'
+        )
     return plan | dict(sha256=file_sha256(path))
 
 def declared_beforehand(
@@ -101,4 +105,5 @@ def declared_beforehand(
     declared = datetime.fromisoformat(plan['declared'])
     times = [datetime.fromisoformat(m['scored']) if m.get('scored') else None for m in metas]
     hashes = {m.get('plan_sha256') for m in metas}
-    return bool(metas) and all(t and t >= declared for t in times) and hashes == {plan['sha256']}
+    early = bool(metas) and not plan.get('scored')
+    return early and all(t and t >= declared for t in times) and hashes == {plan['sha256']}

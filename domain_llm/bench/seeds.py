@@ -23,12 +23,13 @@ def answers_matrix(
         apart = len(set(first.index) ^ set(other.index))
         if apart or not (first.index.is_unique and other.index.is_unique):
             raise ValueError(
-                f'A paired test needs the same cases, each once, but {scores[0].name} has '
-                f'{len(first)} and {s.name} has {len(other)} with {apart} in only one of them; '
+                f'A paired test should get the same cases, each once, but got {len(first)} of '
+                f'{scores[0].name} and {len(other)} of {s.name}, {apart} of them in only one: '
                 'score both on one file.'
             )
     return pd.concat([c[first.index] for c in columns], axis=1, keys=range(len(columns)))
 
+# %% ../../nbs/58_seeds.ipynb #7b2d3619
 def seed_variance(
     right: pd.DataFrame,  # (cases, seeds) right or wrong
 ) -> float:               # of the mean, 0 where the seeds do not differ by more than luck
@@ -51,16 +52,16 @@ def pooled_df(
     return float(variances.sum()**2 / (variances**2 / np.asarray(free, float)).sum())
 
 def recipe_gap(
-    a: np.ndarray,           # (cases, seeds) right or wrong, of one recipe
-    b: np.ndarray,           # (cases, seeds) of the other
-    who: str = 'one recipe',
-    than: str = 'the other',
-) -> Gap:                    # the first's accuracy minus the second's, with cases and seeds random
+    a: np.ndarray,            # (cases, seeds) right or wrong, of one recipe
+    b: np.ndarray,            # (cases, seeds) of the other
+    who: str = 'one recipe',  # how to call the first
+    than: str = 'the other',  # and the second
+) -> Gap:                     # the first's accuracy minus the second's, with cases and seeds random
     "Compare two recipes by the right and wrong answers of their models."
     parts = [np.asarray(part, float) for part in (a, b)]
     change = parts[0].mean(axis=1) - parts[1].mean(axis=1)                        # (cases,)
     variances = [float(change.var(ddof=1) / len(change)), *map(seed_variance, parts)]
-    # of which luck is a part
+    # what the seeds scatter, luck included, as their degrees of freedom count it
     scatter = [part.mean(axis=0).var(ddof=1) / part.shape[1] for part in parts]
     df = pooled_df(
         [variances[0], *scatter], [len(change) - 1, *(part.shape[1] - 1 for part in parts)]
@@ -69,6 +70,7 @@ def recipe_gap(
         who, float(change.mean()), float(np.sqrt(sum(variances))), df, than, 'cases and seeds'
     )
 
+# %% ../../nbs/58_seeds.ipynb #c923220d
 def compare_recipes(
     a: list[Scores],  # models of one recipe, one for each seed
     b: list[Scores],  # models of the other, on the same cases

@@ -61,15 +61,15 @@ class Line:
     who: str  # 'experts', or any name
     k: int    # answers that were right
     n: int    # answers in all, at least one
-    error: float | None = None  # standard error of the accuracy; None: the answers are separate draws
+    error: float | None = None  # standard error of the accuracy; None: answers are separate
     df: float = math.inf        # degrees of freedom of that error
     random: str = 'cases and participants'  # what the answers share, where there is an error
     def __post_init__(self):
         "Refuse counts that cannot be."
         if not 0 <= self.k <= self.n or self.n < 1:
             raise ValueError(
-                f'A line needs at least one answer and 0 to n right, but {self.who!r} came '
-                f'with {self.k} of {self.n}; check what was counted.'
+                f'A line should have at least one answer and 0 to n right, but got {self.k} of '
+                f'{self.n} for {self.who!r}: check what was counted.'
             )
     @property
     def accuracy(self):
@@ -125,7 +125,7 @@ def middle_of(
 
 def bootstrap_interval(
     values: np.ndarray,  # (n,) numbers, as right or wrong, or one model's minus another's
-    clusters=None,       # (n,) labels of what is drawn as a whole; None: each value alone
+    clusters: np.ndarray = None,  # (n,) labels of what is drawn as a whole; None: each value alone
     draws: int = 4000,   # resamples
     seed: int = 0,       # of their random numbers
 ) -> tuple:              # (low, high), 95 %
@@ -173,7 +173,7 @@ class Comparison:
     only_a: int   # cases on which only the first is right
     only_b: int   # cases on which only the second is right
     p: float      # exact two-sided p: could the discordant cases be coin tosses?
-    low: float    # 95 % interval of the second's accuracy minus the first's: what the test does not reject
+    low: float    # 95 % interval of the second's accuracy minus the first's, from the test
     high: float   # its upper end
     unit: str     # what was tossed and drawn: 'case', or the column of the clusters
     corrected: float | None = None  # p corrected for several looks (lesson 57); None: a single look
@@ -204,12 +204,13 @@ class Comparison:
             f'a lead of {abs(self.difference):.3f} (95 % interval{alone} {low:.3f} to {high:.3f}).'
         )
 
+# %% ../../nbs/50_stats.ipynb #63c50b1b
 def paired_comparison(
     a: str,               # name of the first model
     b: str,               # name of the second
     right_a: np.ndarray,  # (n,) true where the first is right
     right_b: np.ndarray,  # (n,) the same for the second, the cases in the same order
-    clusters=None,        # (n,) labels of cases that belong together; None: each stands alone
+    clusters: np.ndarray = None,  # (n,) labels of cases that belong together; None: none do
     unit: str = 'case',   # what the clusters are, for the sentence
 ) -> Comparison:          # counts, p, interval, and the sentence
     "Test whether two models differ on the cases that both have answered."
@@ -234,9 +235,11 @@ def mcnemar_power(
 ) -> float:       # chance that the exact test gives p < 0.05
     "Compute how often `paired_comparison` notices a true difference."
     if not (0 <= loss and 0 <= gain and 0 < gain + loss <= 1 and n >= 1):
-        raise ValueError('Power needs at least one case and two shares that add up to more than 0 '
-                         f'and at most 1, but n={n}, gain={gain}, loss={loss} came; divide the '
-                         'discordant counts of a comparison by its cases.')
+        raise ValueError(
+            '`n` should be at least 1, and `gain` and `loss` two shares that add up to more than 0 '
+            f'and at most 1, but got {n}, {gain} and {loss}: divide the discordant counts of a '
+            'comparison by its cases.'
+        )
     m = np.arange(n + 1)                                   # cases on which the two disagree
     chance = stats.binom.pmf(m, n, min(1, gain + loss))
     m, chance = m[chance > 1e-16], chance[chance > 1e-16]  # the rest is lost in rounding
@@ -250,16 +253,15 @@ def cases_needed(
     gain: float,         # share of all cases that only the better model gets right
     loss: float,         # share that only the other gets right
     power: float = 0.8,  # how often the difference should be noticed
-    most: int = 20000,   # give up beyond
+    limit: int = 20000,  # give up beyond
 ) -> int:                # cases
     "Compute from how many cases on a difference is noticed often enough."
-    if gain == loss or mcnemar_power(most, gain, loss) < power:
+    if gain == loss or mcnemar_power(limit, gain, loss) < power:
         raise ValueError(
-            f'The difference should be one that {most:,} cases can settle, but '
-            f'gain={gain} and loss={loss} are too close; no benchmark of this kind will '
-            'decide it.'
+            f'`gain` and `loss` should differ by what {limit:,} cases can settle, but got {gain} '
+            f'and {loss}, which are too close: no benchmark of this kind will decide it.'
         )
-    n = 1 + bisect_left(range(1, most), power, key=lambda n: mcnemar_power(n, gain, loss))
+    n = 1 + bisect_left(range(1, limit), power, key=lambda n: mcnemar_power(n, gain, loss))
     while short := [m for m in range(n, n + 20) if mcnemar_power(m, gain, loss) < power]:
         n = short[-1] + 1                                  # an exact test's power rises in teeth
     return n
@@ -280,7 +282,7 @@ def cluster_covariance(
     parts: np.ndarray,  # (n,) or (n, k) each observation's part in the error of one or k estimates
     clusters: list,     # one or two arrays of (n,) labels: what the observations share
     few: bool = False,  # True: enlarge for few clusters, by G / (G - 1) for G of them
-):                      # a number or (k, k), the covariance of the estimates
+) -> np.ndarray:        # a number or (k, k), the covariance of the estimates
     "Compute the covariance of estimates from observations that share something."
     if not 1 <= len(clusters) <= 2:
         raise ValueError('`clusters` should be one or two arrays of labels, but got '
@@ -317,7 +319,7 @@ def cluster_df(
     if fewest < 2:
         raise ValueError(
             'An interval for other people and other cases should rest on at least two of '
-            'each, but all answers came from one: ask more, or speak of this one alone.'
+            'each, but got answers from one: ask more, or speak of this one alone.'
         )
     return fewest - 1
 

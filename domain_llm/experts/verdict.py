@@ -37,23 +37,23 @@ def answers_to(
     maker: str,                  # who made the cases: 'human' or 'gpt4'
 ) -> pd.DataFrame:               # the answers to the scored cases, with `id` as in the scores
     "Find the answers to the cases that were scored."
-    what_to_do = f'choose the maker of these cases (here {maker!r}).'
+    what_to_do = f'choose the maker of these cases (here {maker!r})'
     rows = participants[participants.maker == maker]
     rows = rows.assign(id=rows.case if maker == 'human' else rows.case.map(case_ids(maker)))
     frame = scores.frame.set_index('id')
     twice, lacking = len(frame) - frame.index.nunique(), len(set(frame.index) - set(rows.id))
     if twice or lacking:
         raise ValueError(
-            f'Every case, each once, should have been answered by an expert, but {twice} '
-            f'cases of {scores.name} came twice and {lacking} have no answer; {what_to_do}'
+            f'Every case, each once, should have been answered by an expert, but got {twice} cases '
+            f'of {scores.name} twice and {lacking} without an answer: {what_to_do}.'
         )
     rows = rows[rows.id.isin(frame.index)]
     known = frame.section[rows.id].to_numpy()
     strange = np.mean((known != rows.section) & (known != ''))
     if strange > 0.1:
         raise ValueError(
-            f'The experts should have answered these cases, but {strange:.0%} of their '
-            f'answers carry another subfield than the scores; {what_to_do}'
+            f'The experts should have answered these cases, but got {strange:.0%} of their answers '
+            f'with another subfield than the scores: {what_to_do}.'
         )
     return rows
 
@@ -62,15 +62,11 @@ def answers_by_case(
     scores: Scores,              # of a model
     participants: pd.DataFrame,  # answers, as load_participants returns them
     maker: str = 'human',        # who made the cases: 'human' or 'gpt4'
-) -> pd.DataFrame:  # a row per case: id, section, the model's choice and margin, the experts' counts and share
+) -> pd.DataFrame:               # a row per case: id, section, correct, margin, answers, right, share
     "Put the experts' answers beside the model's, case by case."
-    counts = (
-        answers_to(scores, participants, maker)
-        .groupby('id')
-        .correct.agg(answers='count', right='sum')
-    )
-    margin = np.log(scores.frame.altered / scores.frame.original)
-    table = scores.frame[['id', 'section', 'correct']].assign(margin=margin)
+    answers = answers_to(scores, participants, maker).groupby('id').correct
+    counts = answers.agg(answers='count', right='sum')
+    table = scores.frame[['id', 'section', 'correct']].assign(margin=scores.log_margin)
     table = table.merge(counts, left_on='id', right_index=True).reset_index(drop=True)
     return table.assign(share=table.right / table.answers)
 
@@ -80,7 +76,7 @@ def against_experts(
     participants: pd.DataFrame,     # answers, as load_participants returns them
     maker: str = 'human',           # who made the cases: 'human' or 'gpt4'
 ) -> Gap:                           # the difference, and how sure we are
-    "Compare a model with the experts, cases and participants random; a recipe, with seeds random too."
+    "Compare a model with the experts, cases and people random; a recipe, with seeds random too."
     seeds = [scores] if isinstance(scores, Scores) else list(scores)
     rows = answers_to(seeds[0], participants, maker)
     # (cases, seeds), (n,)
@@ -95,39 +91,35 @@ def against_experts(
     scatter = float(right.mean(axis=0).var(ddof=1) / len(seeds))
     df = pooled_df([by_case + by_person, scatter], [df, len(seeds) - 1])
     error = float(np.sqrt(by_case + by_person + seed_variance(right)))
-    return Gap(
-        f'{seeds[0].name} ({len(seeds)} seeds)',
-        difference,
-        error,
-        df,
-        random='cases, participants and seeds',
-    )
+    who = f'{seeds[0].name} ({len(seeds)} seeds)'
+    return Gap(who, difference, error, df, random='cases, participants and seeds')
 
 # %% ../../nbs/61_verdict.ipynb #0861d932
 def _gap_of_counts(a, b):
     "Compare two lines whose answers are lost, as if all were separate draws."
     variances = [line.accuracy * (1 - line.accuracy) / line.n for line in (a, b)]
-    return Gap(
-        a.who,
-        a.accuracy - b.accuracy,
-        float(np.sqrt(sum(variances))),
-        random='single answers (only counts are known)',
-    )
+    known = 'single answers (only counts are known)'
+    return Gap(a.who, a.accuracy - b.accuracy, float(np.sqrt(sum(variances))), random=known)
 
 def state_verdict(
     scores: Scores,  # of one model
     experts: pd.DataFrame | Line | Scores | None = None,  # their answers, or only their counts
     maker: str = 'human',          # who made the cases, where answers are given
-    margin: float | None = None,   # named beforehand, as 0.05 for five points; None: nobody named one
+    margin: float | None = None,   # named beforehand, as 0.05 for five points; None: none was
     beforehand: bool = True,       # False: it was named after the first score
     gap: Gap | None = None,        # the comparison, where it was made already, as one of several
+    p_guessing: float | None = None,  # p of guessing, where it was corrected for several models
 ) -> str:                          # a few sentences
     "Say whether a model matches the experts, and what these cases cannot tell."
     line = scores.line
-    if line.p_guessing >= 0.05: found = f'these {line.n} cases cannot tell it from guessing'
+    alone, p = format_p(line.p_guessing), line.p_guessing if p_guessing is None else p_guessing
+    if p >= 0.05: found = f'these {line.n} cases cannot tell it from guessing'
     elif line.accuracy > 0.5: found = 'better than guessing'
     else: found = 'worse than guessing, which usually means that the two versions were swapped'
-    about = f'{line}: {found} ({format_p(line.p_guessing)}).'
+    about = f'{line}: {found} ({alone}).'
+    if p_guessing is not None:
+        shown = str(line).replace('interval', 'interval of this model alone')
+        about = f'{shown}: {found} ({alone}, corrected for several models {format_p(p)}).'
     if experts is None: return about
     if isinstance(experts, pd.DataFrame):
         people = human_accuracy(experts, maker)
@@ -150,15 +142,16 @@ def published_scores(
     if not (folder / f'labels{part}.npy').is_file():
         raise FileNotFoundError(
             f'The published scores of {model} should be at published/{model}/labels{part}.npy in '
-            'the folder of DOMAIN_LLM_DATA, but there is no such file; set the variable, or '
-            f'choose a model that is there: {ABOUT_DATA}.'
+            'the folder of DOMAIN_LLM_DATA, but got no such file: set the variable, or choose a '
+            f'model that is there. {ABOUT_DATA}.'
         )
     # (n, 2), (n,)
     pair, label = (np.load(folder / f'{name}{part}.npy') for name in ('PPL_A_and_B', 'labels'))
     rows = np.arange(len(pair))
     # (n,) from 0
     abstract = np.load(folder / 'abstract_mask_iso.npy') if isolated else rows
-    section = pd.read_csv(named_file(CASE_SETS['brainbench-human'])).journal_section.to_numpy()[abstract]
+    cases = pd.read_csv(named_file(CASE_SETS['brainbench-human']))
+    section = cases.journal_section.to_numpy()[abstract]
     frame = pd.DataFrame(dict(id=rows + 1, abstract=abstract + 1)).astype(str)
     if isolated:
         frame['id'] = frame.abstract + '.' + (frame.groupby('abstract').cumcount() + 1).astype(str)
@@ -177,27 +170,19 @@ def pilot_spread(
     def shared(labels):
         "Average the product of two different answers that share a label."
         sums = error.groupby(labels.to_numpy()).agg(['sum', 'count'])
-        return max(
-            0.0,
-            float(
-                ((sums['sum'] ** 2).sum() - (error**2).sum())
-                / ((sums['count'] ** 2).sum() - len(error))
-            ),
-        )
+        products, pairs = (sums**2).sum() - [(error**2).sum(), len(error)]
+        return max(0.0, float(products / pairs))
     person, ease = shared(rows.participant), shared(rows.id)
     model = scores.frame.set_index('id').correct.astype(float)
     together = float(((model - model.mean())[rows.id].to_numpy() * error.to_numpy()).mean())
-    return Spread(
-        float(model.var(ddof=1)) + ease - 2 * together,
-        person,
-        float((error**2).mean()) - person - ease,
-    )
+    favour, luck = float(model.var(ddof=1)) + ease - 2 * together, float((error**2).mean())
+    return Spread(favour, person, luck - person - ease)
 
 # %% ../../nbs/61_verdict.ipynb #dddaefc8
 def compare(
     a: Scores,                    # of one model
     b: Scores,                    # of another on the same cases
-    clusters: str | None = 'abstract',  # what belongs together: 'abstract' or a column; None: cases stand alone
+    clusters: str | None = 'abstract',  # what belongs together: 'abstract', a column, or None
 ) -> Comparison:                  # counts, p, interval, and the sentence
     "Test whether two models differ on the cases they share."
     right = answers_matrix([a, b]).to_numpy()                          # (cases, 2)
@@ -209,8 +194,8 @@ def compare(
         together = a.frame[clusters].to_numpy()
     else:
         raise ValueError(
-            f'The clusters should be abstract or a column of the scores, but {clusters!r} came and '
-            f'there are {", ".join(a.frame)}; name one of these.'
+            f'`clusters` should be None, abstract or a column ({", ".join(a.frame)}), but got '
+            f'{clusters!r}: name one of these.'
         )
     alone = len(set(together)) == len(right)
     return paired_comparison(a.name, b.name, *right.T, together, 'case' if alone else clusters)
@@ -220,11 +205,12 @@ def summary_table(
     scores: Scores | list[Scores],                   # one model, or several
     experts: Line | Scores | float | None = None,    # how often they were right
     oracle: Line | Scores | float | None = None,     # how often one who knows the truth is
-) -> pd.DataFrame:                                   # one row each: who, correct, n, accuracy, low, high
+) -> pd.DataFrame:      # one row each: who, correct, n, accuracy, low, high
     "Put models, chance, experts and oracle into one table."
     scores = [scores] if isinstance(scores, Scores) else scores
     rows = []
-    for who, given in [*((s.name, s) for s in scores), ('chance', 0.5), ('experts', experts), ('oracle', oracle)]:
+    lines = ('chance', 0.5), ('experts', experts), ('oracle', oracle)
+    for who, given in [*((s.name, s) for s in scores), *lines]:
         if isinstance(given, (int, float)):
             rows.append((who, None, None, float(given), np.nan, np.nan))
         elif given is not None:
@@ -239,7 +225,7 @@ def summary_table(
 def gaps_table(
     gaps: list[Gap],  # of several models, as `against_experts` returns them
 ) -> pd.DataFrame:    # one row each: who, points, low, high, within, p, corrected
-    "Put how far several models are from the experts into one table, in points, many looks corrected."
+    "Tabulate how far several models are from the experts, in points, many looks corrected."
     alone = all(g.corrected is None for g in gaps)         # nobody has corrected them yet
     corrected = (
         holm([g.p for g in gaps])
@@ -259,26 +245,6 @@ def gaps_table(
     return table
 
 # %% ../../nbs/61_verdict.ipynb #3357fd50
-def _declared(plan, scores, participants, maker):
-    "State the one comparison that was declared, tested alone."
-    known, (a, b) = {s.name: s for s in scores}, plan['primary']
-    if b in known and a == 'experts': a, b = b, a
-    lacking = [
-        name for name in (a, b) if name not in known and (name != 'experts' or participants is None)
-    ]
-    if lacking:
-        raise ValueError(
-            f'The plan names {lacking[0]}, but there are only {", ".join(known)}'
-            f'{"" if participants is None else " and experts"}: score what was declared.'
-        )
-    beforehand = declared_beforehand(plan, [known[name].meta for name in (a, b) if name in known])
-    if b == 'experts': gap = against_experts(known[a], participants, maker)
-    else:
-        change = answers_matrix([known[b], known[a]]).astype(float).diff(axis=1).iloc[:, -1]
-        error = clustered_error(change, [known[b].abstract], few=True)
-        gap = Gap(a, float(change.mean()), error, cluster_df([known[b].abstract]), b, 'cases')
-    return f'Declared {"beforehand" if beforehand else "afterwards"}: {match_sentence(gap, plan["margin"], beforehand)}'
-
 def gaps_from_experts(
     scores: list[Scores],        # of several models
     participants: pd.DataFrame,  # answers, as load_participants returns them
@@ -291,8 +257,31 @@ def gaps_from_experts(
     others = correct_looks([g for g in gaps if {g.who, 'experts'} != declared])
     return [g if {g.who, 'experts'} == declared else others.pop(0) for g in gaps]
 
+# %% ../../nbs/61_verdict.ipynb #9b59bd28
+def _declared(plan, scores, participants, maker):
+    "State the one comparison that was declared, tested alone."
+    known, (a, b) = {s.name: s for s in scores}, plan['primary']
+    if b in known and a == 'experts': a, b = b, a
+    lacking = [
+        name for name in (a, b) if name not in known and (name != 'experts' or participants is None)
+    ]
+    if lacking:
+        raise ValueError(
+            f'The plan should name what was scored ({", ".join(known)}'
+            f'{"" if participants is None else ", experts"}), but got {lacking[0]}: score what was '
+            'declared.'
+        )
+    beforehand = declared_beforehand(plan, [known[name].meta for name in (a, b) if name in known])
+    if b == 'experts': gap = against_experts(known[a], participants, maker)
+    else:
+        change = answers_matrix([known[b], known[a]]).astype(float).diff(axis=1).iloc[:, -1]
+        error = clustered_error(change, [known[b].abstract], few=True)
+        gap = Gap(a, float(change.mean()), error, cluster_df([known[b].abstract]), b, 'cases')
+    said = match_sentence(gap, plan['margin'], beforehand)
+    return f'Declared {"beforehand" if beforehand else "afterwards"}: {said}'
+
 def what_was_found(
-    scores: Scores | list[Scores],              # of models on the same cases, the most important first
+    scores: Scores | list[Scores],              # of models on the same cases, the main one first
     participants: pd.DataFrame | None = None,   # answers, as load_participants returns them
     maker: str = 'human',                       # who made the cases: 'human' or 'gpt4'
     oracle: Line | Scores | float | None = None,  # the accuracy of one who knows the truth
@@ -306,12 +295,11 @@ def what_was_found(
     declared, gaps = set() if plan is None else set(plan['primary']), [None] * len(scores)
     if experts is not None and experts.error is not None:
         gaps = gaps_from_experts(scores, participants, maker, plan)
-    for s, gap in zip(scores, gaps):                       # what was declared was said above
-        said.append(
-            state_verdict(
-                s, None if {s.name, 'experts'} == declared else participants, maker, gap=gap
-            )
-        )
+    several = len(scores) > 1
+    guessing = holm([s.line.p_guessing for s in scores]) if several else [None]
+    for s, gap, p in zip(scores, gaps, guessing):
+        people = None if {s.name, 'experts'} == declared else participants   # that was said above
+        said.append(state_verdict(s, people, maker, gap=gap, p_guessing=p))
     rivals = [s for s in [*scores[1:], *others] if {scores[0].name, s.name} != declared]
     said += map(str, correct_looks([compare(scores[0], s) for s in rivals]))
     return summary_table([*others, *scores], experts, oracle), said
@@ -334,10 +322,10 @@ def who_is_right(
 # %% ../../nbs/61_verdict.ipynb #d1d271ea
 def difficulty(
     scores: list[Scores],                      # of several models on the same cases
-    participants: pd.DataFrame | None = None,  # answers, as load_participants returns them; None: models only
+    participants: pd.DataFrame | None = None,  # answers of load_participants; None: models only
     maker: str = 'human',                      # who made the cases: 'human' or 'gpt4'
-    how: str = 'log',                          # of perplexities: 'log' or 'published'; 'correct': right or wrong
-) -> pd.DataFrame:                             # one row per case, one column per model, and the experts
+    how: str = 'log',                          # 'log' or 'published' perplexities; 'correct': right or wrong
+) -> pd.DataFrame:                             # a row a case, a column a model, and the experts
     "Say how easy each case was for whom."
     ways = dict(
         log=lambda f: np.log(f.altered) - np.log(f.original),
@@ -345,13 +333,15 @@ def difficulty(
         correct=lambda f: f.correct.astype(float),
     )
     if how not in ways:
-        raise ValueError(f'how should be one of {", ".join(ways)}, but {how!r} came; choose one.')
+        raise ValueError(f'`how` should be one of {", ".join(ways)}, but got {how!r}: choose one.')
     table = pd.DataFrame({s.name: ways[how](s.frame.set_index('id')) for s in scores})
     if participants is not None:
         table['experts'] = answers_by_case(scores[0], participants, maker).set_index('id').share
     if not len(scores) or table.isna().any(axis=None):
-        raise ValueError('Correlation needs at least one model, and all models on the same cases; '
-                         'score them on one file.')
+        raise ValueError(
+            'Correlation should be of at least one model, and all models on the same cases, but '
+            f'got {len(scores)} models with other cases: score them on one file.'
+        )
     return table
 
 # %% ../../nbs/61_verdict.ipynb #f262f03a
@@ -369,7 +359,7 @@ def error_correlation(
 def expert_correlation(
     table: pd.DataFrame,  # what difficulty returns, with the experts
 ) -> pd.DataFrame:        # one row per model: rho, low, high, p, corrected
-    "Correlate each model with the experts: the paper's p, corrected too, and 95 % intervals (Bonett and Wright, 2000)."
+    "Correlate each model with the experts: p, corrected too, and 95 % intervals (Bonett and Wright, 2000)."
     rows = []
     for name in table.columns.drop('experts'):
         rho, p = stats.spearmanr(table[name], table.experts)
@@ -387,39 +377,32 @@ def expert_correlation(
 def finetuning_boost(
     before: Scores,  # of the model before
     after: Scores,   # of the model after, on the same cases
-) -> dict:  # t, p and two d of the original's perplexity; t and p of altered minus original, raw and log
-    "Compare perplexities before and after finetuning, and what they do to the choice, by the paper's t tests."
+) -> dict:           # t, p and two d of the originals; t and p of the choice, raw and log
+    "Compare perplexities before and after finetuning, and what they do to the choice."
     answers_matrix([before, after])
     a, b = (s.frame.set_index('id') for s in (before, after))
     b = b.loc[a.index]
     change = a.original - b.original
     raw = (a.original - a.altered) - (b.original - b.altered)
     log = np.log(b.altered / b.original) - np.log(a.altered / a.original)
-    (t, p), (t_choice, p_choice), (t_log, p_log) = (
+    (t, p), (t_raw, p_raw), (t_log, p_log) = (
         map(float, stats.ttest_1samp(x, 0)) for x in (change, raw, log)
     )
     pooled = np.sqrt((a.original.var() + b.original.var()) / 2)
-    return dict(
-        t=t,
-        p=p,
-        d_paired=float(change.mean() / change.std()),
-        d_pooled=float(abs(change.mean()) / pooled),
-        t_choice=t_choice,
-        p_choice=p_choice,
-        t_log_choice=t_log,
-        p_log_choice=p_log,
-    )
+    d_paired, d_pooled = float(change.mean() / change.std()), float(abs(change.mean()) / pooled)
+    return dict(t=t, p=p, d_paired=d_paired, d_pooled=d_pooled, t_choice=t_raw, p_choice=p_raw,
+                t_log_choice=t_log, p_log_choice=p_log)
 
 # %% ../../nbs/61_verdict.ipynb #f8816be4
 def zlib_table(
     scores: Scores,        # with the perplexities of the originals, in the cases' order
     texts: list[str],      # the originals themselves, in the same order
     prompt: str = PROMPT,  # counted with the text, as the paper does
-) -> dict:                 # means and medians of perplexity and compressed bytes, two ratios, a correlation
+) -> dict:                 # means and medians of both, two ratios, a correlation
     "Set perplexities beside the bytes that a compressor needs."
     if len(texts) != scores.n:
         raise ValueError(
-            f'There should be one text for each score, but {len(texts)} came for {scores.n}; '
+            f'`texts` should hold one text for each score, but got {len(texts)} for {scores.n}: '
             'pass the originals that were scored.'
         )
     # (n,) bytes

@@ -1,4 +1,4 @@
-"""What lesson 57 cannot show in a cell: other libraries' corrections, error rates, and plans that were tampered with."""
+"""What lesson 57 cannot show in a cell: other libraries' corrections, error rates, forged plans."""
 import json, math
 from datetime import datetime, timedelta, timezone
 
@@ -52,17 +52,10 @@ def test_a_plan_counts_only_if_it_was_there_first_and_unchanged(tmp_path):
     def meta(hours, sha=plan['sha256']):
         return dict(scored=(now + timedelta(hours=hours)).isoformat(), plan_sha256=sha)
     assert declared_beforehand(plan, [meta(1), meta(2)])
-    for metas in [], [meta(1), meta(-1)], [meta(1), {}], [meta(1, 'other')], [dict(scored=meta(1)['scored'])]:
+    unplanned = dict(scored=meta(1)['scored'])
+    for metas in [], [meta(1), meta(-1)], [meta(1), {}], [meta(1, 'other')], [unplanned]:
         assert not declared_beforehand(plan, metas)
     # the margin was widened after scoring
     path = tmp_path / 'plan.json'
     path.write_text(json.dumps(json.loads(path.read_text()) | dict(margin=.1)))
     assert not declared_beforehand(read_plan(tmp_path), [meta(1)])
-
-
-@pytest.mark.parametrize('primary, margin, words', [
-    (['m'], .05, 'two different parties'), (['m', 'm'], .05, 'two different parties'), (['m', ' '], .05, 'two different'),
-    (['m', 'e'], 5, 'five points as 0.05'), (['m', 'e'], 0, 'five points as 0.05'), (['m', 'e'], -.1, 'between 0 and 0.5')])
-def test_a_plan_that_means_nothing_is_refused(tmp_path, primary, margin, words):
-    with pytest.raises(ValueError, match=words): declare_plan(tmp_path, primary, margin)
-    assert not (tmp_path / 'plan.json').exists()

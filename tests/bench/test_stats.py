@@ -49,11 +49,6 @@ def test_wilsons_interval_is_that_of_scipy_and_statsmodels(k, n, level):
     assert np.allclose(found, proportion.proportion_confint(k, n, 1 - level, 'wilson'))
 
 
-@pytest.mark.parametrize('k, n', [(-1, 3), (4, 3), (0, 0)])
-def test_a_line_of_impossible_counts_is_refused(k, n):
-    with pytest.raises(ValueError, match='0 to n right'): S.Line('x', k, n)
-
-
 @pytest.mark.parametrize('n', [1, 5, 6, 20, 50, 199, 200, 384, 1011])
 def test_chance_is_the_exact_test_and_the_interval_never_contradicts_it(n):
     for k in range(n + 1):
@@ -64,27 +59,6 @@ def test_chance_is_the_exact_test_and_the_interval_never_contradicts_it(n):
         assert np.isclose(S.Line('m', k, n).p_guessing, p)
 
 
-def test_a_fraction_of_an_answer_is_between_its_neighbours():
-    # ties were shared: no whole count is as far from one half as 114.5 without being as far as 115
-    assert S.chance_test(114.5, 200) == S.chance_test(115, 200) < S.chance_test(114, 200)
-    assert S.chance_test(100, 200) == 1 == S.chance_test(.5, 1)
-    assert S.chance_test(85.5, 200) == S.chance_test(114.5, 200)
-
-
-def test_a_line_with_an_error_of_its_own():
-    line = S.Line('experts', 641, 1011, error=.0183, df=170)
-    half = stats.t.ppf(.975, 170) * .0183
-    assert np.allclose(line.interval, (641 / 1011 - half, 641 / 1011 + half))
-    assert math.isclose(line.p_guessing, 2 * stats.t.sf((641 / 1011 - .5) / .0183, 170))
-    # never surer than separate answers
-    assert S.Line('all', 20, 20, error=0., df=9).interval == S.Line('all', 20, 20).interval
-    assert 'cases and participants random' in str(line) and 'random' not in str(S.Line('x', 1, 2))
-    assert S.Line('few', 3, 4, error=.2, df=1).interval == (0, 1)
-    for k in range(1, 40):
-        few = S.Line('few', k, 40, error=.06, df=4)
-        assert (few.p_guessing < .05) == (not few.interval[0] <= .5 <= few.interval[1])
-
-
 def test_the_normal_curve_is_pythons():
     normal = NormalDist()
     for level in 0.5, 0.8, 0.95, 0.99:
@@ -92,16 +66,6 @@ def test_the_normal_curve_is_pythons():
     for z in -3, -0.1, 0, 1.5: assert math.isclose(S.two_sided_p(z), 2 * normal.cdf(-abs(z)))
     assert np.allclose(S.normal_interval(2, 0.5, 0.8), (2 - 0.5 * 1.2815516, 2 + 0.5 * 1.2815516))
     for z in 1.95, 1.97: assert (S.two_sided_p(z) < 0.05) == (S.normal_interval(z, 1)[0] > 0)
-
-
-def test_few_degrees_of_freedom_are_students():
-    for df in 1, 4, 30:
-        assert math.isclose(S.critical_z(.9, df), stats.t.ppf(.95, df))
-        assert math.isclose(S.two_sided_p(-2.1, df), 2 * stats.t.cdf(-2.1, df))
-        assert np.allclose(S.normal_interval(1, .5, .95, df), stats.t.interval(.95, df, 1, .5))
-    assert S.cluster_df([list('aabb'), [1, 2, 3, 4]]) == 1
-    for alone in [list('aaaa'), [1, 2, 3, 4]], [[1, 2, 3, 4], list('aaaa')]:
-        with pytest.raises(ValueError, match='at least two of each'): S.cluster_df(alone)
 
 
 def test_the_bootstrap_is_scipys():
@@ -169,7 +133,8 @@ def test_the_interval_of_a_difference_is_what_the_test_does_not_reject():
     assert p(low - .02) < .05 < p(low + .02) and p(high + .02) < .05 < p(high - .02)
 
 
-@pytest.mark.parametrize('n, gain, loss', [(10, .05, 0), (20, .9, .05), (50, .135, .09), (200, .02, .02), (200, .3, .1)])
+@pytest.mark.parametrize('n, gain, loss', [(10, .05, 0), (20, .9, .05), (50, .135, .09),
+                                           (200, .02, .02), (200, .3, .1)])
 def test_the_interval_of_a_difference_covers(n, gain, loss):
     drawn = np.random.default_rng(n).multinomial(n, [gain, loss, 1 - gain - loss], 500)
     kinds, times = np.unique(drawn, axis=0, return_counts=True)
@@ -206,17 +171,6 @@ def test_a_comparison_counts_and_does_not_mind_the_order(rows, random):
     assert alone.unit == 'case' and alone == S.paired_comparison('a', 'b', a, b, np.arange(len(a)))
 
 
-@pytest.mark.parametrize('a, b', [([], []), ([True], [True, False]), ([[True]], [[False]])])
-def test_a_comparison_needs_the_same_cases(a, b):
-    with pytest.raises(ValueError, match='one answer to each case'):
-        S.paired_comparison('a', 'b', a, b)
-
-
-@pytest.mark.parametrize('p, said', [(0.0009, 'p < 0.001'), (0.001, 'p = 0.001'),
-                                     (0.2327, 'p = 0.233'), (1, 'p = 1.000')])
-def test_how_a_p_is_written(p, said): assert S.format_p(p) == said
-
-
 @pytest.mark.parametrize('a, b', [((144, 200), (641, 1011)), ((3, 9), (8, 9)),
                                   ((641, 1011), (351, 503))])
 def test_two_proportions_are_those_of_statsmodels(a, b):
@@ -225,7 +179,8 @@ def test_two_proportions_are_those_of_statsmodels(a, b):
 
 
 # the truth of a world of people and cases: textbook, crossed with few=True and Student's t
-@pytest.mark.parametrize('people, cases, each', [(5, 40, 40), (10, 50, 10), (20, 50, 20), (171, 200, 6)])
+@pytest.mark.parametrize('people, cases, each', [(5, 40, 40), (10, 50, 10), (20, 50, 20),
+                                                 (171, 200, 6)])
 def test_the_interval_of_few_people_covers(people, cases, each):
     rng, held, naive, worlds = np.random.default_rng(people), 0, 0, 400
     who = np.repeat(np.arange(people), each)
@@ -239,10 +194,6 @@ def test_the_interval_of_few_people_covers(people, cases, each):
     sd = math.sqrt(.95 * .05 / worlds)
     assert .95 - 3 * sd < held / worlds, held / worlds                  # never far too narrow
     assert naive / worlds < .95 - 3 * sd, naive / worlds                # as the textbook's is
-
-
-def test_two_perfect_parties_do_not_differ():
-    assert S.two_proportions(S.Line('a', 5, 5), S.Line('b', 9, 9)) == (0, 1)
 
 
 # one power
@@ -267,21 +218,6 @@ def test_power_is_the_sum_over_all_outcomes(n, gain, loss):
         rejected = stats.binom.pmf(split, m, gain / (gain + loss))[p < .05].sum()
         total += stats.binom.pmf(m, n, min(1, gain + loss)) * rejected
     assert math.isclose(S.mcnemar_power(n, gain, loss), total, abs_tol=1e-10)
-
-
-def test_power_on_paper_and_its_inverse():
-    # six tosses are the fewest that can give p < .05
-    assert S.mcnemar_power(5, .5, .5) == 0
-    assert math.isclose(S.mcnemar_power(6, 1, 0), 1)
-    assert math.isclose(S.mcnemar_power(6, .5, .5), 2 / 64)
-    assert math.isclose(S.mcnemar_power(50, .2, .1), S.mcnemar_power(50, .1, .2))
-    for gain, loss, power in (.135, .09, .8), (.3, .1, .9), (.05, 0, .5):
-        n = S.cases_needed(gain, loss, power)
-        assert S.mcnemar_power(n, gain, loss) >= power > S.mcnemar_power(n - 1, gain, loss)
-    for bad in (0, .1, .1), (10, .8, .3), (10, 0, 0), (10, -.1, .2):
-        with pytest.raises(ValueError, match='Power needs'): S.mcnemar_power(*bad)
-    with pytest.raises(ValueError, match='too close'): S.cases_needed(.1, .1)
-    with pytest.raises(ValueError, match='too close'): S.cases_needed(.1, .0999)
 
 
 @pytest.mark.parametrize('accuracy, power', [(.6, .8), (.65, .8), (.65, .9), (.9, .8)])
@@ -355,17 +291,3 @@ def test_the_clustered_logistic_is_that_of_statsmodels(crossed):
     error = theirs.bse[1] * math.sqrt(people / (people - 1))
     expected = theirs.params[1], error, 2 * stats.t.sf(abs(theirs.params[1]) / error, people - 1)
     assert np.allclose((ours.slope, ours.error, ours.p), expected, rtol=1e-5)
-
-
-def test_answers_that_share_nothing_are_separate_answers():
-    right = np.array([1, 1, 0, 1, 0])
-    alone = S.Line('x', 3, 5).se
-    assert math.isclose(S.clustered_error(right, [np.arange(5)]), alone)
-    assert math.isclose(S.clustered_error(right, [list('abcde'), list('vwxyz')]), alone)
-    # one right and one wrong in each cluster: less than nothing is shared, and not believed
-    even = S.clustered_error([1, 0] * 4, [np.repeat(np.arange(4), 2)])
-    assert math.isclose(even, S.Line('x', 4, 8).se)
-    # copies of an answer are one answer
-    assert math.isclose(S.clustered_error(np.repeat(right, 3), [np.repeat(np.arange(5), 3)]), alone)
-    for bad in [], list('abcde'):
-        with pytest.raises(ValueError, match='one or two arrays'): S.clustered_error(right, bad)
