@@ -25,39 +25,28 @@ def answers_table(
         index='case', columns='participant', values='correct'
     )
 
+# %% ../../nbs/64_items.ipynb #8d79d65e
 def item_table(
     right: pd.DataFrame,  # (cases, takers) 1 or True where right, NaN where not asked
 ) -> pd.DataFrame:        # a row per case: answers, share, low, high, discrimination, flag
-    "Say for each case how hard it is, how well it tells takers apart, and whether it should be read again."
+    "Measure how hard each case is and how well it tells takers apart, and flag what to reread."
     table = right.to_numpy(float)
     asked = ~np.isnan(table)
     answers, known = asked.sum(axis=0), np.nansum(table, axis=0)             # of each taker
     rows = []
     for case, row, here in zip(right.index, table, asked):
-        # who answered another case too
-        others = here & (answers > 1)
+        others = here & (answers > 1)                      # who answered another case too
         own, rest = row[others], (known[others] - row[others]) / (answers[others] - 1)
         k, n, r = int(np.nansum(row)), int(here.sum()), math.nan
         if len(own) > 3 and own.std() > 0 and rest.std() > 0:
             r = float(np.corrcoef(own, rest)[0, 1])
-        turned = (
-            two_sided_p(math.atanh(max(r, -0.9999)) * math.sqrt(len(own) - 3)) / 2 if r < 0 else 1.0
-        )
-        rows.append(
-            (
-                case,
-                n,
-                k / n,
-                *accuracy_interval(k, n),
-                r,
-                chance_test(k, n) / 2 if k < n / 2 else 1.0,
-                turned,
-            )
-        )
-    found = pd.DataFrame(
-        rows,
-        columns=['case', 'answers', 'share', 'low', 'high', 'discrimination', 'below', 'turned'],
-    )
+        # one-sided: only fewer than by guessing, and only a negative correlation, is suspicious
+        below = chance_test(k, n) / 2 if k < n / 2 else 1.0
+        z = math.atanh(max(r, -0.9999)) * math.sqrt(len(own) - 3) if r < 0 else 0.0
+        turned = two_sided_p(z) / 2 if r < 0 else 1.0
+        rows.append((case, n, k / n, *accuracy_interval(k, n), r, below, turned))
+    names = ['case', 'answers', 'share', 'low', 'high', 'discrimination', 'below', 'turned']
+    found = pd.DataFrame(rows, columns=names)
     suspicious = {'fewer right than by guessing': benjamini_hochberg(found.below) < 0.05,
                   'those who know get it wrong': benjamini_hochberg(found.turned) < 0.05,
                   'tells nobody apart': found.share.isin([0, 1])}

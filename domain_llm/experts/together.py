@@ -29,7 +29,8 @@ def proper_scores(
 ) -> dict:              # brier, log_score, auroc, calibration_error, honest_error
     "Score probabilities so that honesty pays, and say whether they tell right from wrong."
     sure, right = np.asarray(sure, float), np.asarray(right, float)
-    if sure.shape != right.shape or sure.ndim != 1 or not sure.size or not ((0 <= sure) & (sure <= 1)).all():
+    fits = sure.shape == right.shape and sure.ndim == 1 and sure.size
+    if not fits or not ((0 <= sure) & (sure <= 1)).all():
         raise ValueError(
             '`sure` should hold one probability from 0 to 1 for each answer, but got shapes '
             f'{sure.shape} and {right.shape}: scale confidences to probabilities first.'
@@ -38,7 +39,7 @@ def proper_scores(
     parts = np.array_split(np.argsort(sure, kind='stable'), min(bins, len(sure)))
     level = np.unique(sure, return_inverse=True)[1]
     def error(happened):
-        "Average how far the bins' shares are from their probabilities; the equally sure count alike."
+        "Average how far the bins' shares are from their probabilities; equals count alike."
         happened = np.bincount(level, happened)[level] / np.bincount(level)[level]
         return sum(abs((happened[i] - sure[i]).sum()) for i in parts) / len(sure)
     rng = np.random.default_rng(seed)
@@ -56,7 +57,7 @@ def pair_answers(
     maker: str = 'human',        # who made the cases: 'human' or 'gpt4'
     folds: int = 10,             # parts of the cases
     seed: int = 0,               # of the cut
-) -> pd.DataFrame:               # a row per answer: participant, id, expert, model, pair, and three probabilities
+) -> pd.DataFrame:               # a row per answer: who, id, three choices, three probabilities
     "Join each expert's answer with the model's, by weights from other cases."
     rows = answers_to(scores, participants, maker).reset_index(drop=True)
     side = np.where(rows.correct, 1.0, -1.0)
@@ -90,7 +91,7 @@ def pair_answers(
 
 def pair_gain(
     table: pd.DataFrame,  # what `pair_answers` returns
-) -> list:                # two `Gap`s: the pair's accuracy minus the expert's, and minus the model's
+) -> list:                # two `Gap`s: the pair minus the expert, and minus the model
     "Compare the pair with each of its members on the same answers, cases and participants random."
     gaps, labels = [], [table.id, table.participant]
     for member in 'expert', 'model':
