@@ -15,7 +15,8 @@ import pandas as pd
 from .cases import sentence_pairs, split_sentences, validate_cases
 from .losses import PROMPT, backend_tokenizer
 from .scores import Scores, score_cases, score_texts, zlib_length
-from .stats import cases_needed, gain_and_loss, wilson_interval
+from .stats import (
+    accuracy_interval, cases_needed, chance_test, format_p, gain_and_loss)
 from ..ground.files import whole_folder, write_whole
 from ..text.synthetic import Case
 from ..tokens.tokenizer import EOS
@@ -75,12 +76,24 @@ def guessed(
 ) -> tuple:          # (right, with ties as one half; low, high end of the interval)
     "Count a guesser's right answers, ties shared."
     right = scores.correct.sum() + (scores.margin == 0).sum() / 2
-    return float(right), *wilson_interval(right, scores.n)
+    return float(right), *accuracy_interval(right, scores.n)
 
-def _guesser_row(scores):
-    "Say how a guesser did, and whether that is far from one half."
-    right, low, high = guessed(scores)
-    return scores.name, right, scores.n, f'0.5 in {low:.3f} to {high:.3f}', low <= 0.5 <= high
+def _guesser_rows(cases, corpus):
+    "Say how each guesser did, and whether that is far from one half; each test pays for all of them."
+    found, rows = guessers(cases, corpus).values(), []
+    for scores in found:
+        right = guessed(scores)[0]
+        p = chance_test(right, scores.n)
+        rows.append(
+            (
+                scores.name,
+                right,
+                scores.n,
+                f'0.5; {format_p(p)} in {len(found)} looks',
+                p * len(found) >= 0.05,
+            )
+        )
+    return rows
 
 # %% ../../nbs/55_controls.ipynb #3776d9ee
 def _untrained(tokenizer, cases, prompt, seeds):
@@ -123,7 +136,7 @@ def run_controls(
             ('last untrained, labels exchanged', turned, len(cases),
              f'{back / len(cases):.3f}, one minus its own', turned == back),
             ('oracle', int(oracle.correct.sum()), len(cases), '1', oracle.accuracy == 1)]
-    rows += [_guesser_row(s) for s in guessers(cases, corpus).values()]
+    rows += _guesser_rows(cases, corpus)
     columns = ('control', 'right', 'n', 'accuracy', 'expected', 'ok')
     return pd.DataFrame([(c, k, n, k / n, e, bool(ok)) for c, k, n, e, ok in rows], columns=columns)
 
@@ -165,7 +178,7 @@ def check_cases(
     ]
     longer = sum(len(c.altered) > len(c.original) for c in cases)
     uneven = sum(len(c.altered) != len(c.original) for c in cases)
-    low, high = wilson_interval(longer, uneven) if uneven else (0.5, 0.5)
+    low, high = accuracy_interval(longer, uneven) if uneven else (0.5, 0.5)
     rows += [
         (
             'length balance',
@@ -182,7 +195,7 @@ def check_cases(
                 not leaks,
             )
         ]
-    for name, right, total, _, ok in map(_guesser_row, guessers(cases, corpus).values()):
+    for name, right, total, _, ok in _guesser_rows(cases, corpus):
         rows += [(f'guesser: {name}', f'{right:g} of {total} right, ties shared', ok)]
     disagree = max(difference, 0.25)                       # share of cases, of two models
     n = cases_needed(*gain_and_loss(difference, disagree))

@@ -110,3 +110,19 @@ def test_guessers_answer_every_case_in_order_and_never_from_their_own_half(ids):
         table['word trigram'].accuracy == 0
         and table['word trigram'].meta['counted_in'] == 'the corpus'
     )
+
+
+def test_four_guessers_pay_for_four_looks():
+    # one guesser just beyond its own 5 %: 115 of 200 is p = .04, and one of four such looks is expected to be
+    rng = np.random.default_rng(0)
+    named = []
+    for seed in range(60):
+        words = [''.join(rng.choice([*'abcdefghijkl'], rng.integers(3, 8))) for _ in range(40)]
+        rows = [rng.choice(words, 9, replace=False).tolist() for _ in range(80)]
+        cases = [
+            Case(str(i), ' '.join(r[:-1]), ' '.join([*r[:4], r[-1], *r[5:-1]]))
+            for i, r in enumerate(rows)
+        ]
+        table = check_cases(cases).set_index('check')
+        named.append(not table.ok[[i for i in table.index if i.startswith('guesser')]].all())
+    assert np.mean(named) <= .05 + 3 * (.05 * .95 / 60)**.5

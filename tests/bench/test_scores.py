@@ -3,6 +3,7 @@ import json, os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import transformers
@@ -478,3 +479,80 @@ def test_what_no_order_allows_is_refused(small, tmp_path):
     with pytest.raises(ValueError, match='but Reversed has none: leave path out'):
         score_cases(Reversed(model), tokenizer, cases, path=tmp_path / 's.parquet')
     assert not list(tmp_path.iterdir())
+
+
+# what a result says about its time, its plan and its sentences
+
+def test_sentences_of_one_abstract_are_no_separate_cases():
+    rng = np.random.default_rng(0)
+    right = np.repeat(rng.random(60) < .6, 4)
+    frame = pd.DataFrame(
+        dict(
+            id=[f'{i // 4}.{i % 4 + 1}' for i in range(240)],
+            section='',
+            original=1.0,
+            altered=np.where(right, 2.0, 0.5),
+        )
+    )
+    sentences = Scores('m', frame)
+    whole = Scores('m', frame[::4].assign(id=[str(i) for i in range(60)]))
+    # four copies of an answer are one answer
+    assert sentences.line.error and whole.line.error is None and sentences.line.df == 59
+    assert abs(np.ptp(sentences.interval) / np.ptp(whole.interval) - 1) < .1
+    assert 'abstracts random' in str(sentences.line)
+    named = Scores(
+        'm', frame.assign(id=[f'x{i}' for i in range(240)], abstract=np.arange(240) // 4)
+    )
+    assert named.line == sentences.line
+
+
+def test_the_margin_of_logarithms_forgets_the_scale():
+    frame = pd.DataFrame(dict(id=['a', 'b'], section='', original=[20., 40], altered=[22., 36]))
+    halved = Scores(
+        'm',
+        frame.assign(original=frame.original / 2, altered=frame.altered / 2),
+        dict(protocol='paper'),
+    )
+    assert np.allclose(Scores('m', frame, dict(protocol='paper')).log_margin, np.log([1.1, .9]))
+    assert np.allclose(halved.log_margin, np.log([1.1, 0.9])) and not np.allclose(
+        halved.margin, [2, -4]
+    )
+    # what is no perplexity is left as it is
+    for meta in dict(protocol='function of the text'), dict(protocol='default', measure='nats'):
+        assert np.allclose(Scores('m', frame, meta).log_margin, [2, -4])
+
+
+def test_a_scoring_keeps_its_time_and_its_plan(small, tmp_path, monkeypatch):
+    cases, tokenizer, model = small
+    from datetime import datetime
+    from domain_llm.bench.looks import declare_plan, declared_beforehand
+    plan = declare_plan(tmp_path, ['m', 'experts'], .05)
+    with_plan, without = (
+        score_texts('m', len, cases, plan=p) for p in (tmp_path / 'plan.json', None)
+    )
+    assert datetime.fromisoformat(without.meta['scored']) and 'plan_sha256' not in without.meta
+    assert declared_beforehand(plan, [with_plan.meta]) and not declared_beforehand(
+        plan, [without.meta]
+    )
+    # a resumed scoring keeps the time at which it was begun, and a plan written in between comes too late
+    path, asked = tmp_path / 's.parquet', []
+    def stops(model, pairs, batch_size=None, inner=scores_module.pair_losses):
+        for found in inner(model, pairs, batch_size):
+            asked.append(found)
+            if len(asked) == 2: raise KeyboardInterrupt
+            yield found
+    with monkeypatch.context() as m:
+        m.setattr(scores_module, 'pair_losses', stops)
+        with pytest.raises(KeyboardInterrupt):
+            score_cases(model, tokenizer, cases, path=path, batch_size=1)
+    part = tmp_path / 's.parquet.part.jsonl'
+    begun = json.loads(part.read_text().splitlines()[0])
+    old = part.read_text().replace(begun['scored'], '2020-01-01T00:00:00+00:00')
+    part.write_text(old)
+    again = score_cases(
+        model, tokenizer, cases, path=path, batch_size=1, plan=tmp_path / 'plan.json'
+    )
+    assert again.meta['scored'].startswith('2020') and 'plan_sha256' not in again.meta
+    assert not declared_beforehand(plan, [again.meta])
+    # and a finished one is not redone
+    assert score_cases(model, tokenizer, cases, path=path, batch_size=1).meta == again.meta
