@@ -6,7 +6,8 @@ python benchmarks/gpt2.py   prints the tables of RESULTS.md; transformers is the
   --only speed|memory|generate, --rounds N, --sizes 124M:1024 toy:4096 (model:tokens)   a part
 
 Peers are measured in turn within each round; a ratio is the median of the rounds' ratios, with
-their range. A training step is zero_grad, loss, backward and AdamW's step, each in the project's own way.
+their range. A training step is zero_grad, loss, backward and AdamW's step, each in the
+project's own way.
 Peak memory is the largest resident set of a process of its own that makes two training steps.
 """
 import argparse, json, os, statistics, subprocess, sys, time

@@ -123,7 +123,7 @@ def demo(
     out: Path = typer.Option('runs/demo', '--out',
                              help='Folder of the run; the same folder continues it.'),
     seed: int = typer.Option(0, help='Which science to draw.'),
-    steps: int = typer.Option(1000, min=1,
+    steps: int = typer.Option(800, min=1,
                               help='Training steps; fewer are quicker and may never leave chance.'),
     force: bool = Force,
 ):
