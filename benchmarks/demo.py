@@ -3,6 +3,7 @@
 python benchmarks/demo.py          prints the tables of RESULTS.md
 python benchmarks/demo.py --store  also renews domain_llm/stored/demo.json and nbs/images/demo.png,
                                    which lesson 10 and the index show, and the toy of stored_model
+python benchmarks/demo.py FOLDER   keeps the runs in a folder, and goes on there
 """
 import itertools, json, os, shutil, subprocess, sys, tempfile, time
 from collections import Counter
@@ -38,7 +39,8 @@ def counting(seed, slots):
 
 
 def main():
-    home, rows, stored = Path(tempfile.mkdtemp()), [], {}
+    folders = [word for word in sys.argv[1:] if not word.startswith('--')]
+    home, rows, stored = Path(folders[0] if folders else tempfile.mkdtemp()), [], {}
     for seed in SEEDS:
         minutes, memory = run_demo(seed, home / str(seed))
         scores = [
