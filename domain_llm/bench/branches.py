@@ -6,6 +6,7 @@
 __all__ = ['pair_losses', 'cannot_branch']
 
 # %% ../../nbs/53_branches.ipynb #2f6d50b2
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,15 +24,15 @@ def _common(a, b):
 @dataclass
 class _Flat:
     "Hold several pairs of rows laid out as one."
-    ids: list       # (N,) tokens after the shared ones
-    position: list  # (N,) where each stands in its own text
-    tree: list      # (N,) (pair, branch): branch 0 is the prefix, 1 the original, 2 the altered version
-    source: list    # (K,) the place, counted from the first shared token, that predicts each target
-    target: list    # (K,) tokens that count
-    cuts: list      # per pair: the original's targets, the altered version's own, those that it has in common
+    ids: list           # (N,) tokens after the shared ones
+    position_ids: list  # (N,) where each stands in its own text
+    tree: list          # (N,) (pair, branch): 0 the prefix, 1 the original, 2 the altered version
+    source: list        # (K,) the place, from the first shared token on, that predicts each target
+    target: list        # (K,) tokens that count
+    cuts: list          # per pair: the original's targets, the altered version's own, the common
 
 def _flatten(pairs, shared):
-    "Lay out the prefix and both suffixes of several pairs, all of which begin with the same `shared` tokens."
+    "Lay out the prefix and both suffixes of pairs that all begin with the same `shared` tokens."
     flat, first = _Flat([], [], [], [], [], []), max(shared, 1)
     for i, (a, b) in enumerate(pairs):
         # the pair begins at this place
@@ -41,7 +42,7 @@ def _flatten(pairs, shared):
         place_a = [*range(shared), *range(at, end)]
         place_b = place_a[:p] + [*range(end, end + len(b) - p)]
         flat.ids += a[shared:] + b[p:]
-        flat.position += [*range(shared, len(a)), *range(p, len(b))]
+        flat.position_ids += [*range(shared, len(a)), *range(p, len(b))]
         flat.tree += [(i, 0)] * (p - shared) + [(i, 1)] * (len(a) - p) + [(i, 2)] * (len(b) - p)
         # the first target of the altered version's own
         new = max(p, first)
@@ -51,38 +52,39 @@ def _flatten(pairs, shared):
     return flat
 
 # %% ../../nbs/53_branches.ipynb #7a5dff01
-def _see(tree, shared):
-    "Make the mask: which places (N, shared + N) each token may look at."
+def _attention_mask(tree, shared):
+    "Say of each token which places it may look at: (N, shared + N)."
     pair, branch = np.array(tree).reshape(-1, 2).T
     same_text = (branch == 0) | (branch[:, None] == branch)
     own = (pair[:, None] == pair) & same_text & np.tri(len(pair), dtype=bool)
     return np.hstack([np.ones((len(pair), shared), bool), own])
 
 # %% ../../nbs/53_branches.ipynb #69422409
-def _walk(model, ids, position, see, past, most):
-    "Run a flat row through our GPT-2; give the last vectors (N, C), and keys and values of what was read first."
+def _walk(model, ids, position_ids, mask, past, max_tokens):
+    "Run a flat row through our GPT-2; give its last vectors (N, C), and keys and values."
     from domain_llm.model.fast import Cache
-    cache = past or Cache(most)
+    cache = past or Cache(max_tokens)
     begun = cache.length
-    x = model.hidden(ids[None], see[None, None], position, cache)[0]                      # (N, C)
+    x = model.hidden(ids[None], mask[None, None], position_ids, cache)[0]                 # (N, C)
     # what later calls add is written behind it, again and again
     if past is not None: cache.length = begun
     return x, cache
 
-def _call(model, ids, position, see, past, most):
-    "Run a flat row through a model of `transformers`; give logits (N, V), and its cache cut back to what it was."
+def _call(model, ids, position_ids, mask, past, max_tokens):
+    "Run a flat row through a model of `transformers`; give logits (N, V), and its cache."
     import torch
-    # (N, shared + N)
-    mask = torch.zeros(see.shape, dtype=model.dtype, device=ids.device)
-    mask = mask.masked_fill(~see, torch.finfo(model.dtype).min)
-    out = model(input_ids=ids[None], position_ids=position[None], attention_mask=mask[None, None],
-                past_key_values=past, use_cache=True)
+    added = torch.zeros(mask.shape, dtype=model.dtype, device=ids.device)         # (N, shared + N)
+    added = added.masked_fill(~mask, torch.finfo(model.dtype).min)                # (N, shared + N)
+    out = model(
+        input_ids=ids[None], position_ids=position_ids[None], attention_mask=added[None, None],
+        past_key_values=past, use_cache=True)
+    # cut back to what it was
     if past is not None: past.crop(-len(ids))
     return out.logits[0], out.past_key_values
 
 # %% ../../nbs/53_branches.ipynb #48667240
 def _head(model):
-    "Give the table that our GPT-2's last vectors meet, exact and in the call's precision; None for `transformers`."
+    "Give the table that our last vectors meet, exact and in the call's precision; else None."
     import torch
     if not hasattr(model, 'cfg'): return None
     weight, kind = model.wte.weight, model.wte.weight.device.type
@@ -92,33 +94,26 @@ def _head(model):
     return centred, centred.to(torch.get_autocast_dtype(kind))
 
 def _target_losses(x, head, target):
-    "Give minus the log-probability of each target, from vectors (K, C) and their table, or from logits (K, V)."
+    "Compute each target's loss from vectors (K, C) and their table, or from logits (K, V)."
     import torch
     if head is None: return torch.nn.functional.cross_entropy(x.float(), target, reduction='none')
-    # (K, 4096) each
-    logits = (torch.nn.functional.linear(x, part) for part in head[1].split(4096))
-    # (K,) each
-    sums = [part.float().logsumexp(1) for part in logits]
+    parts = (torch.nn.functional.linear(x, part) for part in head[1].split(4096))  # (K, 4096) each
+    sums = [part.float().logsumexp(1) for part in parts]                           # (K,) each
     return torch.stack(sums).logsumexp(0) - (x.float() * head[0][target].float()).sum(1)
 
 # %% ../../nbs/53_branches.ipynb #e2d01bb8
 class _Reader:
     "Read flat rows with one model, after a beginning that all of them share."
-    def __init__(self, model, begin, most):
+    def __init__(self, model, begin, max_tokens):
         import torch
         self.model, self.device, self.shared = model, next(model.parameters()).device, len(begin)
         self.run, self.head = _walk if hasattr(model, 'cfg') else _call, _head(model)
-        self.begin, self.past, self.first, self.most = (
-            None,
-            None,
-            np.empty(0, np.float32),
-            self.shared + most,
-        )
+        self.begin, self.past, self.max_tokens = None, None, self.shared + max_tokens
+        self.first = np.empty(0, np.float32)
         if not begin: return
-        ids, see = self.tensor(begin), self.tensor(np.tri(self.shared), torch.bool)
-        self.begin, self.past = self.run(
-            model, ids, torch.arange(len(ids), device=self.device), see, None, self.most
-        )
+        ids, mask = self.tensor(begin), self.tensor(np.tri(self.shared), torch.bool)
+        positions = torch.arange(len(ids), device=self.device)                         # (shared,)
+        self.begin, self.past = self.run(model, ids, positions, mask, None, self.max_tokens)
         if len(begin) > 1:
             self.first = _target_losses(self.begin[:-1], self.head, ids[1:]).cpu().numpy()
 
@@ -130,24 +125,14 @@ class _Reader:
     def losses(self, flat):
         "Yield both rows' losses of each pair in a flat row."
         import torch
-        x, see, at = self.begin, self.tensor(_see(flat.tree, self.shared), torch.bool), 0
+        x, at = self.begin, 0
         if flat.ids:
-            x = self.run(
-                self.model,
-                self.tensor(flat.ids),
-                self.tensor(flat.position),
-                see,
-                self.past,
-                self.most,
-            )[0]
-            # (shared + N, C or V)
-            if self.begin is not None: x = torch.cat([self.begin, x])
-        # (K,)
-        found = (
-            _target_losses(x[self.tensor(flat.source)], self.head, self.tensor(flat.target))
-            .cpu()
-            .numpy()
-        )
+            mask = self.tensor(_attention_mask(flat.tree, self.shared), torch.bool)
+            ids, positions = self.tensor(flat.ids), self.tensor(flat.position_ids)     # (N,) each
+            x, _ = self.run(self.model, ids, positions, mask, self.past, self.max_tokens)
+            if self.begin is not None: x = torch.cat([self.begin, x])       # (shared + N, C or V)
+        source, target = self.tensor(flat.source), self.tensor(flat.target)            # (K,) each
+        found = _target_losses(x[source], self.head, target).cpu().numpy()             # (K,)
         for n, m, common in flat.cuts:
             a, b = found[at:at + n], found[at + n:at + n + m]
             yield np.concatenate([self.first, a]), np.concatenate([self.first, a[:common], b])
@@ -170,10 +155,10 @@ def _branch_losses(model, pairs, batch_size):
     for flat in flats: yield from reader.losses(flat)
 
 def pair_losses(
-    model,                  # a `GPT2`, or a causal model of `transformers` with which `cannot_branch` finds no fault
-    pairs,                  # list of (row, row), lists of token ids each at least two long
-    batch_size: int = None, # pairs in one call; None fills a call with about 512 tokens, on a GPU 8,192
-):                          # yields per pair two arrays of nats, as `token_losses` gives them
+    model: object,                  # a `GPT2`, or of `transformers` if `cannot_branch` says nothing
+    pairs: list,                    # of (row, row), lists of token ids each at least two long
+    batch_size: int | None = None,  # pairs in one call; None: some 512 tokens, on a GPU 8,192
+) -> Iterator[tuple]:               # per pair two arrays of nats, as `token_losses` gives them
     "Compute the token losses of pairs of rows, what they have in common only once."
     import torch
     fits = [max(map(len, pair)) <= context_length(model) for pair in pairs]
@@ -184,9 +169,9 @@ def pair_losses(
 
 # %% ../../nbs/53_branches.ipynb #23c4d7bc
 def cannot_branch(
-    model,       # a `GPT2`, or a causal model of `transformers`
-    pair,        # (row, row) that fits its context, best the longest there is
-) -> str:        # why not; '' if it can
+    model: object,  # a `GPT2`, or a causal model of `transformers`
+    pair: tuple,    # (row, row) that fits its context, best the longest there is
+) -> str:           # why not; '' if it can
     "Try a model on one pair of rows; say what speaks against reading them as branches."
     import torch
     from domain_llm.model.fast import GPT2
@@ -194,7 +179,6 @@ def cannot_branch(
     with torch.no_grad():
         try: tried = list(_branch_losses(model, [pair, pair], 1))[1]
         except Exception as error: return f"{type(error).__name__} with a mask of one's own"
-        close = [
-            abs(a - b).mean() < 0.02 for a, b in zip(tried, token_losses(model, list(pair), 1))
-        ]
+        plain = token_losses(model, list(pair), 1)
+    close = [abs(a - b).mean() < 0.02 for a, b in zip(tried, plain)]
     return '' if all(close) else "other losses with a mask of one's own"

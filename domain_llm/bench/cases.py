@@ -18,11 +18,8 @@ from ..ground.files import download
 from ..text.synthetic import Case
 
 # %% ../../nbs/51_cases.ipynb #74212144
-_MARK = re.compile(
-    r"""\[\[ ((?:(?!\[\[).)*?) \]\]         # [[original,altered]]
-                     | \[\[ ((?:(?!\[\[).)*?) \] (?!\])    # a mark whose second bracket is missing""",
-    re.S | re.X,
-)
+_MARK = re.compile(  # [[original,altered]], or a mark whose second bracket is missing
+    r'\[\[ ((?:(?!\[\[).)*?) \]\] | \[\[ ((?:(?!\[\[).)*?) \] (?!\])', re.S | re.X)
 
 def _insides(text):
     "List what the marks of a text hold between their brackets."
@@ -30,13 +27,11 @@ def _insides(text):
 
 def _no_comma(options):
     "Make the error for a mark that holds one option."
-    return ValueError(
-        'a mark should hold two options with a comma between them, as in [[rose,fell]], '
-        f'but got [[{options}]]'
-    )
+    return ValueError('a mark should hold two options with a comma between them, but got '
+                      f'[[{options}]]: write it as [[rose,fell]]')
 
 def _read_as_published(text):
-    "Read marks as the paper's code does: cut at every comma, keep two pieces, replace all occurrences."
+    "Cut each mark at every comma, keep two pieces, replace all occurrences: the paper's code."
     both = [text, text]
     for options in re.findall(r'\[\[(.*?)\]\]', text):
         pieces = options.split(',')
@@ -47,12 +42,13 @@ def _read_as_published(text):
     return tuple(both)
 
 def read_marked(
-    text: str,                  # a text with its two versions in marks, [[original,altered]]
-    reading: str = 'mended',    # 'mended', or 'published' for the paper's own
-) -> tuple:                     # (original, altered)
+    text: str,                # a text with its two versions in marks, [[original,altered]]
+    reading: str = 'mended',  # 'mended', or 'published' for the paper's own
+) -> tuple:                   # (original, altered)
     "Read the two versions out of one marked text."
     if reading not in ('mended', 'published'):
-        raise ValueError(f"reading should be 'mended' or 'published', but got {reading!r}")
+        raise ValueError(f"`reading` should be 'mended' or 'published', but got {reading!r}: "
+                         'choose one of the two')
     if reading == 'published': return _read_as_published(text)
     halves = []
     for options in _insides(text):
@@ -69,51 +65,53 @@ def _check_case(where, case):
     "Refuse a case that cannot be asked, naming it."
     both = case.original, case.altered
     if not all(text.strip() for text in both):
-        raise ValueError(f'{where}: both versions should hold text, but one is empty')
+        raise ValueError(f'{where}: both versions should hold text, but got an empty one: write it '
+                         'out, or leave the case out')
     if case.original == case.altered:
-        raise ValueError(f'{where}: the two versions should differ, but they are the same')
+        raise ValueError(f'{where}: the two versions should differ, but got the same twice: alter '
+                         'the result in one of them')
     if any(mark in text for mark in ('[[', ']]') for text in both):
-        raise ValueError(f'{where}: a version should be plain text, but it holds [[ or ]]; '
-                         'write each version out in its own column')
+        raise ValueError(f'{where}: a version should be plain text, but got [[ or ]] in it: write '
+                         'each version out in its own column')
     return case
 
 def make_cases(
-    marked,            # list of texts with their two versions in marks, [[original,altered]]
-    sections=None,     # the subfield of each
-) -> list:             # of `Case`, ids counted from '1'
+    marked: list[str],                  # texts with both versions in marks, [[original,altered]]
+    sections: list[str] | None = None,  # the subfield of each
+) -> list[Case]:                        # ids counted from '1'
     "Make cases from marked texts, each mark with exactly one reading."
-    cases = []
-    for number, (text, section) in enumerate(zip(marked, sections or [''] * len(marked), strict=True), 1):
+    cases, sections = [], sections or [''] * len(marked)
+    for number, (text, section) in enumerate(zip(marked, sections, strict=True), 1):
         where, found = f'case {number}', _insides(text)
+        opened, closed = text.count('[['), text.count(']]')
         unclear = [options for options in found if options.count(',') != 1]
         if not found:
-            raise ValueError(
-                f'{where}: a text should hold at least one mark such as [[rose,fell]], but it '
-                'holds none'
-            )
+            raise ValueError(f'{where}: a text should hold at least one mark, but got none: write '
+                             'both versions of its result as [[rose,fell]]')
         if unclear:
-            raise ValueError(
-                f'{where}: a mark should have exactly one reading, one comma between two options, '
-                f'but [[{unclear[0]}]] has {unclear[0].count(",")} commas; write two columns '
-                'instead'
-            )
-        if not text.count('[[') == text.count(']]') == len(found):
-            raise ValueError(f'{where}: each [[ should have its ]], but they do not match')
+            raise ValueError(f'{where}: a mark should have exactly one comma, between its two '
+                             f'options, but got [[{unclear[0]}]]: write two columns instead')
+        if not opened == closed == len(found):
+            raise ValueError(f'{where}: each [[ should have its ]], but got {opened} [[ and '
+                             f'{closed} ]]: close each mark before the next')
         versions = (version.strip() for version in read_marked(text))
         cases.append(_check_case(where, Case(str(number), *versions, section)))
     return cases
 
 # %% ../../nbs/51_cases.ipynb #aadba425
 def validate_cases(
-    cases,   # list of `Case`
+    cases: list[Case],  # written in code, or read from a file
 ):
     "Refuse a list of cases that cannot be scored, naming the one at fault."
-    if not cases: raise ValueError('there should be at least one case, but the list is empty')
+    if not cases:
+        raise ValueError('`cases` should hold at least one case, but got an empty list: make some '
+                         'with make_cases or load_cases')
     seen = set()
     for case in cases:
         _check_case(f'case {case.id}', case)
         if case.id in seen:
-            raise ValueError(f'case {case.id}: every id should occur once, but this one came twice')
+            raise ValueError(f'case {case.id}: every id should occur once, but got this one twice: '
+                             'give one of the two another')
         seen.add(case.id)
 
 # %% ../../nbs/51_cases.ipynb #565e9acf
@@ -134,8 +132,8 @@ CASE_SETS = {
 }
 
 def named_file(
-    name: str,   # a key of `FILES`
-) -> Path:       # the file on this machine
+    name: str,  # a key of `FILES`
+) -> Path:      # the file on this machine
     "Find a published file in DOMAIN_LLM_DATA, or download it once and check it."
     folder, url, sha256 = FILES[name]
     if data_dir() and (data_dir() / folder / name).is_file(): return data_dir() / folder / name
@@ -143,7 +141,8 @@ def named_file(
         return download(f'{url}/{name}', name, sha256)
     except ConnectionError as error:
         raise FileNotFoundError(
-            f'{error}, or set DOMAIN_LLM_DATA to a folder with {folder}/{name}; {ABOUT_DATA}'
+            f'{name} should be on this machine or on the net, but got neither ({error}): set '
+            f'DOMAIN_LLM_DATA to a folder with {folder}/{name}; {ABOUT_DATA}'
         ) from None
 
 # %% ../../nbs/51_cases.ipynb #1058c4b9
@@ -158,53 +157,45 @@ def _read_table(source):
     "Find a CSV of cases and read it as text, its columns under the names of this course."
     path = Path(named_file(CASE_SETS[source]) if source in CASE_SETS else source)
     if not path.is_file():
-        raise FileNotFoundError(
-            f'cases should be a CSV file or one of {", ".join(CASE_SETS)}, but {path} is neither'
-        )
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding='utf-8').rename(
-            columns=_COLUMNS
-        )
+        raise FileNotFoundError(f'`source` should be a CSV file or one of {", ".join(CASE_SETS)}, '
+                                f'but got {path}, which is neither: check the name')
+    try: table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding='utf-8')
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        what = str(error).strip()
-        raise ValueError(
-            f'{path} should be a CSV file in UTF-8 with a header, but it cannot be read: {what}'
-        ) from None
+        raise ValueError(f'{path} should be a CSV file in UTF-8 with a header, but got what cannot '
+                         f'be read ({str(error).strip()}): save it as one') from None
+    table = table.rename(columns=_COLUMNS)
     if not {'original', 'altered'} <= set(table) and 'marked' not in table:
-        raise ValueError(
-            f'{path} should have the columns original_abstract and incorrect_abstract (or original '
-            f'and altered, or combined_abstract), but it has {", ".join(table.columns)}'
-        )
-    if not len(table): raise ValueError(f'{path} has a header but no cases')
+        raise ValueError(f'{path} should have the columns original and altered, or marked, or '
+                         f"BrainBench's, but got {', '.join(table.columns)}: rename them")
+    if not len(table):
+        raise ValueError(f'{path} should hold cases below its header, but got none: add a line for '
+                         'each')
     if 'id' not in table: table['id'] = [str(i) for i in range(1, len(table) + 1)]
     again = table['id'][table['id'].duplicated()]
     if len(again):
-        raise ValueError(f'{path}: every id should occur once, but {again.iloc[0]} occurs twice')
+        raise ValueError(f'{path}: every id should occur once, but got {again.iloc[0]} twice: give '
+                         'one of the two another')
     return path, table
 
 def _versions(row, reading):
     "Give the two versions of a table's row, and whether its marks are damaged."
-    columns = (
-        (row['original'].strip(), row['altered'].strip())
-        if {'original', 'altered'} <= set(row)
-        else None
-    )
+    two = {'original', 'altered'} <= set(row)
+    columns = (row['original'].strip(), row['altered'].strip()) if two else None
     marked = row.get('marked', '')
     if '[[' not in marked: return columns or (marked, marked), False
     mended, published = (
         tuple(t.strip() for t in read_marked(marked, r)) for r in ('mended', 'published')
     )
     if columns and columns not in (mended, published):
-        raise ValueError(
-            'the two columns should say what the marked text says, but they differ from it'
-        )
+        raise ValueError('the two columns should say what the marked text says, but got something '
+                         'else: correct the columns or the mark')
     return mended if reading == 'mended' else columns or published, mended != published
 
 # %% ../../nbs/51_cases.ipynb #a08799aa
 def load_cases(
-    source,                   # 'brainbench-human', 'brainbench-gpt4', 'brainbench' for both, or a CSV
+    source: str | Path,       # 'brainbench-human', 'brainbench-gpt4', 'brainbench' for both; a CSV
     reading: str = 'mended',  # how to read damaged marks; 'published' takes the published columns
-) -> list:                    # of `Case`
+) -> list[Case]:              # in the order of the file
     "Load benchmark cases by name or from a CSV."
     if source == 'brainbench':
         return [Case(f'{maker}-{c.id}', c.original, c.altered, c.section)
@@ -217,20 +208,18 @@ def load_cases(
         except ValueError as error: raise ValueError(f'{where}: {error}') from None
         cases.append(_check_case(where, Case(row['id'], *versions, row.get('section', ''))))
         if bad: damaged.append(row['id'])
-    kept = 'mended' if reading == 'mended' else 'left as they were published'
     if damaged:
-        print(
-            f'note: {path.name}, case {", ".join(damaged)}: marks that cannot be cut at their '
-            f'first comma, {kept}'
-        )
+        kept = 'mended' if reading == 'mended' else 'left as they were published'
+        print(f'note: {path.name}, case {", ".join(damaged)}: marks that cannot be cut at their '
+              f'first comma, {kept}')
     return cases
 
 # %% ../../nbs/51_cases.ipynb #9141aea2
 def subset(
-    cases,               # list of `Case`
-    section: str = None, # keep this subfield
-    maker: str = None,   # keep this maker's, 'human' or 'gpt4', among the cases of `load_cases('brainbench')`
-) -> list:               # of `Case`
+    cases: list[Case],           # as `load_cases` gives them
+    section: str | None = None,  # keep this subfield
+    maker: str | None = None,    # keep this maker's of `load_cases('brainbench')`: 'human', 'gpt4'
+) -> list[Case]:                 # in the order that they had
     "Keep the cases of one subfield, of one maker, or both."
     kept = [
         c
@@ -238,10 +227,9 @@ def subset(
         if section in (None, c.section) and (maker is None or c.id.startswith(f'{maker}-'))
     ]
     if not kept:
-        raise ValueError(
-            f'no case has section {section!r} and maker {maker!r}: '
-            f'the sections are {", ".join(sorted({c.section for c in cases}))}'
-        )
+        there = ', '.join(sorted({c.section for c in cases}))
+        raise ValueError('`section` and `maker` should leave at least one case, but got '
+                         f'{section!r} and {maker!r}: the sections here are {there}')
     return kept
 
 # %% ../../nbs/51_cases.ipynb #9316c060
@@ -249,8 +237,8 @@ _END = re.compile(r'(?<=[.!?])["\')\]]*\s+(?=["\'(\[]*[A-Z0-9])')
 _SHORT = re.compile(r'\b(?:e\.g|i\.e|vs|cf|al|Figs?|approx|resp|etc|St|Dr|[Nn]o|[A-Za-z])\.$')
 
 def split_sentences(
-    text: str,   # an abstract
-) -> list:       # of strings
+    text: str,  # an abstract
+) -> list:      # of strings
     "Cut a text into sentences."
     found, start = [], 0
     for end in _END.finditer(text):
@@ -261,17 +249,18 @@ def split_sentences(
 
 # %% ../../nbs/51_cases.ipynb #a1c1a7b5
 def align(
-    a,         # a list: sentences, words or tokens
-    b,         # another
-) -> list:     # of (part of a, part of b) in order, equal or different in turn
+    a: list,  # sentences, words or tokens
+    b: list,  # others of the kind
+) -> list:    # of (part of a, part of b) in order, equal or different in turn
     "Lay two lists beside each other, so that what they share stands together."
     codes = difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes()
     return [(a[i:j], b[k:l]) for _, i, j, k, l in codes]
 
+# %% ../../nbs/51_cases.ipynb #5df0c9c0
 def sentence_pairs(
-    case: Case,   # its two versions
-) -> list:        # of (original's sentence, altered version's), equal or not
-    "Pair the sentences of both versions; where an edit changed their number, the block is one pair."
+    case: Case,  # its two versions
+) -> list:       # of (original's sentence, altered version's), equal or not
+    "Pair the sentences of both versions; a block whose number an edit changed is one pair."
     parts = align(split_sentences(case.original), split_sentences(case.altered))
     return [
         pair
@@ -284,20 +273,23 @@ def _edited(case):
     "List the pairs of sentences in which the versions differ."
     return [pair for pair in sentence_pairs(case) if pair[0] != pair[1]]
 
+def _marked_sentences(text):
+    "List the sentences of a marked text that hold a whole mark, as the paper's code finds them."
+    return [s for s in split_sentences(text) if '[[' in s and ']]' in s]
+
 def isolated_sentences(
-    source,                   # list of `Case`, or what `load_cases` takes
-    reading: str = 'mended',  # 'published' takes the paper's sentences, which lose one edit of GPT-4's set
-) -> list:                    # of `Case`, ids such as '12.1'
+    source: str | Path | list[Case],  # cases, or what `load_cases` takes
+    reading: str = 'mended',          # 'published' takes the paper's, which lose an edit of GPT-4's
+) -> list[Case]:                      # ids such as '12.1'
     "Make a case of every sentence that tells the result."
     named = isinstance(source, (str, Path))
     if named and reading == 'published':
         _, table = _read_table(source)
         if 'marked' not in table:
-            raise ValueError(
-                f'{source} should have marked texts to be read as the paper did, but it has none'
-            )
-        whole = lambda text: [s for s in split_sentences(text) if '[[' in s and ']]' in s]
-        found = [(row['id'], row.get('section', ''), map(_read_as_published, whole(row['marked'])))
+            raise ValueError(f'{source} should have marked texts to be read as the paper did, but '
+                             "got none: leave out reading='published'")
+        found = [(row['id'], row.get('section', ''),
+                  map(_read_as_published, _marked_sentences(row['marked'])))
                  for row in table.to_dict('records')]
     else: found = [(c.id, c.section, _edited(c)) for c in (load_cases(source) if named else source)]
     return [
@@ -313,16 +305,14 @@ def _draw_sentence(pool, rng, case):
         key = rng.choice(list(pool))
         if pool[key]: return pool[key].pop(rng.randint(len(pool[key])))
         del pool[key]
-    raise ValueError(
-        f'case {case.id}: the other cases of {case.section!r} should hold enough result sentences '
-        'to swap in, but they ran out'
-    )
+    raise ValueError(f'case {case.id}: the other cases of {case.section!r} should hold enough '
+                     'result sentences to swap in, but got too few: add cases of the subfield')
 
 def swapped_context(
-    cases,            # list of `Case`
-    seed: int = 42,   # the paper used 42 and 1234
-) -> tuple:           # (list of `Case`, (n,) 1 where version B is the original)
-    "Put result sentences of other cases of the subfield into each case, in the paper's order of draws."
+    cases: list[Case],  # several of each subfield
+    seed: int = 42,     # the paper used 42 and 1234
+) -> tuple:             # (list of `Case`, (n,) 1 where version B is the original)
+    "Put result sentences of other cases of the subfield into each case, as the paper draws them."
     rng, edits, made, labels = np.random.RandomState(seed), [_edited(c) for c in cases], [], []
     for i, case in enumerate(cases):
         pool = {k: [*edits[k]] for k, c in enumerate(cases) if c.section == case.section and k != i}

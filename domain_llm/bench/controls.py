@@ -7,10 +7,12 @@ __all__ = ['swap_labels', 'guessers', 'guessed', 'run_controls', 'check_cases', 
 
 # %% ../../nbs/55_controls.ipynb #ddeb4283
 import json, math, re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tokenizers import Tokenizer
 
 from .cases import sentence_pairs, split_sentences, validate_cases
 from .losses import PROMPT, backend_tokenizer
@@ -24,8 +26,8 @@ from ..tokens.ngram import NGram
 
 # %% ../../nbs/55_controls.ipynb #07bb1095
 def swap_labels(
-    cases,   # list of `Case`
-) -> list:   # of `Case`
+    cases: list[Case],  # as `load_cases` or `make_cases` gives them
+) -> list[Case]:        # the same, the altered version in the place of the original
     "Exchange the two versions of every case."
     return [Case(c.id, c.altered, c.original, c.section) for c in cases]
 
@@ -40,31 +42,30 @@ def _word_counter(order, texts, cases):
 
     read, rows = [w for text in texts for w in ids(text)], [ids(text) for text in versions]
     # a number of its own for what stands between texts
-    end = len(known)
+    end, longest = len(known), max(map(len, rows))
     model = NGram(np.array([end, *read]), end + 1, order)
-    table = {t: float(np.mean(model.nll([end] + row))) for t, row in zip(versions, rows)}
+    # filled up on the right, where it changes no loss before it
+    padded = np.array([[end, *row, *[end] * (longest - len(row))] for row in rows])        # (B, T)
+    losses = model.nll(padded)                                                       # (B, T - 1)
+    table = {t: float(line[:len(row)].mean()) for t, row, line in zip(versions, rows, losses)}
     return table.__getitem__
 
 def _counted(name, order, cases, corpus):
-    "Let runs of `order` words answer, counted in the corpus, or in the originals of the other half of the cases."
-    parts = [cases] if corpus is not None else [half for half in (cases[::2], cases[1::2]) if half]
-    texts = (
-        [list(corpus)]
-        if corpus is not None
-        else [[c.original for c in half] for half in (cases[1::2], cases[::2])]
-    )
+    "Let runs of words answer, counted in the corpus or in the originals of the other half."
+    if corpus is not None: halves = [(cases, list(corpus))]
+    else: halves = [(cases[i::2], [c.original for c in cases[1 - i::2]]) for i in (0, 1)]
     frames = [
-        score_texts(name, _word_counter(order, given, part), part).frame
-        for part, given in zip(parts, texts)
+        score_texts(name, _word_counter(order, texts, part), part).frame
+        for part, texts in halves if part
     ]
     frame = pd.concat(frames).set_index('id').loc[[c.id for c in cases]].reset_index()
     where = 'the other half of the cases' if corpus is None else 'the corpus'
     return Scores(name, frame, dict(protocol='function of the text', counted_in=where))
 
 def guessers(
-    cases,         # list of `Case`
-    corpus=None,   # texts to count words in; None counts in the originals of the other half of the cases
-) -> dict:         # {name: Scores}
+    cases: list[Case],                # as `load_cases` or `make_cases` gives them
+    corpus: list[str] | None = None,  # to count words in; None: originals of the other half of them
+) -> dict[str, Scores]:               # by name
     "Let four guessers who know nothing of the field answer the cases."
     found = [score_texts('shorter text', len, cases), score_texts('zlib', zlib_length, cases),
              _counted('word unigram', 1, cases, corpus), _counted('word trigram', 3, cases, corpus)]
@@ -79,62 +80,50 @@ def guessed(
     return float(right), *accuracy_interval(right, scores.n)
 
 def _guesser_rows(cases, corpus):
-    "Say how each guesser did, and whether that is far from one half; each test pays for all of them."
-    found, rows = guessers(cases, corpus).values(), []
+    "Say how each guesser did, and whether that is far from one half; each pays for all looks."
+    rows, found = [], guessers(cases, corpus).values()
     for scores in found:
         right = guessed(scores)[0]
         p = chance_test(right, scores.n)
-        rows.append(
-            (
-                scores.name,
-                right,
-                scores.n,
-                f'0.5; {format_p(p)} in {len(found)} looks',
-                p * len(found) >= 0.05,
-            )
-        )
+        expected = f'0.5; {format_p(p)} in {len(found)} looks'
+        rows.append((scores.name, right, scores.n, expected, p * len(found) >= 0.05))
     return rows
 
 # %% ../../nbs/55_controls.ipynb #3776d9ee
 def _untrained(tokenizer, cases, prompt, seeds):
-    "Score the cases with a small untrained model for each seed; give the scores, and the last with labels exchanged."
+    "Score cases with an untrained model for each seed, and with the last by exchanged labels."
     import torch
     from domain_llm.model.fast import GPT2
     from domain_llm.model.gpt2 import GPT2Config
-    cfg, found = (
-        GPT2Config.preset('toy', backend_tokenizer(tokenizer).get_vocab_size(), n_ctx=2048),
-        [],
-    )
+    vocab_size, found = backend_tokenizer(tokenizer).get_vocab_size(), []
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     for seed in seeds:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = GPT2(cfg).to(device)
-        found.append(
-            score_cases(model, tokenizer, cases, prompt=prompt, name=f'untrained, seed {seed}')
-        )
-    return found, score_cases(
-        model, tokenizer, swap_labels(cases), prompt=prompt, name='labels exchanged'
-    )
+            model = GPT2(GPT2Config.preset('toy', vocab_size, n_ctx=2048)).to(device)
+        name = f'untrained, seed {seed}'
+        found.append(score_cases(model, tokenizer, cases, prompt=prompt, name=name))
+    swapped = swap_labels(cases)
+    return found, score_cases(model, tokenizer, swapped, prompt=prompt, name='labels exchanged')
 
 def run_controls(
-    cases,            # list of `Case`
-    tokenizer,        # for the untrained models
-    prompt: str = '', # read before each text
-    seeds=range(5),   # of the untrained models
-    corpus=None,      # texts for the guessers to count in
-) -> pd.DataFrame:    # control, right, n, accuracy, expected, ok
+    cases: list[Case],                # as `load_cases` or `make_cases` gives them
+    tokenizer: Tokenizer,             # for the untrained models
+    prompt: str = '',                 # read before each text
+    seeds: Iterable[int] = range(5),  # of the untrained models
+    corpus: list[str] | None = None,  # texts for the guessers to count in
+) -> pd.DataFrame:                    # control, right, n, accuracy, expected, ok
     "Run the controls that tell a sound score from a broken one."
     fresh, exchanged = _untrained(tokenizer, cases, prompt, seeds)
     right, n = sum(int(s.correct.sum()) for s in fresh), len(fresh) * len(cases)
     # ties are wrong on both sides
-    back, turned = int((fresh[-1].margin < 0).sum()), int(exchanged.correct.sum())
+    wrong, swapped = int((fresh[-1].margin < 0).sum()), int(exchanged.correct.sum())
     truth = {c.original for c in cases}
     oracle = score_texts('oracle', lambda text: text not in truth, cases)
     rows = [('untrained, mean over seeds', right, n, '0.5 within 3 standard errors',
              abs(right / n - 0.5) <= 3 * 0.5 / math.sqrt(n)),
-            ('last untrained, labels exchanged', turned, len(cases),
-             f'{back / len(cases):.3f}, one minus its own', turned == back),
+            ('last untrained, labels exchanged', swapped, len(cases),
+             f'{wrong / len(cases):.3f}, one minus its own', swapped == wrong),
             ('oracle', int(oracle.correct.sum()), len(cases), '1', oracle.accuracy == 1)]
     rows += _guesser_rows(cases, corpus)
     columns = ('control', 'right', 'n', 'accuracy', 'expected', 'ok')
@@ -142,7 +131,7 @@ def run_controls(
 
 # %% ../../nbs/55_controls.ipynb #dc704190
 def _stray_edits(cases):
-    "List the cases with an edit in the opening sentence of three or more, or over the end of a sentence."
+    "List the cases with an edit in the opening of three sentences or more, or across two of them."
     def opens(pairs): return len(pairs) >= 3 and pairs[0][0] != pairs[0][1]
     def grows(case):
         return len(split_sentences(case.original)) != len(split_sentences(case.altered))
@@ -162,55 +151,41 @@ def _named(ids, total, what):
 
 # %% ../../nbs/55_controls.ipynb #763753af
 def check_cases(
-    cases,           # list of `Case`
-    corpus=None,     # texts that a model will be trained on
-    difference: float = 0.05,  # in accuracy, that the benchmark should be able to show
-) -> pd.DataFrame:   # check, found, ok
-    "Ask of a benchmark what a referee would."
+    cases: list[Case],                # as `load_cases` or `make_cases` gives them
+    corpus: list[str] | None = None,  # texts that a model will be trained on
+    difference: float = 0.05,         # in accuracy, that the benchmark should be able to show
+) -> pd.DataFrame:                    # check, found, ok
+    "Check a benchmark as a referee would."
     validate_cases(cases)
-    stray = _stray_edits(cases)
-    rows = [
-        (
-            'no edit in the opening sentence',
-            _named(stray, len(cases), 'have one, or one across sentences'),
-            not stray,
-        )
-    ]
+    n, stray = len(cases), _stray_edits(cases)
     longer = sum(len(c.altered) > len(c.original) for c in cases)
     uneven = sum(len(c.altered) != len(c.original) for c in cases)
     low, high = accuracy_interval(longer, uneven) if uneven else (0.5, 0.5)
-    rows += [
-        (
-            'length balance',
-            f'the altered version is the longer in {longer} of {uneven} unequal pairs',
-            low <= 0.5 <= high,
-        )
-    ]
+    rows = [('no edit in the opening sentence',
+             _named(stray, n, 'have one, or one across sentences'), not stray),
+            ('length balance',
+             f'the altered version is the longer in {longer} of {uneven} unequal pairs',
+             low <= 0.5 <= high)]
     if corpus is not None:
         leaks = _leaks(cases, corpus)
-        rows += [
-            (
-                'not in the corpus',
-                _named(leaks, len(cases), 'share 13 words in a row with it'),
-                not leaks,
-            )
-        ]
+        found = _named(leaks, n, 'share 13 words in a row with it')
+        rows.append(('not in the corpus', found, not leaks))
     for name, right, total, _, ok in _guesser_rows(cases, corpus):
-        rows += [(f'guesser: {name}', f'{right:g} of {total} right, ties shared', ok)]
+        rows.append((f'guesser: {name}', f'{right:g} of {total} right, ties shared', ok))
     disagree = max(difference, 0.25)                       # share of cases, of two models
-    n = cases_needed(*gain_and_loss(difference, disagree))
-    rows += [(f'enough for a difference of {100 * difference:g} points',
-              f'{n:,} needed, {len(cases):,} there', len(cases) >= n)]
+    needed = cases_needed(*gain_and_loss(difference, disagree))
+    rows.append((f'enough for a difference of {100 * difference:g} points',
+                 f'{needed:,} needed, {n:,} there', n >= needed))
     return pd.DataFrame(rows, columns=['check', 'found', 'ok'])
 
 # %% ../../nbs/55_controls.ipynb #39267e6f
 def write_harness_task(
-    folder,                       # where to write the two files; others there stay
-    cases,                        # list of `Case`
-    prompt: str = PROMPT,         # read before each text; '' for none
-    name: str = 'brainbench',     # of the task
-    eos: str = EOS,               # the token that stands between documents, as the model's tokenizer writes it
-) -> Path:                        # the task's YAML
+    folder: str | Path,        # where to write the two files; others there stay
+    cases: list[Case],         # as `load_cases` or `make_cases` gives them
+    prompt: str = PROMPT,      # read before each text; '' for none
+    name: str = 'brainbench',  # of the task
+    eos: str = EOS,            # the token between documents, as the model's tokenizer writes it
+) -> Path:                     # the task's YAML
     "Write cases as a task for lm-evaluation-harness, by the default protocol."
     validate_cases(cases)
     # before nothing the harness puts its own
@@ -218,9 +193,6 @@ def write_harness_task(
     rows = [
         dict(id=c.id, section=c.section, context=context, options=[c.altered, c.original], answer=1)
         for c in cases
-    ]
-    metrics = [
-        dict(metric=m, aggregation='mean', higher_is_better=True) for m in ('acc', 'acc_bytes')
     ]
     task = dict(
         task=name,
@@ -232,14 +204,14 @@ def write_harness_task(
         doc_to_choice='options',
         doc_to_target='answer',
         target_delimiter=' ' if prompt else '',
-        metric_list=metrics,
+        metric_list=[
+            dict(metric=m, aggregation='mean', higher_is_better=True) for m in ('acc', 'acc_bytes')
+        ],
         num_fewshot=0,
         metadata=dict(version=1.0),
     )
+    lines = [json.dumps(row, ensure_ascii=False) + '\n' for row in rows]
     with whole_folder(folder, 'harness task') as part:
-        write_whole(
-            part / 'cases.jsonl',
-            ''.join(json.dumps(row, ensure_ascii=False) + '\n' for row in rows),
-        )
+        write_whole(part / 'cases.jsonl', ''.join(lines))
         write_whole(part / f'{name}.yaml', json.dumps(task, indent=1))
     return folder / f'{name}.yaml'

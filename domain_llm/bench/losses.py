@@ -11,6 +11,7 @@ import math
 from itertools import groupby
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from .cases import align
 from ..ground.show import piece_tables, pieces_text, with_values
@@ -19,8 +20,8 @@ from ..tokens.tokenizer import EOS, visible_tokens
 
 # %% ../../nbs/52_losses.ipynb #8d984f7b
 def context_length(
-    model,      # anything that can be scored
-) -> int:       # tokens; infinite for a model that names no limit
+    model: object,  # anything that can be scored
+) -> int:           # tokens; infinite for a model that names no limit
     "Tell how many tokens a model reads at once."
     cfg = getattr(model, 'cfg', None) or getattr(model, 'config', None)
     named = (
@@ -29,8 +30,8 @@ def context_length(
     return next(filter(None, named), math.inf)
 
 def model_device(
-    model,      # anything that can be scored
-):              # a `torch.device`
+    model: object,  # anything that can be scored
+):                  # a `torch.device`
     "Tell where a model's first parameter is; without parameters it computes on the CPU."
     import torch
     first = next(model.parameters(), None) if hasattr(model, 'parameters') else None
@@ -44,34 +45,35 @@ def _windows(row, n_ctx):
     starts = range(0, len(row) - hop, hop)
     return [(s, min(s + n_ctx, len(row)), 1 if s == 0 else n_ctx - hop) for s in starts]
 
+# %% ../../nbs/52_losses.ipynb #899453c8
 def _batches(pieces, batch_size, equal):
     "Group the numbers of pieces into batches of like length, or of equal length."
     order = sorted(range(len(pieces)), key=lambda p: len(pieces[p]))
-    groups = (
-        [list(alike) for _, alike in groupby(order, lambda p: len(pieces[p]))] if equal else [order]
-    )
+    alike = groupby(order, lambda p: len(pieces[p]))
+    groups = [list(group) for _, group in alike] if equal else [order]
     return [
-        group[at : at + batch_size] for group in groups for at in range(0, len(group), batch_size)
+        group[at:at + batch_size] for group in groups for at in range(0, len(group), batch_size)
     ]
 
-def _next_losses(model, ids):                                                          # (B, T)
-    "Compute minus the log-probability of each token after the first."
+def _next_losses(model, ids):
+    "Compute minus the log-probability of each token after the first: (B, T - 1) of ids (B, T)."
     import torch
     with torch.no_grad():
         if hasattr(model, 'log_probs'):
-            # (B, T - 1)
-            return -torch.as_tensor(model.log_probs(ids)).double().cpu().numpy()[:, 1:]
+            found = torch.as_tensor(model.log_probs(ids)).double()                   # (B, T)
+            return -found.cpu().numpy()[:, 1:]
         logits = model(ids)
-        # (B, V, T - 1)
-        logits = getattr(logits, 'logits', logits)[:, :-1].float().transpose(1, 2)
-        return torch.nn.functional.cross_entropy(logits, ids[:, 1:], reduction='none').cpu().numpy()
+        logits = getattr(logits, 'logits', logits)[:, :-1].float()                   # (B, T - 1, V)
+        losses = torch.nn.functional.cross_entropy(
+            logits.transpose(1, 2), ids[:, 1:], reduction='none')                    # (B, T - 1)
+        return losses.cpu().numpy()
 
 # %% ../../nbs/52_losses.ipynb #a3a448d2
 def token_losses(
-    model,              # a `GPT2`, a causal model of `transformers`, or anything with `log_probs(ids)`, (B, T) nats
-    rows,               # lists of token ids, each at least two long
-    batch_size: int = 8,  # pieces in one call
-) -> list:              # per row (len(row) - 1,) nats, for each token after the first
+    model: object,         # gives logits, or has `log_probs(ids)`, (B, T) nats
+    rows: list,            # lists of token ids, each at least two long
+    batch_size: int = 8,   # pieces in one call
+) -> list:                 # per row (len(row) - 1,) nats, for each token after the first
     "Compute minus the log-probability of every token given those before it."
     import torch
     cut = [
@@ -92,9 +94,9 @@ def token_losses(
 
 # %% ../../nbs/52_losses.ipynb #ca434617
 def perplexity(
-    losses,     # nats per token
-) -> float:     # exp of the mean
-    "Turn token losses into a perplexity."
+    losses: np.ndarray,  # (T,) nats, one for each token that counts
+) -> float:              # exp of the mean
+    "Compute a perplexity from token losses."
     with np.errstate(over='ignore'): return float(np.exp(np.mean(losses)))
 
 # %% ../../nbs/52_losses.ipynb #f88b10f6
@@ -102,13 +104,13 @@ PROMPT = ('You are a neuroscientist with deep knowledge in neuroscience. '
           'Here is an abstract from a neuroscience publication: ')
 
 def backend_tokenizer(
-    tokenizer,   # of `tokenizers`, or a fast one of `transformers`
-):               # the `tokenizers.Tokenizer`
+    tokenizer: Tokenizer,  # or a fast one of `transformers`
+) -> Tokenizer:            # itself, or the one inside
     "Give the tokenizer that is inside one of `transformers`."
     return getattr(tokenizer, 'backend_tokenizer', tokenizer)
 
 def encode_version(
-    tokenizer,                  # a `tokenizers.Tokenizer`, or a fast tokenizer of `transformers`
+    tokenizer: Tokenizer,       # or a fast one of `transformers`
     text: str,                  # one version of a case
     protocol: str = 'default',  # 'default', or 'paper' for the published one
     prompt: str = PROMPT,       # read before the text; '' for none
@@ -122,10 +124,8 @@ def encode_version(
     end = getattr(tokenizer, 'eos_token_id', None)
     if end is None: end = backend.token_to_id(EOS)
     if end is None:
-        raise ValueError(
-            'the default protocol needs an end-of-text token, but the tokenizer has none: '
-            f"add {EOS!r} or use protocol='paper'"
-        )
+        raise ValueError('`tokenizer` should have an end-of-text token for the default protocol, '
+                         f"but got one without: add {EOS!r} or use protocol='paper'")
     context = [end] + ids(prompt.strip())
     return context + ids(' ' + text if prompt else text), len(context), len(text.encode())
 
@@ -133,12 +133,12 @@ def encode_version(
 class show_versions:
     "Show two versions token by token: the surprise at each token, and the difference underneath."
     def __init__(self,
-        tokenizer,          # cuts both versions
-        case: Case,         # its two versions
-        values: tuple,      # (original's, altered's): a number for each token
-        unit: str = 'bits', # what the numbers count
-        name: str = '',     # who was surprised, to be said with the sums
-        top: float = None,  # the number that is drawn darkest; None: the largest
+        tokenizer: Tokenizer,      # cuts both versions
+        case: Case,                # its two versions
+        values: tuple,             # (original's, altered's): a number for each token
+        unit: str = 'bits',        # what the numbers count
+        name: str = '',            # who was surprised, to be said with the sums
+        top: float | None = None,  # the number that is drawn darkest; None: the largest
     ):
         backend = backend_tokenizer(tokenizer)
         tokens = [
@@ -153,7 +153,7 @@ class show_versions:
         self.columns = [column for x, y in parts for column in self._columns(x, y)]
 
     def _columns(self, a, b):
-        "Pair the (piece, value) of a stretch: one column each where they are equally many, else one for all."
+        "Pair the (piece, value) of a stretch: a column each where they are as many, else one."
         pairs = [([x], [y]) for x, y in zip(a, b)] if len(a) == len(b) else [(a, b)]
         return [(x, y, sum(v for _, v in y) - sum(v for _, v in x)) for x, y in pairs]
 
@@ -172,12 +172,12 @@ class show_versions:
         who = f'{self.name}: ' if self.name else ''
         return f'{who}original {a:.1f} {self.unit}, altered {b:.1f}, difference {b - a:+.1f}'
 
-    def _lines(self, most=100):
+    def _lines(self, max_width=100):
         "Cut the columns into lines of about so many characters."
         line, size = [], 0
         for column in self.columns:
             wide = 1 + max(4, *(sum(len(piece) for piece, _ in side) for side in column[:2]))
-            if line and size + wide > most:
+            if line and size + wide > max_width:
                 yield line
                 line, size = [], 0
             line, size = line + [column], size + wide

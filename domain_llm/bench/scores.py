@@ -7,6 +7,7 @@ __all__ = ['abstract_of', 'Scores', 'score_cases', 'score_texts', 'zlib_length',
 
 # %% ../../nbs/54_scores.ipynb #76df8681
 import hashlib, io, json, math, platform, zlib
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tokenizers import Tokenizer
 from tqdm import tqdm
 
 from .branches import cannot_branch, pair_losses
@@ -23,6 +25,7 @@ from .losses import (
     perplexity, token_losses)
 from .stats import Line, cluster_df, clustered_error
 from ..ground.files import file_sha256, package_versions, write_whole
+from ..text.synthetic import Case
 from ..tokens.tokenizer import EOS, tokenizer_sha256
 
 # %% ../../nbs/54_scores.ipynb #470fc0ba
@@ -37,34 +40,48 @@ def abstract_of(
 class Scores:
     "Hold how one model judged each case; lower is better in both columns."
     name: str            # what was scored
-    frame: pd.DataFrame  # one row per case: id, section, original, altered, and what else the scorer knows
+    frame: pd.DataFrame  # a row per case: id, section, original, altered, what else is known
     meta: dict = field(default_factory=dict)  # protocol, hashes, versions
 
     def __post_init__(self):
         finite = np.isfinite(self.frame[['original', 'altered']].astype(float)).all(axis=1)
         if not finite.all():
             bad = self.frame['id'][~finite].iloc[0]
-            raise ValueError(
-                f'{self.name}: every score should be a finite number, but case {bad} has none'
-            )
+            raise ValueError(f'{self.name}: every score should be a finite number, but got none '
+                             f'for case {bad}: leave it out, or mend what scored it')
         self.frame = self.frame.assign(correct=self.frame['original'] < self.frame['altered'])
-    n = property(lambda self: len(self.frame))
-    correct = property(lambda self: self.frame['correct'].to_numpy())
-    margin = property(lambda self: (self.frame['altered'] - self.frame['original']).to_numpy())
-    accuracy = property(lambda self: float(self.correct.mean()))
-    interval = property(lambda self: self.line.interval)
+
+    @property
+    def n(self):
+        "Count the cases."
+        return len(self.frame)
+
+    @property
+    def correct(self):
+        "Return for each case whether the original was preferred: (n,)."
+        return self.frame['correct'].to_numpy()
+
+    @property
+    def margin(self):
+        "Return altered minus original, as the paper takes it: (n,)."
+        return (self.frame['altered'] - self.frame['original']).to_numpy()
 
     @property
     def log_margin(self):
-        "Return altered minus original in logarithms of perplexity, or as scored where these are no perplexities."
+        "Return altered minus original in logarithms of perplexity, or else as scored: (n,)."
         other = self.meta.get('measure') or self.meta.get('protocol') == 'function of the text'
         if other: return self.margin
         return np.log(self.frame['altered'] / self.frame['original']).to_numpy()
 
     @property
     def abstract(self):
-        "Return for each row what it belongs to: its abstract, where several sentences of one were scored."
+        "Return for each row the abstract of which it is: (n,)."
         return abstract_of(self.frame)
+
+    @property
+    def accuracy(self):
+        "Compute the share of cases in which the original was preferred."
+        return float(self.correct.mean())
 
     @property
     def line(self):
@@ -73,6 +90,11 @@ class Scores:
         if len(set(abstract)) in (1, self.n): return Line(self.name, k, self.n)
         return Line(self.name, k, self.n, clustered_error(self.correct, [abstract], few=True),
                     cluster_df([abstract]), 'abstracts')
+
+    @property
+    def interval(self):
+        "Return the ends of the accuracy's 95 % interval."
+        return self.line.interval
 
     def __str__(self):
         low, high = self.interval
@@ -86,17 +108,17 @@ class Scores:
     ):                 # Scores that choose by it
         "Choose again by another measure of the same token losses."
         if f'original_{measure}' not in self.frame:
-            raise ValueError(
-                f'{self.name} should have been scored by score_cases to be judged by {measure!r}, '
-                f'but has only {", ".join(self.frame)}'
-            )
+            raise ValueError(f'{self.name} should have been scored by score_cases to be judged by '
+                             f'{measure!r}, but got only {", ".join(self.frame)}: score it again')
         columns = {
             version: self.frame[f'{version}_{measure}'] for version in ('original', 'altered')
         }
         name = f'{self.name}, by {measure.replace("_", " ")}'
         return Scores(name, self.frame.assign(**columns), {**self.meta, 'measure': measure})
 
-    def save(self, path):
+    def save(self,
+        path: str | Path,  # the Parquet file to write
+    ):
         "Write the table and its metadata as Parquet; the file appears whole."
         import pyarrow as pa, pyarrow.parquet as pq
         table, buffer = pa.Table.from_pandas(self.frame, preserve_index=False), io.BytesIO()
@@ -107,28 +129,29 @@ class Scores:
         write_whole(path, buffer.getvalue())
 
     @classmethod
-    def load(cls, path):
+    def load(cls,
+        path: str | Path,  # a file of `save`
+    ):                     # the same Scores
         "Read what `save` wrote."
         import pyarrow.parquet as pq
         table = pq.read_table(path)
         about = (table.schema.metadata or {}).get(b'domain_llm')
-        if about is None: raise ValueError(f'{path} should be a table that Scores.save wrote, '
-                                           'but it says nothing about how it was made')
+        if about is None:
+            raise ValueError(f'{path} should be a table that Scores.save wrote, but got one that '
+                             'does not say how it was made: save the scores with it')
         return cls(frame=table.to_pandas(), **json.loads(about))
 
 # %% ../../nbs/54_scores.ipynb #302826d5
 def _encode_cases(tokenizer, cases, protocol, prompt, n_ctx):
-    "Encode both versions of every case; count the texts that exceed the context, and say which cases they are of."
+    "Encode both versions of every case; count the texts that exceed the context, and name them."
     encoded = {
         c.id: [encode_version(tokenizer, t, protocol, prompt) for t in (c.original, c.altered)]
         for c in cases
     }
     for id, both in encoded.items():
         if min(len(ids) for ids, _, _ in both) < 2:
-            raise ValueError(
-                f'case {id}: each version should have at least two tokens with what is read before '
-                'it, but one has fewer'
-            )
+            raise ValueError(f'case {id}: each version should have at least two tokens with what '
+                             'is read before it, but got one with fewer: write more, or a prompt')
     long = [id for id, both in encoded.items() for ids, _, _ in both if len(ids) > n_ctx]
     names = list(dict.fromkeys(long))
     if long:
@@ -145,10 +168,9 @@ def _case_row(case, losses, encoded):
     for name, nll, (_, first, size) in zip(('original', 'altered'), losses, encoded):
         nll = nll[first - 1:].astype(np.float64)
         if not np.isfinite(nll).all():
-            raise ValueError(
-                f'case {case.id}: the {name} version should have a finite log-probability for each '
-                'token, but the model gives none'
-            )
+            raise ValueError(f'case {case.id}: the {name} version should have a finite '
+                             'log-probability for each token, but got none of one from the model: '
+                             'look for weights that are no numbers')
         nats = float(nll.sum())
         row |= {name: perplexity(nll), f'{name}_nats': nats, f'{name}_tokens': len(nll),
                 f'{name}_bits_per_byte': nats / math.log(2) / size}
@@ -156,25 +178,22 @@ def _case_row(case, losses, encoded):
 
 # %% ../../nbs/54_scores.ipynb #a3101e63
 def _fit(model, tokenizer):
-    "Refuse a tokenizer that has ids which the model does not know; say when the two look like strangers."
-    cfg, backend = (
-        getattr(model, 'cfg', None) or getattr(model, 'config', None),
-        backend_tokenizer(tokenizer),
-    )
+    "Refuse a tokenizer with ids that the model does not know; say when they look like strangers."
+    cfg = getattr(model, 'cfg', None) or getattr(model, 'config', None)
+    backend = backend_tokenizer(tokenizer)
     size, ends = backend.get_vocab_size(), backend.token_to_id(EOS)
     # a counter may not say
     knows, known = getattr(cfg, 'vocab_size', size), getattr(cfg, 'eos_token_id', None)
     if size > knows:
-        raise ValueError(
-            f'the tokenizer has {size} tokens but the model knows {knows}: '
-            'they do not belong together'
-        )
+        raise ValueError(f'`tokenizer` should have at most the {knows} tokens that the model '
+                         f'knows, but got {size}: take the one with which it was trained')
     if None not in (ends, known) and ends not in np.atleast_1d(known):
         print(
             f"note: the tokenizer's end-of-text token is {ends} and the model's is {known}: do "
             "they belong together?"
         )
 
+# %% ../../nbs/54_scores.ipynb #402d9634
 # their versions can change a score
 _MATTER = 'domain-llm', 'torch', 'tokenizers', 'transformers', 'numpy'
 
@@ -187,17 +206,13 @@ def _describe(model, tokenizer, cases, protocol, prompt, dtype, order, windowed)
         weights.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     told = json.dumps([asdict(c) for c in cases], ensure_ascii=False)
     versions = dict(python=platform.python_version(), **package_versions(_MATTER))
-    kind = next(
-        (str(t.dtype).removeprefix('torch.') for t in state.values() if t.is_floating_point()),
-        'unknown',
-    )
-    backward = dict(order=order) if order == 'backward' else {}
+    kinds = (str(t.dtype).removeprefix('torch.') for t in state.values() if t.is_floating_point())
     return dict(
         protocol=protocol,
         prompt=prompt,
-        dtype=dtype or kind,
+        dtype=dtype or next(kinds, 'unknown'),
         device=model_device(model).type,
-        **backward,
+        **(dict(order=order) if order == 'backward' else {}),
         windowed=windowed,
         texts=2 * len(cases),
         model=type(model).__name__,
@@ -214,9 +229,9 @@ def _stamp(plan):
     now = datetime.now(timezone.utc).isoformat(timespec='seconds')
     return dict(scored=now) | (dict(plan_sha256=file_sha256(plan)) if plan else {})
 
-# %% ../../nbs/54_scores.ipynb #59d83efc
+# %% ../../nbs/54_scores.ipynb #952f4263
 def _losses(model, pairs, batch_size, share):
-    "Choose how to read pairs of rows: what they share once where the model can, else every row whole."
+    "Read what rows share once where the model can, else every row whole; give each pair's losses."
     if share and not hasattr(model, 'log_probs'):
         short = [pair for pair in pairs if max(map(len, pair)) <= context_length(model)]
         against = short and cannot_branch(model, max(short, key=lambda pair: max(map(len, pair))))
@@ -226,47 +241,46 @@ def _losses(model, pairs, batch_size, share):
     return (token_losses(model, list(pair), 2) for pair in pairs)
 
 def _backward_losses(model, pairs, batch_size, share):
-    "Read rows from their last token to their first, behind the end of text; give the losses in the texts' order."
-    turned = [tuple(row[:1] + row[:0:-1] for row in pair) for pair in pairs]
-    return ((a[::-1], b[::-1]) for a, b in _losses(model, turned, batch_size, share))
+    "Read rows backward, behind the end of text; give the losses in the order of the texts."
+    backward = [tuple(row[:1] + row[:0:-1] for row in pair) for pair in pairs]
+    return ((a[::-1], b[::-1]) for a, b in _losses(model, backward, batch_size, share))
 
+# %% ../../nbs/54_scores.ipynb #59d83efc
 def score_cases(
-    model,                   # a `GPT2`, a causal model of `transformers`, or anything with `log_probs(ids)`
-    tokenizer,               # its `tokenizers.Tokenizer`, or a fast tokenizer of `transformers`
-    cases,                   # list of `Case`
-    protocol: str = 'default',  # 'default', or 'paper' for the published one
-    prompt: str = PROMPT,    # read before each text; '' for a field of another name
-    name: str = 'model',     # how to call it in tables
-    batch_size: int = None,  # cases in one call; None fills a call with about 512 tokens, on a GPU 8,192
-    progress: bool = False,  # show a bar
-    dtype: str = None,       # 'bfloat16' for matrix products of 16 bits; None keeps the model's own
-    path=None,               # Parquet file to write; with it an interrupted scoring resumes
-    order: str = 'forward',  # 'backward' for a model trained on rows that were turned round behind the end of text
-    share: bool = True,      # read once what two versions share, their beginning or, backward, their end
-    plan=None,               # plan.json that was written before (lesson 57); its hash is kept
-) -> Scores:
+    model: object,                    # gives logits, as a `GPT2`, or has `log_probs(ids)`
+    tokenizer: Tokenizer,             # the model's, or a fast one of `transformers`
+    cases: list[Case],                # as `load_cases` or `make_cases` gives them
+    protocol: str = 'default',        # 'default', or 'paper' for the published one
+    prompt: str = PROMPT,             # read before each text; '' for a field of another name
+    name: str = 'model',              # how to call it in tables
+    batch_size: int | None = None,    # cases in one call; None: some 512 tokens, on a GPU 8,192
+    progress: bool = False,           # show a bar
+    dtype: str | None = None,         # 'bfloat16' for products of 16 bits; None: the model's own
+    path: str | Path | None = None,   # Parquet file; with it an interrupted scoring resumes
+    order: str = 'forward',           # 'backward' for a model trained on rows turned round
+    share: bool = True,               # read once what two versions share; False: all, more slowly
+    plan: str | Path | None = None,   # plan.json of lesson 57, written before; its hash is kept
+) -> Scores:                          # a row per case, with what it depends on
     "Score both versions of every case by their perplexity."
     import torch
-    if protocol not in ('default', 'paper'):
-        raise ValueError(f"protocol should be 'default' or 'paper', but got {protocol!r}")
-    if dtype not in (None, 'bfloat16'):
-        raise ValueError(f"dtype should be None or 'bfloat16', but got {dtype!r}")
-    if order not in ('forward', 'backward'):
-        raise ValueError(f"order should be 'forward' or 'backward', but got {order!r}")
+    known = dict(protocol=(protocol, 'default', 'paper'), dtype=(dtype, None, 'bfloat16'),
+                 order=(order, 'forward', 'backward'))
+    for what, (given, one, other) in known.items():
+        if given not in (one, other):
+            raise ValueError(f'`{what}` should be {one!r} or {other!r}, but got {given!r}: choose '
+                             'one of the two')
     if order == 'backward' and (protocol == 'paper' or hasattr(model, 'log_probs')):
-        raise ValueError(
-            "order='backward' needs the default protocol, whose rows begin with an end of text, "
-            'and a model without log_probs, which reads in an order of its own: leave order out'
-        )
+        raise ValueError("`order` should be 'forward' with the paper's protocol, whose rows begin "
+                         'without an end of text, and for a model with log_probs, which has an '
+                         "order of its own, but got 'backward': leave it out")
     validate_cases(cases)
     _fit(model, tokenizer)
     encoded, windowed = _encode_cases(tokenizer, cases, protocol, prompt, context_length(model))
     meta = _describe(model, tokenizer, cases, protocol, prompt, dtype, order, windowed)
     if path and meta['model_sha256'] == 'unknown':
-        raise ValueError(
-            'a scoring with a path needs a model with state_dict(), which tells it from another '
-            f'one, but {type(model).__name__} has none: leave path out, and save the scores'
-        )
+        raise ValueError('`path` should be None for a model without state_dict(), which would tell '
+                         f'it from another, but got {path} for {type(model).__name__}: leave it '
+                         'out, and save the scores')
     stamp = _stamp(plan)
     if path and (ready := _ready(path, meta)) is not None: return ready
     notes = _Progress(path, meta, stamp) if path else None
@@ -278,12 +292,12 @@ def score_cases(
     was = module.training
     module.eval()
     read = _backward_losses if order == 'backward' else _losses
+    pairs = [tuple(ids for ids, _, _ in encoded[c.id]) for c in left]
+    bar = tqdm(left, f'scoring {name}', disable=not progress, unit=' cases', mininterval=1)
     try:
         with short:
-            found = read(
-                model, [tuple(ids for ids, _, _ in encoded[c.id]) for c in left], batch_size, share
-            )
-            for case in tqdm(left, desc=f'scoring {name}', disable=not progress, unit=' cases', mininterval=1):
+            found = read(model, pairs, batch_size, share)
+            for case in bar:
                 rows[case.id] = _case_row(case, next(found), encoded[case.id])
                 if path: notes.add(rows[case.id])
     finally: module.train(was)
@@ -299,13 +313,10 @@ def _unstamped(meta):
     return {k: v for k, v in meta.items() if k not in _STAMP}
 
 class _Progress:
-    "Keep finished cases in a file of lines, the first of which says what they belong to and when they were begun."
+    "Keep finished cases as lines of a file, behind one that says what they belong to."
     def __init__(self, path, meta, stamp):
-        self.path, self.rows, self.stamp = (
-            Path(path).with_name(Path(path).name + '.part.jsonl'),
-            {},
-            stamp,
-        )
+        self.path, self.rows = Path(path).with_name(Path(path).name + '.part.jsonl'), {}
+        self.stamp = stamp
         lines = self.path.read_text(encoding='utf-8').split('\n') if self.path.is_file() else ['{}']
         begun = json.loads(lines[0] or '{}')
         if _unstamped(begun) == json.loads(json.dumps(meta)):
@@ -327,16 +338,16 @@ def _ready(path, meta):
     if not Path(path).is_file(): return None
     found = Scores.load(path)
     if _unstamped(found.meta) == json.loads(json.dumps(meta)): return found
-    raise ValueError(f'{path} holds the scores of another model, other cases or other settings: '
-                     'name another file or delete it')
+    raise ValueError(f'{path} should hold the scores of this model, these cases and these '
+                     'settings, but got others: name another file or delete it')
 
 # %% ../../nbs/54_scores.ipynb #5ae56db9
 def score_texts(
-    name: str,   # what is scored
-    score,       # score(text) gives a number, lower for the likelier text
-    cases,       # list of `Case`
-    plan=None,   # plan.json that was written before (lesson 57); its hash is kept
-) -> Scores:
+    name: str,                       # what is scored
+    score: Callable[[str], float],   # gives a number, lower for the likelier text
+    cases: list[Case],               # as `load_cases` or `make_cases` gives them
+    plan: str | Path | None = None,  # plan.json of lesson 57, written before; its hash is kept
+) -> Scores:                         # a row per case
     "Score cases with any function of a text: an oracle, a length, a count of words."
     validate_cases(cases)
     rows = [
@@ -352,14 +363,14 @@ def score_texts(
 
 # %% ../../nbs/54_scores.ipynb #91babab2
 def zlib_length(
-    text: str,   # any text
-) -> int:        # bytes
+    text: str,  # any text
+) -> int:       # bytes
     "Measure a text after zlib's compression."
     return len(zlib.compress(text.encode()))
 
 # %% ../../nbs/54_scores.ipynb #c2a4b16c
 def paper_labels(
-    n: int,     # number of cases
+    n: int,       # number of cases
 ) -> np.ndarray:  # (n,) 1 where version B is the original, else 0
     "Draw the paper's order of versions A and B (F30: seed 42, one number a case)."
     return (np.random.RandomState(42).rand(n) > 0.5).astype(int)

@@ -33,24 +33,24 @@ _MAKERS = dict(human='human', machine='gpt4')
 
 def _check_answers(raw):
     "Refuse a participants' file that lacks a column or holds impossible answers."
-    what_to_do = 'pass the original participant_data.csv.'
+    what_to_do = 'pass the original participant_data.csv'
     if missing := [c for c in _COLUMNS if c not in raw]:
-        raise ValueError(f'The answers should have the columns {", ".join(_COLUMNS)}, but '
-                         f'{", ".join(missing)} is missing; {what_to_do}')
+        raise ValueError(f'the answers should have the columns {", ".join(_COLUMNS)}, but got '
+                         f'them without {", ".join(missing)}: {what_to_do}')
     for column, (low, high) in _RANGES.items():
         values = pd.to_numeric(raw[column], errors='coerce')
         bad = raw[column][~values.between(low, high) | (values % 1 != 0)]
         if len(bad):
-            raise ValueError(f'{column} should be a whole number from {low} to {high}, but '
-                             f'{str(bad.iloc[0])!r} came in row {bad.index[0] + 2}; {what_to_do}')
+            raise ValueError(f'{column} should be a whole number from {low} to {high}, but got '
+                             f'{str(bad.iloc[0])!r} in row {bad.index[0] + 2}: {what_to_do}')
     makers = raw.journal_section.astype(str).str.split('_').str[0]
     if wrong := sorted(set(makers) - set(_MAKERS)):
-        raise ValueError(f'journal_section should start with human_ or machine_, but {wrong[0]!r} '
-                         f'came; {what_to_do}')
+        raise ValueError('journal_section should start with human_ or machine_, but got '
+                         f'{wrong[0]!r}: {what_to_do}')
 
 def load_participants(
     path: str | Path | None = None,  # the file or its folder; None: DOMAIN_LLM_DATA or a download
-) -> pd.DataFrame:  # a row per answer, with eight columns from participant to position
+) -> pd.DataFrame:                   # a row per answer, eight columns from participant to position
     "Read the experts' answers to the test cases."
     path = Path(named_file('participant_data.csv') if path is None else path)
     raw = pd.read_csv(path / 'participant_data.csv' if path.is_dir() else path)
@@ -79,6 +79,7 @@ def crossed_error(
     "Measure how far an accuracy would move with other cases and other participants."
     return clustered_error(rows.correct, people_and_cases(rows), few)
 
+# %% ../../nbs/60_people.ipynb #7e7e4604
 def answers_line(
     who: str,            # whose line it is
     rows: pd.DataFrame,  # answers of `load_participants`, or the frame of `Scores`
@@ -110,8 +111,8 @@ def accuracy_by(
 ) -> pd.DataFrame:       # one row per group: its name, correct, n, accuracy, se, low, high
     "Split an accuracy by subfield, position or any other column."
     if by not in rows:
-        raise ValueError(f'The rows should have a column {by}, but they have {", ".join(rows)}; '
-                         'split by one of these.')
+        raise ValueError(f'`by` should be a column of the rows, {", ".join(rows)}, but got '
+                         f'{by!r}: split by one of these')
     lines = [answers_line(str(who), group) for who, group in rows.groupby(by)]
     table = pd.DataFrame([(l.who, l.k, l.n, l.accuracy, l.se, *l.interval) for l in lines],
                          columns=[by, 'correct', 'n', 'accuracy', 'se', 'low', 'high'])
@@ -163,10 +164,9 @@ def _paired(confidence, correct):
     confidence, correct = np.asarray(confidence, float), np.asarray(correct, float)
     fine = confidence.ndim == 1 and confidence.shape == correct.shape and correct.size
     if not fine or not np.isfinite([confidence, correct]).all():
-        raise ValueError(
-            'Calibration needs one finite confidence for each answer, at least one, but shapes '
-            f'{confidence.shape} and {correct.shape} came; drop incomplete answers first.'
-        )
+        got = f'shapes {confidence.shape} and {correct.shape}' if not fine else 'some that are not'
+        raise ValueError('`confidence` and `correct` should hold one finite number for each '
+                         f'answer, but got {got}: drop incomplete answers')
     return confidence, correct
 
 def calibration(
@@ -177,26 +177,21 @@ def calibration(
 ) -> pd.DataFrame:           # a row per bin, least sure first: confidence, accuracy, n, low, high
     "Measure accuracy from the least to the most confident answers."
     confidence, correct = _paired(confidence, correct)
-    fair = pd.Series(correct).groupby(confidence).transform('mean').to_numpy()
+    fair = pd.Series(correct).groupby(confidence).transform('mean').to_numpy()               # (n,)
     parts = np.array_split(np.argsort(confidence, kind='stable'), min(bins, len(correct)))
     rows = []
     for i in parts:
         low, high = accuracy_interval(fair[i].sum(), len(i))
-        held = (
-            pd.Series(np.isin(np.arange(len(correct)), i))
-            .groupby(confidence)
-            .transform('mean')
-            .to_numpy()
-        )
         # equals share a bin
-        labels, inside = [np.asarray(given)[held > 0] for given in clusters], held[held > 0]
+        inside = pd.Series(np.isin(np.arange(len(correct)), i))
+        weight = inside.groupby(confidence).transform('mean').to_numpy()                     # (n,)
+        held = weight > 0                                                                    # (n,)
+        labels = [np.asarray(given)[held] for given in clusters]
         if labels and min(len(set(given)) for given in labels) > 1:
-            error = clustered_error(correct[held > 0], labels, few=True, weights=inside)
+            error = clustered_error(correct[held], labels, few=True, weights=weight[held])
             half = critical_z(df=cluster_df(labels)) * error
-            low, high = (
-                max(0, min(low, fair[i].mean() - half)),
-                min(1, max(high, fair[i].mean() + half)),
-            )
+            low = max(0, min(low, fair[i].mean() - half))
+            high = min(1, max(high, fair[i].mean() + half))
         rows.append((confidence[i].mean(), fair[i].mean(), len(i), low, high))
     table = pd.DataFrame(rows, columns=['confidence', 'accuracy', 'n', 'low', 'high'])
     table.attrs['caption'] = (
@@ -214,10 +209,8 @@ def rank_bins(
     confidence, correct = _paired(confidence, correct)
     n = len(correct)
     if bins > n:
-        raise ValueError(
-            f'There should be at least one answer per bin, but {n} came for {bins} bins; '
-            'ask for fewer.'
-        )
+        raise ValueError(f'`bins` should be at most the number of answers, {n}, but got {bins}: '
+                         'ask for fewer')
     edges, rank = np.linspace(0, n, bins + 1), stats.rankdata(confidence, method='ordinal') - 1
     shares = [
         correct[(low <= rank) & (rank < high)].mean() for low, high in itertools.pairwise(edges)
@@ -228,7 +221,7 @@ def calibration_slope(
     confidence: np.ndarray,  # (n,) numbers, higher is surer
     correct: np.ndarray,     # (n,) true or false
     bins: int = 20,          # the paper's number of rank bins
-):  # scipy's result: slope per rank, intercept, rvalue, pvalue
+):                           # scipy's result: slope per rank, intercept, rvalue, pvalue
     "Fit the published line through the accuracies of rank bins, with the paper's own p."
     return stats.linregress(*rank_bins(confidence, correct, bins))
 
@@ -251,7 +244,7 @@ class Logistic:
         return two_sided_p(self.z, self.df)
     @property
     def odds_ratio(self):
-        "Return the factor per standard deviation of confidence, with the ends of its 95 % interval."
+        "Return the factor per standard deviation of confidence, and the ends of its interval."
         ends = self.slope, *normal_interval(self.slope, self.error, df=self.df)
         return tuple(float(np.exp(slope * self.spread)) for slope in ends)
     def __str__(self):
@@ -273,10 +266,8 @@ def logistic(
     confidence, correct = _paired(confidence, correct)
     kinds = len(np.unique(confidence)), len(np.unique(correct))
     if 1 in kinds:
-        raise ValueError(
-            'A logistic line needs two confidences and both right and wrong answers, but '
-            f'{kinds[0]} and {kinds[1]} kinds came; calibration cannot be measured here.'
-        )
+        raise ValueError('`confidence` and `correct` should each hold two kinds of number, but got '
+                         f'{kinds[0]} and {kinds[1]}: calibration cannot be measured here')
     middle, spread = confidence.mean(), confidence.std()
     X = np.column_stack([np.ones(len(correct)), (confidence - middle) / spread])           # (n, 2)
     w, penalty = np.zeros(2), np.diag([0, ridge / spread**2])
@@ -287,17 +278,13 @@ def logistic(
         w = w + step
         if np.abs(step).max() < 1e-10 or np.abs(w).max() > 30: break
     if np.abs(step).max() >= 1e-10:
-        raise ValueError(
-            'A logistic line needs right and wrong answers at overlapping confidences, but a '
-            'threshold separates them perfectly; there is no finite slope to report.'
-        )
+        raise ValueError('right and wrong answers should overlap in confidence, but got a '
+                         'threshold between them: report that, for there is no finite slope')
     variance, df = cov[1, 1], math.inf
-    if len(clusters):                                      # two kinds of cluster can leave less than nothing
-        shared = (
-            cov
-            @ cluster_covariance(X * (correct - expit(X @ w))[:, None], clusters, few=True)
-            @ cov
-        )
+    if len(clusters):
+        pulls = X * (correct - expit(X @ w))[:, None]                                      # (n, 2)
+        shared = cov @ cluster_covariance(pulls, clusters, few=True) @ cov                 # (2, 2)
+        # two kinds of cluster can leave less than nothing
         variance = max(variance, shared[1, 1]) if len(clusters) == 2 else shared[1, 1]
         df = cluster_df(clusters)
     slope, error = w[1] / spread, float(np.sqrt(variance)) / spread
@@ -316,16 +303,8 @@ def logistic_draws(
         fits = [logistic(confidence[i], correct[i], ridge=1) for i in draws]
         slopes = [f.slope for f in fits]
         t, p = stats.ttest_1samp(slopes, 0)
-        rows.append(
-            (
-                name,
-                np.mean(slopes),
-                stats.sem(slopes),
-                np.mean([f.intercept for f in fits]),
-                t,
-                p / 2,
-            )
-        )
+        intercept = np.mean([f.intercept for f in fits])
+        rows.append((name, np.mean(slopes), stats.sem(slopes), intercept, t, p / 2))
     return pd.DataFrame(rows, columns=['who', 'slope', 'se', 'intercept', 't', 'p'])
 
 # %% ../../nbs/60_people.ipynb #2a15557d
@@ -351,6 +330,7 @@ def noise_ceiling(
     luck = (shares['mean'] * (1 - shares['mean']) / (shares['count'] - 1)).mean()
     return float(np.sqrt(max(0, 1 - luck / shares['mean'].var())))
 
+# %% ../../nbs/60_people.ipynb #5cfd61ae
 def ceiling_interval(
     participants: pd.DataFrame,  # answers, as load_participants returns them
     maker: str = 'human',        # who made the cases: 'human' or 'gpt4'

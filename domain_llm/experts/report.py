@@ -44,10 +44,8 @@ def plot_accuracy(
     table: pd.DataFrame,  # what summary_table returns
 ):  # a matplotlib Figure
     "Draw accuracies with their intervals against chance, experts and oracle."
-    bars, lines = (
-        table[~table.who.isin(_LINES)],
-        table[table.who.isin(_LINES)].sort_values('accuracy'),
-    )
+    bars = table[~table.who.isin(_LINES)]
+    lines = table[table.who.isin(_LINES)].sort_values('accuracy')
     with canvas(6.5, 1.6 + 0.62 * len(bars) + 0.3 * len(lines)) as (fig, ax):
         for y, row in enumerate(bars.itertuples()):
             colour, hatch = ('white', '///') if row.low <= 0.5 <= row.high else (SKY, None)
@@ -99,7 +97,7 @@ def plot_accuracy(
 
 # %% ../../nbs/62_report.ipynb #f1ae66f4
 def plot_gaps(
-    gaps: list[Gap],              # as `against_experts` returns them; corrected where there are several
+    gaps: list[Gap],              # as `against_experts` returns them, several of them corrected
     margin: float | None = None,  # named beforehand, as 0.05 for five points
 ):  # a matplotlib Figure
     "Draw how far each model is from the experts, with the interval of the difference."
@@ -108,42 +106,23 @@ def plot_gaps(
             ax.axvspan(-100 * margin, 100 * margin, color=GREEN, alpha=0.18, lw=0)
         for y, gap in enumerate(gaps):
             # half of the 90 % interval
-            reach = gap.within - abs(gap.difference)
+            middle, reach = gap.difference, gap.within - abs(gap.difference)
             colour, face = (VERMILION, VERMILION) if gap.found else (BLUE, 'white')
-            ax.plot(
-                [100 * end for end in gap.interval], [y, y], color=colour, lw=1.5, marker='|', ms=9
-            )
-            ax.plot(
-                [100 * (gap.difference - reach), 100 * (gap.difference + reach)],
-                [y, y],
-                color=colour,
-                lw=4,
-            )
-            ax.plot(
-                100 * gap.difference,
-                y,
-                'D' if gap.found else 'o',
-                ms=8,
-                color=colour,
-                mfc=face,
-                zorder=4,
-            )
+            whole = [100 * end for end in gap.interval]
+            bold = [100 * (middle - reach), 100 * (middle + reach)]
+            marker = 'D' if gap.found else 'o'
+            ax.plot(whole, [y, y], color=colour, lw=1.5, marker='|', ms=9)
+            ax.plot(bold, [y, y], color=colour, lw=4)
+            ax.plot(100 * middle, y, marker, ms=8, color=colour, mfc=face, zorder=4)
         ax.axvline(0, color=BLACK, ls=':', lw=1.5)
         ax.set_yticks(range(len(gaps)), [gap.who for gap in gaps])
         than = gaps[0].than if gaps else 'the experts'
         ax.set(ylim=(len(gaps) - 0.4, -0.6), xlabel=f'points from {than}')
-        named = (
-            'no margin was named'
-            if margin is None
-            else f'green: the margin of {100 * margin:g} points'
-        )
-        fig.suptitle(
-            f'The difference with its 95 % interval (bold 90 %), {named}\n'
-            'Filled: a difference is shown, many looks corrected',
-            fontsize=12,
-            x=0.01,
-            ha='left',
-        )
+        green = f'green: the margin of {100 * margin:g} points' if margin is not None else ''
+        title = ('The difference with its 95 % interval (bold 90 %), '
+                 f'{green or "no margin was named"}\n'
+                 'Filled: a difference is shown, many looks corrected')
+        fig.suptitle(title, fontsize=12, x=0.01, ha='left')
     return fig
 
 # %% ../../nbs/62_report.ipynb #6e327ad5
@@ -152,7 +131,7 @@ def _whiskers(table):
     return np.clip([table.accuracy - table.low, table.high - table.accuracy], 0, None)
 
 def plot_groups(
-    tables: dict,  # {name: what accuracy_by returns}, all by the same column
+    tables: dict[str, pd.DataFrame],  # what accuracy_by returns, all by the same column, by name
 ):  # a matplotlib Figure
     "Draw accuracies by subfield or position, with their intervals."
     first, k = next(iter(tables.values())), len(tables)
@@ -171,14 +150,15 @@ def plot_groups(
             ylim=(len(order) - 0.4, -0.6),
             xlabel='share right, with 95 % interval (dotted: chance)',
         )
-        title = f'Accuracy by {by.replace("section", "subfield")}, with 95 % intervals: compare by a test, not by eye'
+        what = by.replace('section', 'subfield')
+        title = f'Accuracy by {what}, with 95 % intervals: compare by a test, not by eye'
         fig.suptitle(title, fontsize=12, x=0.01, ha='left')
         fig.legend(loc='outside lower center', ncols=1)
     return fig
 
 # %% ../../nbs/62_report.ipynb #c682a0ba
 def plot_calibration(
-    curves: dict,  # {name: what calibration returns}
+    curves: dict[str, pd.DataFrame],  # what calibration returns, by name
 ):  # a matplotlib Figure
     "Draw accuracy from the least to the most confident answers."
     with canvas(6.5, 5) as (fig, ax):
@@ -211,10 +191,8 @@ def plot_expertise(
 ):  # a matplotlib Figure
     "Draw self-rated expertise by subfield, and accuracy by its quarters."
     rows, table = participants[participants.maker == maker], expertise_spread(participants, maker)
-    quarters, height = (
-        calibration(rows.expertise, rows.correct, 4, [rows.case, rows.participant]),
-        1.2 + 0.55 * len(table),
-    )
+    quarters = calibration(rows.expertise, rows.correct, 4, [rows.case, rows.participant])
+    height = 1.2 + 0.55 * len(table)
     with canvas(7, height + 4, 2, height_ratios=[height, 3]) as (fig, (upper, lower)):
         y = range(len(table))
         upper.hlines(y, table['10 %'], table['90 %'], color=BLUE, lw=2)
@@ -319,17 +297,19 @@ def _fields_section(rows, scores, people, maker):
     try:
         gaps = [against_experts(part, people, maker) for part in parts.values()]
     except ValueError as error:
-        return [(*found, f'The subfields cannot be compared with the experts one by one. {error}')]
+        why = str(error).rstrip('.')
+        return [(*found, f'The subfields cannot be compared with the experts one by one: {why}.')]
     differences = gaps_table(gaps)
     differences.attrs['caption'] = (
         f'{scores.name} against the experts, subfield by subfield. {differences.attrs["caption"]}'
     )
     return [(*found, differences)]
 
+# %% ../../nbs/62_report.ipynb #07ea2dae
 _RAW = ', raw difference as in the paper'
 
 def _confidence(scores):
-    "Give {name: (confidence, correct, clusters)} of a model, on logarithms and, where it differs, raw."
+    "Give {name: (confidence, correct, clusters)} by logarithms, and raw where that differs."
     abstract = scores.abstract
     clusters = [abstract] if 1 < len(set(abstract)) < scores.n else ()
     found = {scores.name: (abs(scores.log_margin), scores.correct, clusters)}
@@ -349,13 +329,14 @@ def _calibration_section(curves):
             )
             continue
         try: said.append(f'{name}: {logistic(confidence, correct, clusters)}.')
-        except ValueError as error: said.append(f'{name}: {error}')
+        except ValueError as error: said.append(f'{name}: {error}.')
         # a sentence, no curve of its own
         if name.endswith(_RAW): continue
         tables[name] = t = calibration(confidence, correct, clusters=clusters)
         named.append(t.assign(who=[f'{name}, part {i}' for i in range(1, len(t) + 1)]))
     if not tables: return 'Does it know when it knows?', how, *said
-    both = pd.concat(named, ignore_index=True)[['who', 'confidence', 'accuracy', 'n', 'low', 'high']]
+    columns = ['who', 'confidence', 'accuracy', 'n', 'low', 'high']
+    both = pd.concat(named, ignore_index=True)[columns]
     both.attrs['caption'] = 'Share right from the least to the most confident answers'
     return (
         'Does it know when it knows?',
@@ -380,6 +361,7 @@ def _correlation_section(scores, answers, maker):
     matrix = error_correlation(table)
     return *found, (plot_correlation(matrix), in_words(matrix.reset_index(), *matrix)), matrix
 
+# %% ../../nbs/62_report.ipynb #a80ae923
 def _beside_section(scores, answers, maker):
     "Write the section on who is right where the others are wrong."
     table = answers_by_case(scores, answers, maker)
@@ -397,7 +379,7 @@ def _beside_section(scores, answers, maker):
 
 # %% ../../nbs/62_report.ipynb #34b561a2
 def evaluation_sections(
-    scores: Scores | list[Scores],                # of models on the same cases, the most important first
+    scores: Scores | list[Scores],                # of models on the same cases, the main one first
     participants: pd.DataFrame | None = None,     # answers, as load_participants returns them
     maker: str = 'human',                         # who made the cases: 'human' or 'gpt4'
     oracle: Line | Scores | float | None = None,  # the accuracy of one who knows the truth

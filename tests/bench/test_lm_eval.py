@@ -38,7 +38,7 @@ def uneven(cases):
 
 
 def both_ways(cases, prompt, folder, monkeypatch, n_ctx=256):
-    "Score cases with a tiny random model by our function and by the harness; give Scores and samples."
+    "Score cases with a tiny random model by our function and by the harness."
     monkeypatch.setenv('HF_HUB_OFFLINE', '1')
     monkeypatch.setenv('HF_DATASETS_OFFLINE', '1')
     monkeypatch.setenv('HF_DATASETS_CACHE', str(folder / 'cache'))
