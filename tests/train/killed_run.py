@@ -4,6 +4,7 @@ The first process only forks, waits and compares. It never computes, because a f
 that has computed with several threads hangs.
 """
 import contextlib, io, json, os, random, shutil, signal, sys, time
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -20,27 +21,29 @@ from small_runs import outcome
 
 HOW, THREADS = sys.argv[1], int(sys.argv[2])
 torch.set_num_threads(THREADS)
-# large enough that several threads share its sums
-TEXT = np.random.default_rng(0).integers(0, 300, 30_000)
-CFG = GPT2Config(300, 1, 4, 128, 64, dropout=0.1)
-STEPS = 12
+import_module('torch.distributed.checkpoint.state_dict')     # or each life would import it anew
+CFG, TOKENS, STEPS = GPT2Config(50, 2, 2, 32, 16, dropout=0.1), 128, dict(random=24).get(HOW, 12)
+if HOW == 'once':      # large enough that several threads share its sums
+    CFG, TOKENS, STEPS = GPT2Config(300, 1, 4, 128, 64, dropout=0.1), 2048, 6
+TEXT = np.random.default_rng(0).integers(0, CFG.vocab_size, 20_000)
 
 
-def train(folder):
+def train(folder, evaluate=None):
     torch.manual_seed(2)
-    config = TrainConfig(steps=STEPS, tokens_per_step=1024, eval_every=4, save_every=3,
+    config = TrainConfig(steps=STEPS, tokens_per_step=TOKENS, eval_every=4, save_every=3,
                          **FAST_RECIPE)
+    batches = Batches(TEXT, CFG.n_ctx, TOKENS)
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-        pretraining.pretrain(GPT2(CFG), Batches(TEXT, 64, 1024), config, folder, TEXT[:1000])
+        pretraining.pretrain(GPT2(CFG), batches, config, folder, TEXT[:500], evaluate)
 
 
-def life(folder, prepare=None):
+def life(folder, prepare=None, evaluate=None):
     "Train in a process of its own, which may be killed; give its number."
     pid = os.fork()
     if pid: return pid
     try:
         if prepare: prepare()
-        train(folder)
+        train(folder, evaluate)
     except BaseException as error:
         print(repr(error), flush=True)
         os._exit(3)
@@ -56,12 +59,9 @@ def end(pid):
 
 def killed_at_random():
     "Kill runs at random moments, a dozen times or more, until each is done; count."
-    end(life('left alone'))
-    wanted, kills = outcome('left alone'), 0
     start = time.monotonic()
-    end(life('again'))
-    length = time.monotonic() - start
-    assert outcome('again') == wanted, 'two runs that nobody disturbed differ'
+    end(life('left alone'))
+    wanted, length, kills = outcome('left alone'), time.monotonic() - start, 0
     random.seed(os.environ.get('SEED', '0'))
     for attempt in range(20):
         for _ in range(100):
@@ -73,8 +73,21 @@ def killed_at_random():
         else: end(life(f'run {attempt}'))
         assert outcome(f'run {attempt}') == wanted, attempt
         if kills >= 12: break
-    threads = json.loads(Path('left alone/config.json').read_text())['threads']
-    return dict(kills=kills, threads=threads)
+    return dict(kills=kills)
+
+
+def killed_once():
+    "Kill a run in its fifth step, and let it go on; say with how many threads it computed."
+    def die(model, step):
+        if step == 4: os.kill(os.getpid(), signal.SIGKILL)
+        return {}
+    for folder in 'left alone', 'again': assert not end(life(folder))
+    wanted = outcome('left alone')
+    assert outcome('again') == wanted, 'two runs that nobody disturbed differ'
+    assert end(life('killed', evaluate=die)) and not Path('killed', 'model').exists()
+    assert not end(life('killed'))
+    assert outcome('killed') == wanted, 'a run that was killed differs from one left alone'
+    return dict(threads=json.loads(Path('killed/config.json').read_text())['threads'])
 
 
 def dying(nth, which, mounted):
@@ -121,4 +134,5 @@ def killed_inside_a_save():
     return found
 
 
-print(json.dumps(dict(random=killed_at_random, inside=killed_inside_a_save)[HOW]()))
+ways = dict(random=killed_at_random, once=killed_once, inside=killed_inside_a_save)
+print(json.dumps(ways[HOW]()))
