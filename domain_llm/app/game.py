@@ -45,7 +45,7 @@ def rounds(
     "Choose the cases that are shown and the order of their versions at random."
     if not 1 <= n <= len(cases):
         raise ValueError(f'`n` should be between 1 and the {len(cases)} cases there are, but got '
-                         f'{n}: ask for fewer rounds')
+                         f'{n}: ask for another number')
     rng = random.Random(f'rounds {seed}')
     shuffled = rng.sample(cases, len(cases))
     return [Round(case, rng.choice((1, 2))) for case in shuffled][:n]
