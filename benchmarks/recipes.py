@@ -44,7 +44,7 @@ class Setup:
     budget: int       # tokens that PAPER and the tuned AdamW read
     early: tuple      # shares of them after which FAST is compared with PAPER
     late: tuple = ()  # shares of them after which it is compared with the tuned AdamW
-    looked_at: int = 60_000  # tokens of the validation text
+    max_tokens: int = 60_000  # tokens of the validation text
 
 ON_CPU = Setup(
     GPT2Config(vocab_size=4096, n_layer=4, n_head=4, n_embd=128, n_ctx=128),
@@ -86,8 +86,8 @@ def train(task):
     curve, seconds = [], 0.0
     for step in range(config.steps + 1):
         if step % max(1, config.steps // 10) == 0 or step == config.steps:
-            loss = validation_loss(trainer.model, held_out, max_tokens=setup.looked_at,
-                                    device=trainer.device)
+            loss = validation_loss(trainer.model, held_out, max_tokens=setup.max_tokens,
+                                   device=trainer.device)
             curve.append((step * setup.step, seconds, loss))
         start = time.perf_counter()
         if step < config.steps: trainer.update(batches[step], step)
@@ -176,7 +176,7 @@ def report(runs, setup, best, tried, texts):
         f'tokens per step, {device_info()}; {machine("torch")}\n'
     )
     unigram, bigram = (
-        NGram(texts[0], setup.cfg.vocab_size, n).nll(texts[1][:setup.looked_at]).mean()
+        NGram(texts[0], setup.cfg.vocab_size, n).nll(texts[1][:setup.max_tokens]).mean()
         for n in (1, 2)
     )
     rates = ', '.join(f'{lr:g} {loss:.3f}' for lr, loss in sorted(tried.items()))

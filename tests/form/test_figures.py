@@ -1,6 +1,7 @@
 """Pictures for everyone: alt text, a palette safe for the colour blind, and the numbers as text."""
 import ast
 import re
+from colorsys import rgb_to_hls
 
 import pytest
 from lxml import etree
@@ -82,3 +83,9 @@ def test_a_computed_figure_has_its_numbers_as_text(path):
         text = ' '.join(printed(c) for c in code[max(i - 1, 0):i + 2])
         numbers = re.findall(r'\d', re.sub(r'<Figure size[^>]*>', '', text))
         assert len(numbers) >= 2, f'no number is printed beside the figure of\n{cell["source"]}'
+
+
+def test_the_strong_colours_differ_in_lightness_too():
+    strong = {c for c in (*show.COLOURS, show.YELLOW) if c != show.BLACK}
+    light = sorted(rgb_to_hls(*colors.to_rgb(c))[1] for c in strong)
+    assert len(strong) == 7 and light[-1] - light[0] > 0.3
