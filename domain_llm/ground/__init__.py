@@ -2,10 +2,10 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
-    'course': ['ABOUT_DATA', 'KINDS', 'Claim', 'claims', 'claim', 'Prediction', 'predictions',
-        'predict', 'reveal', 'answers_file', 'Exercise', 'check_exercise', 'Diagnosis', 'budget',
-        'data_dir', 'has_data', 'device_kind', 'run_cards', 'duration', 'begin', 'attempts',
-        'tally'],
+    'course': ['ABOUT_DATA', 'KINDS', 'Claim', 'claims', 'claim', 'refused', 'Prediction',
+        'predictions', 'predict', 'reveal', 'answers_file', 'Exercise', 'check_exercise',
+        'Diagnosis', 'budget', 'data_dir', 'has_data', 'device_kind', 'run_cards', 'duration',
+        'begin', 'attempts', 'tally'],
     'files': ['sync', 'write_whole', 'read_json', 'files_written', 'note_written',
         'foreign_files', 'only_writer', 'clear_leftovers', 'is_mounted', 'whole_folder',
         'file_sha256', 'download', 'disk_is_full', 'peak_memory', 'total_memory',
