@@ -118,11 +118,6 @@ def test_an_honest_forecaster_is_as_far_off_as_luck_alone():
     assert abs(np.mean(found)) < 4 * np.std(found) / math.sqrt(60)
 
 
-@pytest.mark.parametrize('sure, right', [([.5], [1, 0]), ([], []), ([1.2], [1]), ([-.1], [0])])
-def test_what_is_no_probability_is_refused(sure, right):
-    with pytest.raises(ValueError, match='one probability from 0 to 1'): proper_scores(sure, right)
-
-
 # pairs
 
 def world(rng, same, cases=150, people=20, each=15, mean=.5):
