@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'DEMO', 'Force', 'ABOUT', 'Out', 'Corpus', 'Near', 'Workers', 'Cases', 'Size', 'Minutes', 'Prompt', 'Seed',
-           'Paths', 'Keep_out', 'Vocab_size', 'command', 'demo', 'run', 'corpus', 'tokenizer', 'tokens', 'pretrain',
-           'evaluate', 'report', 'fetch', 'main', 'health', 'doctor']
+           'Paths', 'Keep_out', 'Vocab_size', 'command', 'demo', 'run', 'plan', 'corpus', 'tokenizer', 'tokens',
+           'pretrain', 'evaluate', 'report', 'fetch', 'main', 'health', 'doctor']
 
 # %% ../../nbs/82_cli.ipynb #65580ba9
 import functools, os, platform, re, shutil, sys, time
@@ -16,8 +16,8 @@ from typing import List, Optional
 import typer
 
 from .steps import (
-    EXPERTS, SIZES, evaluate_cases, fingerprint, make_report, make_tokenizer, make_tokens, once,
-    read_papers, save_corpus, scored_sets, show_results, step_folder, train)
+    EXPERTS, PARTIES, SIZES, evaluate_cases, fingerprint, make_report, make_tokenizer, make_tokens,
+    once, read_papers, save_corpus, scored_sets, show_results, step_folder, train)
 from ..ground.files import disk_is_full, package_versions, total_memory
 
 # %% ../../nbs/82_cli.ipynb #b9bdabc2
@@ -108,6 +108,7 @@ def _report_step(out, title, about, force):
     "Do the report step, and print what it holds."
     log = fingerprint(out / 'pretrain' / 'log.jsonl')
     inputs = dict(evaluate=fingerprint(step_folder(out, 'evaluate')), log=log, title=title)
+    if (out / 'plan.json').is_file(): inputs['plan'] = fingerprint(out / 'plan.json')
     once(out, 'report.html', inputs, lambda path: make_report(out, title, about), force)
     for folder in scored_sets(out): show_results(out, folder.name)
     typer.echo(f'\nreport: {out / "report.html"}')
@@ -234,6 +235,33 @@ def run(
     _train_step(out, size, seed, force, minutes)
     _evaluate_steps(out, sets, prompt, force)
     _report_step(out, f'A {size} language model against {" and ".join(sets)}', ABOUT, force)
+
+# %% ../../nbs/82_cli.ipynb #b6287bdd
+@command
+def plan(
+    out: Path = Out,
+    primary: str = typer.Option(
+        ..., '--primary',
+        help=f"The two that the run is about, with a comma: of {', '.join(PARTIES)}."),
+    margin: float = typer.Option(
+        ..., '--margin', min=0.1, max=49,
+        help='Points of accuracy within which you would call the two equal.'),
+    cases: Optional[str] = typer.Option(
+        None, '--cases', help='The case set that it is about, where there are several; by default '
+                              'brainbench-human, or the first by name.'),
+):
+    "Declare the one comparison that a run is about, before anything is scored."
+    from domain_llm.bench.looks import declare_plan
+    parties = [name.strip() for name in primary.split(',')]
+    if strange := [name for name in parties if name not in PARTIES]:
+        raise ValueError(f'--primary should name two of {", ".join(PARTIES)}, with a comma between '
+                         f'them, but got {strange[0]!r}: write it as it stands there')
+    scored = any((out / 'evaluate').glob('*/*.parquet'))
+    about = cases and (cases if cases in EXPERTS else Path(cases).stem)
+    declared = declare_plan(out, parties, margin / 100, about, scored)
+    when = 'after the first score, as the report will say' if scored else 'before the first score'
+    typer.echo(f'{out / "plan.json"}: {parties[0]} against {parties[1]}, within {margin:g} points, '
+               f'declared {when} ({declared["declared"]})')
 
 # %% ../../nbs/82_cli.ipynb #d9ae7d54
 Paths = typer.Argument(..., help='Files, folders, or a Hugging Face dataset.')

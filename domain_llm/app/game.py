@@ -235,21 +235,23 @@ def synthetic_match(
 def answered(
     match: Match,      # who else has answered
     answers: Answers,  # the reader's file
-) -> pd.DataFrame:     # one row per answer: who, id, correct, confidence
+) -> pd.DataFrame:     # one row per answer: who, participant, maker, case, id, correct, confidence
     "Put all answers to the cases that the reader has answered into one table."
     given = {c.id: answers.of(c) for c in match.cases}
     rows = [(id, row['correct'], row['confidence']) for id, row in given.items() if row]
     mine = pd.DataFrame(rows, columns=['id', 'correct', 'confidence'])
-    model = match.model.frame.assign(confidence=abs(match.model.margin))
-    parts = dict(player=mine) | {match.model.name: model, match.who: match.people}
-    rows = [part[part.id.isin(mine.id)].assign(who=who) for who, part in parts.items()]
-    return pd.concat(rows, ignore_index=True)[['who', 'id', 'correct', 'confidence']]
+    model = match.model.frame.assign(confidence=abs(match.model.log_margin))
+    parts = {'player': mine, match.model.name: model, match.who: match.people}
+    rows = [part[part.id.isin(mine.id)].assign(who=who, participant=part.get('participant', who))
+            for who, part in parts.items()]
+    table = pd.concat(rows, ignore_index=True).assign(maker='', case=lambda t: t.id)
+    return table[['who', 'participant', 'maker', 'case', 'id', 'correct', 'confidence']]
 
 # %% ../../nbs/81_game.ipynb #f5958424
 def _as_scores(name, part):
     "See right and wrong answers as `Scores`, for a paired test."
-    wrong = ~part.correct.astype(bool)
-    return Scores(name, part.assign(section='', original=wrong * 1.0, altered=~wrong * 1.0))
+    altered = np.where(part.correct.astype(bool), 2.0, 0.5)
+    return Scores(name, part.assign(section='', original=1.0, altered=altered))
 
 def show_result(
     match: Match,      # who else has answered
@@ -265,8 +267,11 @@ def show_result(
     print(accuracies.round(3).to_string())
     print(compare(*(_as_scores(who, parts[who]) for who in ('player', match.model.name))))
     bins = max(1, min(8, len(parts['player']) // 5))
-    curves = {f'{who}, {len(part)} answers': calibration(part.confidence, part.correct, bins)
-              for who, part in parts.items()}
+    curves = {
+        f'{who}, {len(part)} answers':
+            calibration(part.confidence, part.correct, bins, [part.case, part.participant])
+        for who, part in parts.items()
+    }
     for who, curve in curves.items():
         shares = curve.accuracy.round(2).tolist()
         print(f'{who}: share right from the least to the most confident', shares)
