@@ -274,27 +274,27 @@ def train(
 
 # %% ../../nbs/80_steps.ipynb #c25d7647
 def trigram_scores(
-    out,        # the run's folder
-    tokenizer,  # its tokenizer
-    cases,      # list of `Case`
-    most: int = 20_000_000,  # count so many training tokens at most
-    plan=None,  # plan.json that was written before
-):              # their `Scores`
+    out: Path,                     # the run's folder
+    tokenizer: object,             # its tokenizer
+    cases: list,                   # of `Case`
+    max_tokens: int = 20_000_000,  # count so many training tokens
+    plan: Path = None,             # plan.json that was written before
+):                                 # their `Scores`
     "Score cases by a trigram of the training tokens."
     from domain_llm.bench.scores import score_cases
     from domain_llm.tokens.dataset import TokenFile
     from domain_llm.tokens.ngram import NGram
     tokens = TokenFile(out / 'tokens')
-    counts = NGram(tokens.ids[:most], tokens.meta['vocab_size'], 3)
+    counts = NGram(tokens.ids[:max_tokens], tokens.meta['vocab_size'], 3)
     return score_cases(counts, tokenizer, cases, prompt='', name='token trigram', plan=plan)
 
 # %% ../../nbs/80_steps.ipynb #0095307b
 def evaluate_cases(
-    folder,       # where to write one table a scorer
-    out,          # the run's folder
-    cases,        # list of `Case`
-    prompt: str,  # read before each text
-    oracle=None,  # a function of the text that knows the truth
+    folder: Path,             # where to write one table a scorer
+    out: Path,                # the run's folder
+    cases: list,              # of `Case`
+    prompt: str,              # read before each text
+    oracle: Callable = None,  # a function of the text that knows the truth
 ):
     "Score cases with the untrained, the counting and the trained model."
     from domain_llm.bench.controls import run_controls
@@ -328,14 +328,14 @@ EXPERTS = {  # case set: whose cases the experts answered
 PARTIES = 'trained GPT-2', 'untrained GPT-2', 'pretrained GPT-2', 'token trigram', 'experts'
 
 def scored_sets(
-    out,     # a run's folder
-) -> list:   # of folders
+    out: Path,  # a run's folder
+) -> list:      # of folders
     "List the folders of the case sets that were scored."
     return sorted({path.parent for path in step_folder(out, 'evaluate').glob('*/*.parquet')})
 
 # %% ../../nbs/80_steps.ipynb #e55db5a7
 def plan_for(
-    out,        # a run's folder
+    out: Path,  # a run's folder
     name: str,  # the case set's folder under `evaluate`
 ):              # what `read_plan` of lesson 57 gives, or None
     "Read what a run declared about a case set."
@@ -349,7 +349,7 @@ def plan_for(
 
 # %% ../../nbs/80_steps.ipynb #00fa0dda
 def case_results(
-    out,        # a run's folder
+    out: Path,  # a run's folder
     name: str,  # the case set's folder under `evaluate`
 ) -> dict:      # what `evaluation_sections` of lesson 62 takes
     "Read a case set's scores, and the experts' answers where there are any."
