@@ -119,7 +119,8 @@ def our_step(plan, cfg, micro, compiled, **recipe):
     step = itertools.count(1000)
     def work():
         trainer.update(batch, next(step))
-        if trainer.micro_batch_size != micro: raise torch.OutOfMemoryError(f'{micro} rows do not fit')
+        if trainer.micro_batch_size != micro:
+            raise torch.OutOfMemoryError(f'{micro} rows do not fit')
     return work, trainer.config.tokens_per_step
 
 

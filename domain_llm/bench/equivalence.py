@@ -45,19 +45,25 @@ class Gap:
     def interval(self):
         "Return low and high of the 95 % interval of the difference."
         return normal_interval(self.difference, self.error, df=self.df)
-    def p_not_worse(self, margin):
+    def p_not_worse(self,
+        margin: float,  # how much worse does not count, as a share
+    ):
         "Return the one-sided p of a difference below minus the margin."
         if not self.error: return float(self.difference <= -margin)
         return float(stats.t.sf((self.difference + margin) / self.error, self.df))
-    def p_match(self, margin):
+    def p_match(self,
+        margin: float,  # within which the two count as equal, as a share
+    ):
         "Return the larger p of the two one-sided tests."
-        turned = Gap(self.who, -self.difference, self.error, self.df)
-        return max(self.p_not_worse(margin), turned.p_not_worse(margin))
+        opposite = Gap(self.who, -self.difference, self.error, self.df)
+        return max(self.p_not_worse(margin), opposite.p_not_worse(margin))
     @property
     def within(self):
         "Return the smallest margin within which both one-sided tests at 5 % say yes."
         return abs(self.difference) + critical_z(0.9, self.df) * self.error
-    def could_show(self, power=0.8):
+    def could_show(self,
+        power: float = 0.8,  # share of such studies that find it
+    ):
         "Return the smallest true difference that such a study finds this often."
         return (critical_z(0.95, self.df) + critical_z(2 * power - 1, self.df)) * self.error
     def __str__(self):

@@ -7,6 +7,7 @@ __all__ = ['holm', 'benjamini_hochberg', 'correct_looks', 'declare_plan', 'read_
 
 # %% ../../nbs/57_looks.ipynb #ab0c8b19
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -41,9 +42,9 @@ def benjamini_hochberg(
 
 # %% ../../nbs/57_looks.ipynb #f6ae2a04
 def correct_looks(
-    found: list,  # of `Gap` or `Comparison`: all that stand in one table
-    by=holm,      # or `benjamini_hochberg`, for a search
-) -> list:        # the same, each with its corrected p
+    found: list,          # of `Gap` or `Comparison`: all that stand in one table
+    by: Callable = holm,  # or `benjamini_hochberg`, for a search
+) -> list:                # the same, each with its corrected p
     "Correct several comparisons for one another, so that each says what it still shows."
     if len(found) < 2: return list(found)
     corrected = by([each.p for each in found])

@@ -9,7 +9,6 @@ __all__ = ['answers_to', 'answers_by_case', 'against_experts', 'state_verdict', 
 
 # %% ../../nbs/61_verdict.ipynb #10f417d3
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +61,7 @@ def answers_by_case(
     scores: Scores,              # of a model
     participants: pd.DataFrame,  # answers, as load_participants returns them
     maker: str = 'human',        # who made the cases: 'human' or 'gpt4'
-) -> pd.DataFrame:               # a row per case: id, section, correct, margin, answers, right, share
+) -> pd.DataFrame:               # by case: id, section, correct, margin, answers, right, share
     "Put the experts' answers beside the model's, case by case."
     answers = answers_to(scores, participants, maker).groupby('id').correct
     counts = answers.agg(answers='count', right='sum')
@@ -324,7 +323,7 @@ def difficulty(
     scores: list[Scores],                      # of several models on the same cases
     participants: pd.DataFrame | None = None,  # answers of load_participants; None: models only
     maker: str = 'human',                      # who made the cases: 'human' or 'gpt4'
-    how: str = 'log',                          # 'log' or 'published' perplexities; 'correct': right or wrong
+    how: str = 'log',                          # 'log', 'published' perplexities, or 'correct'
 ) -> pd.DataFrame:                             # a row a case, a column a model, and the experts
     "Say how easy each case was for whom."
     ways = dict(
@@ -359,7 +358,7 @@ def error_correlation(
 def expert_correlation(
     table: pd.DataFrame,  # what difficulty returns, with the experts
 ) -> pd.DataFrame:        # one row per model: rho, low, high, p, corrected
-    "Correlate each model with the experts: p, corrected too, and 95 % intervals (Bonett and Wright, 2000)."
+    "Correlate each model with the experts; the intervals are those of Bonett and Wright, 2000."
     rows = []
     for name in table.columns.drop('experts'):
         rho, p = stats.spearmanr(table[name], table.experts)

@@ -1,4 +1,4 @@
-"""What lesson 58 cannot show in a cell: a mixed model's second opinion, and coverage with few seeds."""
+"""What lesson 58 cannot show in a cell: a mixed model's opinion, and coverage with few seeds."""
 import math
 
 import numpy as np
@@ -36,7 +36,7 @@ def test_the_interval_of_two_recipes_covers(seeds, apart):
     for _ in range(worlds):
         ease = rng.uniform(-.25, .25, 300)
         gap = recipe_gap(trained(rng, ease, .6 + apart, seeds), trained(rng, ease, .6, seeds))
-        held += gap.interval[0] <= apart <= gap.interval[1]
+        if gap.interval[0] <= apart <= gap.interval[1]: held += 1
     assert held / worlds > .95 - 3 * math.sqrt(.95 * .05 / worlds), held / worlds
 
 
