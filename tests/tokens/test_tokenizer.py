@@ -37,7 +37,7 @@ def lesson_names(*wanted):
 
 @pytest.fixture(scope='module')
 def by_hand():
-    "The lesson's own tokenizer in pure Python: chunks, train, Merges."
+    "Take the lesson's own tokenizer in pure Python: chunks, train, Merges."
     return lesson_names('class_of', 'L', 'N', 'S', 'PATTERN', 'pair_counts', 'best_pair', 'merge',
                         'start', 'chunks', 'train', 'Merges')[-3:]
 
