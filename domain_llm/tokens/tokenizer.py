@@ -9,6 +9,7 @@ __all__ = ['EOS', 'train_tokenizer', 'plain_copy', 'tokenizer_sha256', 'save_tok
 
 # %% ../../nbs/20_tokenizer.ipynb #fe702ff4
 import hashlib, json, math
+from collections.abc import Iterable
 from itertools import takewhile
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def _as_text(tokenizer):
     return tokenizer
 
 def train_tokenizer(
-    texts,                       # any iterable of strings; read once, and never held in memory
+    texts: Iterable[str],        # read once, and never held in memory
     vocab_size: int = 50257,     # upper limit; a small corpus may give fewer
     progress: bool = False,      # show a bar
     special_tokens: tuple = (),  # further tokens with a meaning of their own, after `<|endoftext|>`
@@ -34,10 +35,10 @@ def train_tokenizer(
     "Train a byte-level BPE tokenizer like GPT-2's on a field's text."
     special = [EOS, *special_tokens]
     if vocab_size < 256 + len(special):
-        raise ValueError(f'vocab_size must be at least {256 + len(special)}, the 256 bytes and '
-                         f'{", ".join(special)}, but got {vocab_size}')
+        raise ValueError(f'`vocab_size` should be at least {256 + len(special)}, the 256 bytes and '
+                         f'{", ".join(special)}, but got {vocab_size}: ask for more')
     if isinstance(texts, str):
-        raise ValueError('texts should be many strings, but one came: put it into a list')
+        raise ValueError('`texts` should be many strings, but got one: put it into a list')
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -69,7 +70,7 @@ def plain_copy(
 def tokenizer_sha256(
     tokenizer: Tokenizer,  # any tokenizer
 ) -> str:                  # hexadecimal digest of its vocabulary, merges and rules
-    "Identify a tokenizer by the hash of its contents."
+    "Compute the hash that identifies a tokenizer by its contents."
     return hashlib.sha256(plain_copy(tokenizer).to_str().encode()).hexdigest()
 
 # %% ../../nbs/20_tokenizer.ipynb #6c566f92
@@ -91,8 +92,8 @@ def load_tokenizer(
     "Load a tokenizer from its folder."
     whole, merges = Path(folder) / 'tokenizer.json', Path(folder) / 'merges.txt'
     if not whole.is_file() and not merges.is_file():
-        raise FileNotFoundError('a tokenizer folder has a tokenizer.json, '
-                                f'but {Path(folder)} has none')
+        raise FileNotFoundError(f'{Path(folder)} should hold a tokenizer.json, but got none: '
+                                'give the folder that `save_tokenizer` wrote')
     try:
         if whole.is_file(): tokenizer = Tokenizer.from_file(str(whole))
         else:
@@ -103,25 +104,25 @@ def load_tokenizer(
             tokenizer.add_special_tokens([EOS])
     except Exception as error:
         raise ValueError(f'{whole if whole.is_file() else merges} should be a tokenizer that '
-                         'save_tokenizer wrote or that GPT-2 was published with, '
-                         f'but it cannot be read: {error}') from None
+                         '`save_tokenizer` wrote or GPT-2 was published with, but got a file that '
+                         f'cannot be read ({error}): write it anew') from None
     return plain_copy(tokenizer)
 
 # %% ../../nbs/20_tokenizer.ipynb #198a16c4
 def visible_tokens(
-    tokens: list,  # tokens as the vocabulary writes them
-) -> list:         # of texts
+    tokens: list[str],  # as the vocabulary writes them
+) -> list[str]:         # as people read them
     "Write tokens so that they can be seen, also those that are not whole characters."
     return [visible(_token_bytes(t).decode('utf-8', 'backslashreplace')) for t in tokens]
 
 # %% ../../nbs/20_tokenizer.ipynb #a192bd21
 def show_pieces(
-    tokenizer: Tokenizer,  # or {name: tokenizer} to show several side by side
-    text: str,             # what to cut
-    values=None,           # a number (or None) for each token; {name: numbers} for several
-    top: float = None,     # the number that is drawn darkest; None: the largest
-    unit: str = '',        # what the numbers count
-) -> Pieces:
+    tokenizer: Tokenizer | dict,  # or {name: tokenizer} to show several side by side
+    text: str,                    # what to cut
+    values: list | dict = None,   # a number (or None) for each token; {name: numbers} for several
+    top: float = None,            # the number that is drawn darkest; None: the largest
+    unit: str = '',               # what the numbers count
+) -> Pieces:                      # coloured in a notebook, with bars as plain text
     "Show how tokenizers cut a text: coloured in a notebook, with bars in plain text."
     several = tokenizer if isinstance(tokenizer, dict) else {'': tokenizer}
     values = values if isinstance(values, dict) else {'': values}
@@ -133,19 +134,20 @@ def show_pieces(
 # %% ../../nbs/20_tokenizer.ipynb #5edf98ce
 def fertility(
     tokenizer: Tokenizer,  # the tokenizer
-    texts: list,           # of strings
+    texts: list[str],      # with spaces between the words
 ) -> float:                # tokens per whitespace-separated word
     "Count tokens per word."
     words = sum(len(text.split()) for text in texts)
     if not words:
-        raise ValueError(f'fertility needs texts with words, but the {len(texts)} given have none')
+        raise ValueError(f'`texts` should hold words, but got none in {len(texts)} texts: '
+                         'leave out what is empty')
     encoded = tokenizer.encode_batch(texts, add_special_tokens=False)
     return sum(len(e.ids) for e in encoded) / words
 
 def whole_terms(
     tokenizer: Tokenizer,  # the tokenizer
-    terms: list,           # the field's terms, each of one word or several
-) -> list:                 # the terms none of whose words is cut
+    terms: list[str],      # the field's terms, each of one word or several
+) -> list[str]:            # the terms none of whose words is cut
     "List the terms that a tokenizer keeps whole inside a sentence."
     texts = [f' {term}' for term in terms]
     words = map(tokenizer.pre_tokenizer.pre_tokenize_str, texts)
@@ -158,7 +160,7 @@ def bits_per_byte(
     n_tokens: int,  # how many tokens the mean is over
     n_bytes: int,   # how many bytes of text (UTF-8) those tokens spell
 ) -> float:         # comparable between tokenizers
-    "Turn a loss per token into bits per byte of text."
+    "Convert a loss per token into bits per byte of text."
     return loss * n_tokens / n_bytes / math.log(2)
 
 # %% ../../nbs/20_tokenizer.ipynb #13fc1f64
@@ -184,16 +186,16 @@ def vocab_overlap(
     tokenizer: Tokenizer,  # one tokenizer
     other: Tokenizer,      # another
 ) -> float:                # share of the first one's vocabulary that the other has too
-    "Compare two vocabularies."
+    "Compute which share of a vocabulary another one has too."
     vocab = tokenizer.get_vocab().keys()
     return len(vocab & other.get_vocab().keys()) / len(vocab)
 
 def term_share(
     tokenizer: Tokenizer,    # the tokenizer
-    terms: list,             # the field's terms
+    terms: list[str],        # the field's terms
     as_paper: bool = False,  # compare the vocabulary's spelling of bytes, as the paper did
 ) -> float:                  # share of the vocabulary that is one of the terms
-    "Say which share of a vocabulary belongs to a field."
+    "Compute which share of a vocabulary belongs to a field."
     vocab, known = list(tokenizer.get_vocab()), {term.strip().lower() for term in terms}
     if as_paper: entries = [token.replace('Ġ', '') for token in vocab]
     else: entries = [_token_bytes(token).decode(errors='replace').strip() for token in vocab]
