@@ -242,8 +242,9 @@ def answered(
     mine = pd.DataFrame(rows, columns=['id', 'correct', 'confidence'])
     model = match.model.frame.assign(confidence=abs(match.model.log_margin))
     parts = {'player': mine, match.model.name: model, match.who: match.people}
-    rows = [part[part.id.isin(mine.id)].assign(who=who, participant=part.get('participant', who))
-            for who, part in parts.items()]
+    asked = {who: part[part.id.isin(mine.id)] for who, part in parts.items()}
+    rows = [part.assign(who=who, participant=part.get('participant', who))
+            for who, part in asked.items()]
     table = pd.concat(rows, ignore_index=True).assign(maker='', case=lambda t: t.id)
     return table[['who', 'participant', 'maker', 'case', 'id', 'correct', 'confidence']]
 
