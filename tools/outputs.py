@@ -29,6 +29,7 @@ VARIES = [  # what differs from run to run or from machine to machine, and is no
     r'\d[\d.,]* (documents|tokens|characters)(/s| per second)\b',  # speed
     r'\d[\d.,]* times as (fast|slow|long)\b',
     r'\d[\d.]* GiB(?= at most)',                            # the memory of a whole process
+    r'\d{4}-\d\d-\d\dT[\d:]+(\+[\d:]*)?',                   # a time of day
     r'\d+ (?=steps of this tiny model fit into)',          # lesson 45 measures it
     r'0x[0-9a-f]{6,}',                                     # addresses in memory
 ]
@@ -134,7 +135,7 @@ def compare(old, new, name):
 def run_one(mode, path):
     "Run one lesson, and write or compare what it gave."
     nb = read_nb(path)
-    uses_data = any('data' in directives(c) for c in nb.cells if c.cell_type == 'code')
+    uses_data = any(re.search(r'\b(has_data|data_dir)\(', c.source) for c in nb.cells)
     if mode == 'compare' and not uses_data: os.environ.pop('DOMAIN_LLM_DATA', None)
     shell, seconds = run(nb, path)
     print(f"{path.name}: {', '.join(f'{s:.0f} s ({n})' for n, s in seconds.items())}")
