@@ -139,9 +139,9 @@ def test_the_report_puts_the_experts_beside_the_model(run, monkeypatch):
              'since no margin was named beforehand; it is above them: +8.6 points')
     assert done.returncode == 0 and above in done.stdout, done.stderr
     headings, tables = headings_and_tables(run / 'out/report.html')
-    assert headings[1:7] == [f'{heading} (brainbench-human)' for heading in (
-        'What was found', 'Accuracy', 'By subfield', 'Does it know when it knows?',
-        'Are the same cases hard for all?',
+    assert headings[1:8] == [f'{heading} (brainbench-human)' for heading in (
+        'What was found', 'Against the experts', 'Accuracy', 'By subfield',
+        'Does it know when it knows?', 'Are the same cases hard for all?',
         'Who is right where the others are wrong? trained GPT-2')]
     every = [rows for caption, rows in tables.items() if caption.startswith('Every case')]
     assert [len(rows) for rows in every] == [200]

@@ -207,13 +207,13 @@ def test_three_rounds_of_the_game_are_played_with_the_keyboard(ran, lab, page):
 
     def text(): return page.execute_script(GAME_TEXT, f'{GAME}.ipynb')
 
-    wait('the choices', 60, lambda: page.execute_script(FOCUS))
+    wait('the choices', 180, lambda: page.execute_script(FOCUS))
     answers = lab[0] / 'nbs/game_answers.jsonl'
     for number in (1, 2, 3):
-        wait('the case', 60, lambda: f'Case {number} of 10' in text())
+        wait('the case', 180, lambda: f'Case {number} of 10' in text())
         choose = ['TAB', 'SPACE'] if number == 2 else ['SPACE', 'TAB']
         press(page, *choose, 'TAB', *['PAGE_UP'] * number, 'TAB', 'TAB', 'SPACE')
-        answer = wait('the answer', 60, lambda: 'is the real one' in text() and text())
+        answer = wait('the answer', 180, lambda: 'is the real one' in text() and text())
         page.save_screenshot(lab[0] / f'game_{number}.png')
         given = [json.loads(line) for line in answers.read_text().splitlines()]
         assert len(given) == number and given[-1]['confidence'] == 50 + 5 * number
@@ -221,4 +221,4 @@ def test_three_rounds_of_the_game_are_played_with_the_keyboard(ran, lab, page):
         assert ('Right: ' in answer) == right
         assert f'version {2 if right == (number == 2) else 1} is the real one' in answer
         press(page, 'SPACE', *['SHIFT+TAB'] * 4)
-    wait('the fourth case', 60, lambda: 'Case 4 of 10' in text())
+    wait('the fourth case', 180, lambda: 'Case 4 of 10' in text())
