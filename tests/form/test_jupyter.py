@@ -86,7 +86,7 @@ def page(lab, tmp_path_factory):
                  'host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1 , EXCLUDE localhost'):
         options.add_argument(f'--{flag}')
     browser = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    browser.set_script_timeout(60)
+    browser.set_script_timeout(300)  # a kernel may start slowly
     try:
         browser.get(f'{url}lab?token={token}&reset')
         there = 'return !!(window.jupyterapp && document.querySelector(".jp-LauncherCard"))'
@@ -191,7 +191,7 @@ def press(page, *keys):
         shift, name = key.startswith('SHIFT+'), key.removeprefix('SHIFT+')
         held = ActionChains(page).key_down(Keys.SHIFT) if shift else ActionChains(page)
         held.send_keys(getattr(Keys, name))
-        (held.key_up(Keys.SHIFT) if shift else held).pause(0.1).perform()
+        (held.key_up(Keys.SHIFT) if shift else held).pause(0.3).perform()
 
 
 GAME_TEXT = f"""{FIND}const boxes = [...panel.node.querySelectorAll('.widget-radio')];
@@ -199,15 +199,18 @@ const page = boxes.pop().closest('.widget-vbox');
 page.scrollIntoView({{block: 'center'}}); return page.innerText;"""
 FOCUS = """const choices = [...document.querySelectorAll('.widget-radio-box')].pop();
 choices?.querySelector('input').focus(); return document.activeElement.type === 'radio';"""
+FOCUSED = "return document.activeElement.type === 'radio'"
 
 
 def test_three_rounds_of_the_game_are_played_with_the_keyboard(ran, lab, page):
     page.execute_script(f"jupyterapp.shell.activateById('{GAME}.ipynb')")
-    time.sleep(3)  # JupyterLab moves the focus a little after it shows a tab
+
+    def settled():  # JupyterLab moves the focus a little after it shows a tab
+        return page.execute_script(FOCUS) and not time.sleep(3) and page.execute_script(FOCUSED)
 
     def text(): return page.execute_script(GAME_TEXT, f'{GAME}.ipynb')
 
-    wait('the choices', 180, lambda: page.execute_script(FOCUS))
+    wait('the choices', 180, settled)
     answers = lab[0] / 'nbs/game_answers.jsonl'
     for number in (1, 2, 3):
         wait('the case', 180, lambda: f'Case {number} of 10' in text())
