@@ -12,7 +12,7 @@ from domain_llm.bench.looks import (
     benjamini_hochberg, declare_plan, declared_beforehand, holm, read_plan)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=80)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=15))
 def test_corrections_are_those_of_statsmodels_and_scipy(ps):
     assert np.allclose(holm(ps), multipletests(ps, method='holm')[1])

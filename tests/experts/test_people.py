@@ -2,12 +2,12 @@
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from domain_llm.experts.people import (
     calibration, ceiling_interval, compare_answers, logistic, noise_ceiling)
+from small_worlds import answered
 
 cases = st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=60)
 
@@ -66,25 +66,6 @@ def test_a_clustered_slope_is_never_nan_and_holds_its_level(people, cases, each)
         )
         alarms.append(fit.p < .05)
     assert np.mean(alarms) < .05 + 3 * math.sqrt(.05 * .95 / worlds), np.mean(alarms)
-
-
-def answered(people, cases, rng, skill=0., each=None):
-    """Draw answers that are right on .63: a row each."""
-    person = np.repeat(np.arange(people), each or cases)
-    case = np.concatenate([rng.permutation(cases)[:each or cases] for _ in range(people)])
-    right = rng.random(len(person)) < .63 + rng.normal(0, skill, people)[person]
-    return pd.DataFrame(
-        dict(
-            participant=person.astype(str),
-            maker='human',
-            case=case.astype(str),
-            section='x',
-            confidence=rng.integers(0, 101, len(person)),
-            expertise=50,
-            position='p',
-            correct=right,
-        )
-    )
 
 
 def test_two_groups_are_compared_by_their_difference():

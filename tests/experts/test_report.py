@@ -11,45 +11,12 @@ from domain_llm.experts.people import calibration
 from domain_llm.experts.report import (
     evaluation_sections, plot_accuracy, plot_calibration, write_report)
 from domain_llm.experts.verdict import gaps_from_experts, summary_table
+from small_worlds import made_up, world
 
 CHROMIUM = next(
     (c for c in map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome')) if c), None
 )
 needs_browser = pytest.mark.skipif(not CHROMIUM, reason='needs Chromium')
-
-
-def made_up(name, correct, ids=None):
-    correct = np.asarray(correct, bool)
-    original = np.full(len(correct), 30.)
-    frame = pd.DataFrame(
-        dict(
-            id=ids or [str(i) for i in range(len(correct))],
-            section='',
-            original=original,
-            altered=original + np.where(correct, 1, -1),
-            correct=correct,
-        )
-    )
-    return Scores(name, frame, {})
-
-
-def world(rng, people, each, cases=200, skill=.22):
-    """Draw a model and experts whose true accuracies are .70 and .63."""
-    hard, skill = rng.uniform(-.12, .12, cases), rng.uniform(-skill, skill, people)
-    case = np.concatenate([rng.permutation(cases)[:each] for _ in range(people)])
-    person = np.repeat(np.arange(people), each)
-    rows = pd.DataFrame(
-        dict(
-            participant=person.astype(str),
-            maker='human',
-            case=case.astype(str),
-            section='',
-            confidence=50,
-            expertise=person % 101,
-        )
-    )
-    model = made_up('model', rng.random(cases) < .70 + hard)
-    return model, rows.assign(correct=rng.random(len(case)) < .63 + hard[case] + skill[person])
 
 
 def test_a_declared_comparison_stays_alone_in_the_report(tmp_path):

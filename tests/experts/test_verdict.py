@@ -21,24 +21,10 @@ from domain_llm.experts.verdict import (
     against_experts, answers_by_case, compare, expert_correlation,
     finetuning_boost, gaps_table, pilot_spread, published_scores, state_verdict,
     summary_table, what_was_found, who_is_right)
+from small_worlds import answered, made_up, world
 
 DATA = os.environ.get('DOMAIN_LLM_DATA')
 needs_data = pytest.mark.skipif(not DATA, reason='needs DOMAIN_LLM_DATA')
-
-
-def made_up(name, correct, ids=None):
-    correct = np.asarray(correct, bool)
-    original = np.full(len(correct), 30.)
-    frame = pd.DataFrame(
-        dict(
-            id=ids or [str(i) for i in range(len(correct))],
-            section='',
-            original=original,
-            altered=original + np.where(correct, 1, -1),
-            correct=correct,
-        )
-    )
-    return Scores(name, frame, {})
 
 
 published = published_scores
@@ -172,25 +158,6 @@ def test_the_ids_of_isolated_sentences_are_those_of_lesson_07():
 
 # cases and participants random
 
-def world(rng, people, each, cases=200, skill=.22):
-    """Draw a model and experts whose true accuracies are .70 and .63."""
-    hard, skill = rng.uniform(-.12, .12, cases), rng.uniform(-skill, skill, people)
-    case = np.concatenate([rng.permutation(cases)[:each] for _ in range(people)])
-    person = np.repeat(np.arange(people), each)
-    rows = pd.DataFrame(
-        dict(
-            participant=person.astype(str),
-            maker='human',
-            case=case.astype(str),
-            section='',
-            confidence=50,
-            expertise=person % 101,
-        )
-    )
-    model = made_up('model', rng.random(cases) < .70 + hard)
-    return model, rows.assign(correct=rng.random(len(case)) < .63 + hard[case] + skill[person])
-
-
 @pytest.mark.parametrize('people,each', [(171, 8), (40, 60), (12, 150)])
 def test_the_crossed_intervals_cover(people, each):
     rng, gaps, lines, naive = np.random.default_rng(people), [], [], []
@@ -260,25 +227,6 @@ def test_the_other_set_cannot_be_taken_for_this_one(answers):
 
 
 # the experts' intervals and verdicts
-
-def answered(people, cases, rng, skill=0., each=None):
-    """Draw answers that are right on .63: a row each."""
-    person = np.repeat(np.arange(people), each or cases)
-    case = np.concatenate([rng.permutation(cases)[:each or cases] for _ in range(people)])
-    right = rng.random(len(person)) < .63 + rng.normal(0, skill, people)[person]
-    return pd.DataFrame(
-        dict(
-            participant=person.astype(str),
-            maker='human',
-            case=case.astype(str),
-            section='x',
-            confidence=rng.integers(0, 101, len(person)),
-            expertise=50,
-            position='p',
-            correct=right,
-        )
-    )
-
 
 def test_one_person_does_not_stand_for_experts():
     rows = answered(1, 40, np.random.default_rng(0)).assign(section='')

@@ -9,8 +9,9 @@ from domain_llm.ground import course
 from domain_llm.ground.course import claim, has_data
 
 
-def test_importing_the_module_loads_nothing_heavy():
-    code = ("import sys; before = set(sys.modules); import domain_llm.ground.course; "
+@pytest.mark.parametrize('room', ['course', 'show'])
+def test_importing_the_module_loads_nothing_heavy(room):
+    code = (f"import sys; before = set(sys.modules); import domain_llm.ground.{room}; "
             "new = {name.split('.')[0] for name in set(sys.modules) - before}; "
             "print(sorted(new - set(sys.stdlib_module_names) - {'domain_llm', 'lazy_loader'}))")
     run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)

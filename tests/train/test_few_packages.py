@@ -51,7 +51,11 @@ def test_the_gpu_benchmark_runs_tiny(tmp_path):
     assert "the paper's loop | 2 | not measured: no transformers" in parts['speed']
     assert 'nanoGPT, compiled: not measured (bar 1.25)' in parts['speed']
     shares = dict(re.findall(r'^\| (.+?) \| .* \| (-?[\d.]+)% \|$', parts['profile'], re.M))
-    assert len(shares) == 6 and 'optimizers' in shares, shares
+    shares = {part: float(share) for part, share in shares.items()}
+    assert len(shares) == 6 and shares['optimizers'] > 10, shares
+    # two of the six are differences between three timings, which a busy machine may turn round
+    assert all(shares[k] > 0 for k in shares if k in ('attention', 'loss over the token table'))
+    assert abs(sum(shares.values()) - 100) < 0.5, shares
     head = '\n| tokens | PAPER in float32 | FAST in float32 | FAST in float16 |\n'
     assert parts['curves'].startswith(head)
     losses = re.search(r'3,072 \| (.+?) \| (.+?) \| (.+?) \|', parts['curves']).groups()
