@@ -89,7 +89,8 @@ def plot_accuracy(
         ax.set(xlim=(0, 1.01), ylim=(len(bars) - 0.6, -0.6 - 0.45 * len(lines)), yticks=[])
         ax.set_xlabel('share of cases right, with 95 % interval')
         ax.set_title(
-            'Right more often than chance?\nA hatched bar cannot be told from guessing',
+            'Right more often than chance?\n'
+            'A hatched bar, taken alone, cannot be told from guessing',
             fontsize=12,
             loc='left',
         )
