@@ -4,11 +4,13 @@
 nothing and fails where a cell raises or prints something else; `--time` writes the run cards alone,
 on a machine without the data. Each way runs the cells that `nbdev_test --flags data` runs, or
 `nbdev_test` where DOMAIN_LLM_DATA is not set, and on a machine with a GPU also those flagged gpu.
+`--compare` also runs as a reader without the data what differs for such a reader.
 """
-import json, math, os, platform, re, subprocess, sys
-from concurrent.futures import ThreadPoolExecutor
+import contextlib, io, json, math, os, platform, re, sys
+from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from difflib import unified_diff
+from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
 
@@ -132,22 +134,38 @@ def compare(old, new, name):
     return different
 
 
+def asks_for_data(nb):
+    "Say whether what a reader without the data runs depends on there being none."
+    return any(re.search(r'\b(has_data|data_dir)\(', c.source) for c in nb.cells
+               if c.cell_type == 'code' and not directives(c) & {'data', 'export'})
+
+
 def run_one(mode, path):
-    "Run one lesson, and write or compare what it gave."
+    "Run one lesson, and write or compare what it gave, or in mode 'run' only whether it runs."
     nb = read_nb(path)
-    uses_data = any(re.search(r'\b(has_data|data_dir)\(', c.source) for c in nb.cells)
-    if mode == 'compare' and not uses_data: os.environ.pop('DOMAIN_LLM_DATA', None)
     shell, seconds = run(nb, path)
     print(f"{path.name}: {', '.join(f'{s:.0f} s ({n})' for n, s in seconds.items())}")
     said = '\n'.join(words_of(c.outputs) for c in nb.cells if c.cell_type == 'code')
     for line in said.splitlines():
         if 'slower than promised' in line: print(f'  warning: {line}')
-    if mode == 'compare': sys.exit(compare(read_nb(path), nb, path.name) > 0)
+    if mode == 'run': return
+    if mode == 'compare':
+        if different := compare(read_nb(path), nb, path.name): sys.exit(f'{different} cells differ')
+        return
     if path.stem[0].isdigit(): store_card(path.stem[:2], seconds)
     if mode == 'time': return
     for cell in nb.cells:  # the card that was just stored is the one to show
         if not skipped(cell) and re.search(r'^begin\(', cell.source, re.M): shell.cell(cell)
     write_nb(nb, path)
+
+
+def in_a_process(mode, path):
+    "Run one lesson in a process of its own; return what it printed, and whether it failed."
+    if mode == 'run': os.environ.pop('DOMAIN_LLM_DATA', None)
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        try: run_one(mode, path)
+        except SystemExit as why: return f'{said.getvalue()}{path.name}: {why}\n', True
+    return said.getvalue(), False
 
 
 def slowest_first(paths):
@@ -163,16 +181,17 @@ def run_all(mode, paths):
     if mode == 'write' and not with_data():
         sys.exit('DOMAIN_LLM_DATA should be set, for committed outputs come from a run with data, '
                  'but is not: set it, or use --compare or --time')
-    if len(paths) == 1: return run_one(mode, paths[0])
     paths = paths or sorted((ROOT / 'nbs').glob('[0-9i]*.ipynb'))
-    command = [sys.executable, ROOT / 'tools', 'outputs']
-    if mode != 'write': command.append(f'--{mode}')
-    failed = 0
-
-    def child(path): return subprocess.run([*command, path], capture_output=True, text=True)
-
-    with ThreadPoolExecutor(os.cpu_count() if mode == 'compare' else 1) as pool:
-        for done in pool.map(child, slowest_first(paths) if mode == 'compare' else paths):
-            print(done.stdout + (done.stderr if done.returncode else ''), end='', flush=True)
-            if done.returncode: failed += 1
-    if failed: sys.exit(f'{failed} of {len(paths)} lessons failed')
+    jobs = [(mode, path) for path in paths]
+    if mode == 'compare':
+        jobs = [(mode, path) for path in slowest_first(paths)]
+        if with_data(): jobs += [('run', path) for path in paths if asks_for_data(read_nb(path))]
+    # each is forked from a process that has imported what takes long, and has computed nothing
+    context, failed = get_context('forkserver'), 0
+    context.set_forkserver_preload(['torch', 'datasets', 'scipy.stats', 'execnb.shell'])
+    workers = os.cpu_count() if mode == 'compare' else 1
+    with ProcessPoolExecutor(workers, context, max_tasks_per_child=1) as pool:
+        for said, bad in pool.map(in_a_process, *zip(*jobs)):
+            print(said, end='', flush=True)
+            failed += bad
+    if failed: sys.exit(f'{failed} of {len(jobs)} runs failed')

@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import subprocess
+import symtable
 import sys
 
 import nbformat
@@ -160,6 +161,48 @@ def test_compare_passes_what_agrees_and_writes_nothing(cells, code, said, tmp_pa
     done = run_tools('outputs', '--compare', path)
     assert path.read_bytes() == before
     assert (done.returncode, said in done.stdout + done.stderr) == (code, True), done
+
+
+def names(source):
+    "Give the names that a cell binds, and the other global ones that it reads."
+    scopes = [symtable.symtable(re.sub(r'^[%!].*', '', source, flags=re.M), 'cell', 'exec')]
+    top = scopes[0].get_symbols()
+    for scope in scopes: scopes += scope.get_children()
+    bound = {name.get_name() for name in top if name.is_assigned() or name.is_imported()}
+    read = {name.get_name() for scope in scopes for name in scope.get_symbols()
+            if name.is_referenced() and (scope is scopes[0] or name.is_global())}
+    return bound, read - bound
+
+
+def missing_without_data(cells):
+    "List names that a cell without flags reads and that only cells with the data have bound."
+    theirs, ours, missing = set(), set(), []
+    for cell in (c for c in cells if c.cell_type == 'code'):
+        bound, read = names(cell.source)
+        if 'data' in outputs.directives(cell): theirs |= bound
+        else:
+            missing += [f'{cell.id}: {name}' for name in sorted(read & theirs - ours)]
+            ours |= bound
+    return missing
+
+
+@pytest.mark.parametrize('path', lessons(), ids=lambda path: path.stem)
+def test_a_reader_without_the_data_misses_nothing(path):
+    "Judge by names what a second run without the data would show at many times the cost."
+    assert not missing_without_data(nbformat.read(path, 4).cells)
+
+
+def test_a_name_that_only_the_data_gives_is_found(tmp_path):
+    path = lesson(tmp_path, ('#| data\nx = y = 1', ''), ('x = 2', ''), ('def f(z): x + y + z', ''))
+    cells = nbformat.read(path, 4).cells
+    assert missing_without_data(cells) == [f'{cells[2].id}: y']
+
+
+def test_a_lesson_that_asks_for_the_data_runs_once_more_without(tmp_path):
+    asks = 'from domain_llm.ground.course import has_data\nprint(1 / has_data())'
+    done = run_tools('outputs', '--compare', lesson(tmp_path, (asks, '1.0\n')),
+                     env=os.environ | {'DOMAIN_LLM_DATA': str(tmp_path)})
+    assert done.returncode and '1 of 2 runs failed' in done.stderr, done
 
 
 def test_outputs_without_data_are_not_stored(tmp_path):
