@@ -29,7 +29,7 @@ def check(options):
 
 
 def toy(options):
-    "Train the demo's model and store it in the package: about four minutes on two quiet cores."
+    "Train the demo's model and store it in the package: about three minutes on two quiet cores."
     import toy
     toy.make(options.folder)
 
