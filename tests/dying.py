@@ -16,6 +16,16 @@ def dying_after(calls):
     return wrap
 
 
+def in_a_fork(act):
+    "Call a function in a fork of this process; give its exit code, negative for a signal."
+    pid = os.fork()
+    if pid: return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    try:
+        act()
+        os._exit(0)
+    finally: os._exit(1)
+
+
 def read_or_die(files, out, options):
     "Read some files as a worker does, but die in the middle where one is called 11.xml."
     from domain_llm.text import documents

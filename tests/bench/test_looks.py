@@ -1,5 +1,5 @@
 """What lesson 57 cannot show in a cell: other libraries' corrections, error rates, forged plans."""
-import json, math
+import gc, json, math
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
@@ -12,6 +12,15 @@ from domain_llm.bench.looks import (
     benjamini_hochberg, declare_plan, declared_beforehand, holm, read_plan)
 
 
+@pytest.fixture(scope='module')
+def nothing_to_collect():
+    "Set what is in memory aside: statsmodels collects garbage at each correction."
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures('nothing_to_collect')
 @settings(deadline=None, max_examples=80)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=15))
 def test_corrections_are_those_of_statsmodels_and_scipy(ps):

@@ -135,7 +135,7 @@ def world(rng, same, cases=150, people=20, each=15, mean=.5):
             confidence=np.minimum(100, 40 * abs(opinion)).round(),
         )
     )
-    ids = [str(i) for i in range(cases) if str(i) in set(rows.case)]
+    ids = [str(i) for i in np.unique(case)]
     frame = pd.DataFrame(
         dict(
             id=ids,

@@ -1,22 +1,10 @@
 """Writers that are killed at any point or meet each other, and parts that share a folder."""
-import signal, subprocess, sys, threading
+import os, signal, subprocess, sys, threading
 
 import pytest
 
+from dying import dying_after, in_a_fork
 from domain_llm.ground.files import foreign_files, only_writer, whole_folder
-
-DIE_AT = """
-import os, sys
-from pathlib import Path
-from domain_llm.ground.files import whole_folder
-from dying import dying_after
-counted = dying_after(int(sys.argv[1]))
-os.replace, os.fsync, os.unlink = counted(os.replace), counted(os.fsync), counted(os.unlink)
-with whole_folder(Path(sys.argv[2]) / 'box', 'test') as box:
-    for name in 'ab': (box / name).write_text('new')
-print('whole')
-"""
-
 
 def save(folder, kind='test', **texts):
     with whole_folder(folder, kind) as part:
@@ -32,6 +20,14 @@ def stop_early(box):
     except OSError: pass
 
 
+def save_or_die(box, point, **texts):
+    "Save, but die at the sync, rename or deletion of this number."
+    counted = dying_after(point)
+    for name in ('replace', 'fsync', 'unlink'): setattr(os, name, counted(getattr(os, name)))
+    save(box, **texts)
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
 @pytest.mark.parametrize('guest', [{}, dict(thesis='mine')], ids=['alone', 'with a guest'])
 def test_a_kill_at_any_point_leaves_the_old_or_the_new(tmp_path, guest):
     old, new, finished = dict(a='old', b='old', c='old'), dict(a='new', b='new'), False
@@ -39,9 +35,9 @@ def test_a_kill_at_any_point_leaves_the_old_or_the_new(tmp_path, guest):
         home = tmp_path / str(point)
         save(home / 'box', **old)
         for name in guest: (home / 'box' / name).write_text('mine')
-        command = [sys.executable, '-c', DIE_AT, str(point), str(home)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        finished = 'whole' in done.stdout
+        code = in_a_fork(lambda: save_or_die(home / 'box', point, **new))
+        assert code in (0, -signal.SIGKILL)
+        finished = not code
         stop_early(home / 'box')                                       # gives back what was moved
         left = contents(home / 'box')
         assert {n: left.pop(n) for n in guest} == guest                # the guest is never touched

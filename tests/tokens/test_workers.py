@@ -81,8 +81,9 @@ from domain_llm.tokens.dataset import write_tokens
 from token_texts import TOKENIZER
 rng = random.Random(0)
 words = [''.join(rng.choices('abcdefghij', k=6)) for _ in range(20_000)]
+text = ' '.join(rng.choices(words, k=2000))
 def texts(n):
-    for _ in range(n): yield ' '.join(rng.choices(words, k=2000))
+    for i in range(n): yield text[i:] + text[:i]  # each is another text
 given = dict(few=texts(10), many=texts(3000))
 given = [' '.join(texts(1000))] if sys.argv[1] == 'long' else given[sys.argv[1]]
 write_tokens({'train': given}, TOKENIZER, tempfile.mkdtemp() + '/box', workers=int(sys.argv[2]))

@@ -21,7 +21,8 @@ from small_runs import outcome
 
 HOW, THREADS = sys.argv[1], int(sys.argv[2])
 torch.set_num_threads(THREADS)
-import_module('torch.distributed.checkpoint.state_dict')     # or each life would import it anew
+for late in 'torch.distributed.checkpoint.state_dict', 'torch._dynamo':
+    import_module(late)     # or each life would import it anew, at three times its own work
 CFG, TOKENS, STEPS = GPT2Config(50, 2, 2, 32, 16, dropout=0.1), 128, dict(random=24).get(HOW, 12)
 if HOW == 'once':      # large enough that several threads share its sums
     CFG, TOKENS, STEPS = GPT2Config(300, 1, 4, 128, 64, dropout=0.1), 2048, 6

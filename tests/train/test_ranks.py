@@ -5,7 +5,7 @@ import many_ranks_data as d
 import numpy as np
 import pytest
 import torch
-from processes import HERE, TORCHRUN, launch
+from processes import HERE, on_ranks
 
 from domain_llm.model.weights import load_model
 from domain_llm.train.runs import best_so_far, read_log, validation_loss
@@ -18,8 +18,7 @@ pytestmark = pytest.mark.skipif(not torch.distributed.is_available() or sys.plat
 def home(tmp_path_factory):
     "Every run of many_ranks.py, in one process and in two."
     home = tmp_path_factory.mktemp('many')
-    launch(sys.executable, HERE / 'many_ranks.py', home)
-    launch(*TORCHRUN, HERE / 'many_ranks.py', home)
+    for world_size in (1, 2): on_ranks(world_size, home, HERE / 'many_ranks.py', home)
     return home
 
 
@@ -77,7 +76,6 @@ def test_a_run_is_resumed_on_another_number_of_processes(home, tmp_path, ranks):
     code = (f'import sys; sys.path.insert(0, {str(HERE)!r}); import many_ranks_data as d\n'
             f'for name, shard in {runs}: d.run(f"{{name}} {{shard}}", shard)')
     (tmp_path / 'go_on.py').write_text(code)
-    done = launch(*(TORCHRUN if ranks == 2 else [sys.executable]), 'go_on.py', cwd=tmp_path)
-    assert done.stdout.count('resuming at step 10 of 20') == len(runs)
+    assert on_ranks(ranks, tmp_path, 'go_on.py').count('resuming at step 10 of 20') == len(runs)
     for saved, shard in runs:
         assert apart(losses(tmp_path / f'{saved} {shard}'), losses(home / 'fast-1')) < 1e-3
