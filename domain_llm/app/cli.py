@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['app', 'DEMO', 'Force', 'ABOUT', 'Out', 'Corpus', 'Near', 'Workers', 'Cases', 'Size', 'Minutes', 'Prompt', 'Seed',
-           'Paths', 'Keep_out', 'Vocab_size', 'command', 'demo', 'run', 'plan', 'corpus', 'tokenizer', 'tokens',
-           'pretrain', 'evaluate', 'report', 'fetch', 'main', 'health', 'doctor']
+           'Compile', 'Device', 'Precision', 'Recipe', 'Start', 'Rate', 'Layout', 'Paths', 'Keep_out', 'Vocab_size',
+           'command', 'demo', 'run', 'plan', 'corpus', 'tokenizer', 'tokens', 'pretrain', 'evaluate', 'report', 'fetch',
+           'main', 'health', 'doctor']
 
 # %% ../../nbs/82_cli.ipynb #65580ba9
 import functools, os, platform, re, shutil, sys, time
@@ -15,9 +16,10 @@ from typing import List, Optional
 
 import typer
 
-from .steps import (
-    EXPERTS, PARTIES, SIZES, evaluate_cases, fingerprint, make_report, make_tokenizer, make_tokens,
-    once, read_papers, save_corpus, scored_sets, show_results, step_folder, train)
+from domain_llm.app.steps import (
+    EXPERTS, PARTIES, SIZES, evaluate_cases, fingerprint, go_further, make_report, make_tokenizer,
+    make_tokens, once, read_papers, save_corpus, scored_sets, show_results, start_tokenizer,
+    step_folder, train)
 from ..ground.files import disk_is_full, package_versions, total_memory
 
 # %% ../../nbs/82_cli.ipynb #b9bdabc2
@@ -57,17 +59,21 @@ def command(
 def _tokenizer_step(out, vocab_size, force, start=None):
     "Do the tokenizer step."
     inputs = dict(corpus=fingerprint(step_folder(out, 'corpus'), '*.arrow'))
-    if start: inputs['start'] = fingerprint(Path(start) / 'tokenizer.json')
+    if start:
+        beside = start_tokenizer(start)
+        names = [n for n in ('tokenizer.json', 'merges.txt') if (beside / n).is_file()]
+        inputs['start'] = fingerprint(beside / names[0])
     else: inputs['vocab_size'] = vocab_size
     once(out, 'tokenizer', inputs,
          lambda folder: make_tokenizer(folder, out / 'corpus', vocab_size, start), force)
 
-def _tokens_step(out, force):
+def _tokens_step(out, force, layout='separated'):
     "Do the tokens step."
     inputs = dict(corpus=fingerprint(step_folder(out, 'corpus'), '*.arrow'),
                   tokenizer=fingerprint(step_folder(out, 'tokenizer')))
+    if layout != 'separated': inputs['layout'] = layout
     once(out, 'tokens', inputs,
-         lambda folder: make_tokens(folder, out / 'corpus', out / 'tokenizer'), force)
+         lambda folder: make_tokens(folder, out / 'corpus', out / 'tokenizer', layout), force)
 
 # %% ../../nbs/82_cli.ipynb #ea7934f7
 def _size(name):
@@ -78,11 +84,12 @@ def _size(name):
 def _train_step(out, size, seed, force, minutes=None, steps=None, cases=(), **how):
     "Do the pretrain step; under `torchrun`, process 0 says whether there is work, and all do it."
     from domain_llm.train.distributed import join
+    how = {name: value for name, value in how.items() if value is not None}
     five_epochs = how.get('recipe') == 'paper'
     if minutes is None and steps is None and not five_epochs: minutes = _size(size)['minutes']
     if minutes is not None and not minutes > 0:
         raise ValueError(f'--minutes should be more than 0, but got {minutes}: give some')
-    named = {k: how[k] for k in ('recipe', 'start') if how.get(k) not in (None, 'fast')}
+    named = {k: how[k] for k in ('recipe', 'start', 'precision', 'lr') if how.get(k, 'fast') != 'fast'}
     inputs = dict(tokens=fingerprint(step_folder(out, 'tokens')), size=size, seed=seed, **named)
     inputs |= dict(steps=steps) if steps else dict(minutes=minutes)
     team, begun = join(), []
@@ -93,16 +100,17 @@ def _train_step(out, size, seed, force, minutes=None, steps=None, cases=(), **ho
         train(folder, out, size, seed, minutes, steps, cases, **how)
 
     if not team.rank:
+        if not force: go_further(out, 'pretrain', inputs)
         once(out, 'pretrain', inputs, work, force)
         if not begun: team.broadcast(False)
     elif team.broadcast(None): work(out / 'pretrain')
 
 # %% ../../nbs/82_cli.ipynb #97055ae6
-def _evaluate_step(out, name, source, cases, prompt, force, oracle=None):
+def _evaluate_step(out, name, source, cases, prompt, force, oracle=None, device=None):
     "Do the evaluate step for one case set."
     model = step_folder(out, 'pretrain') / 'model'
     once(out, f'evaluate/{name}', dict(model=fingerprint(model), prompt=prompt, **source),
-         lambda folder: evaluate_cases(folder, out, cases, prompt, oracle), force)
+         lambda folder: evaluate_cases(folder, out, cases, prompt, oracle, device), force)
 
 def _report_step(out, title, about, force):
     "Do the report step, and print what it holds."
@@ -184,12 +192,13 @@ def _corpus_step(out, paths, sets, force, near=None, workers=None):
     once(out, 'corpus', inputs,
          lambda folder: read_papers(folder, paths, cases, near, workers), force)
 
-def _evaluate_steps(out, sets, prompt, force):
+def _evaluate_steps(out, sets, prompt, force, device=None):
     "Do the evaluate step for each case set: the paper's prompt for BrainBench, none for others."
     from domain_llm.bench.losses import PROMPT
     for name, (source, cases) in sets.items():
         usual = PROMPT if name in EXPERTS else ''
-        _evaluate_step(out, name, source, cases, usual if prompt is None else prompt, force)
+        asked = usual if prompt is None else prompt
+        _evaluate_step(out, name, source, cases, asked, force, device=device)
 
 # %% ../../nbs/82_cli.ipynb #82ebd85c
 ABOUT = (
@@ -210,7 +219,8 @@ Cases = typer.Option(
     help='brainbench-human, brainbench-gpt4, '
          'or a CSV with original_abstract and incorrect_abstract.')
 Size = typer.Option(
-    'toy', '--size', help='toy (a CPU), t4 (a free Colab GPU) or full (a large GPU).')
+    'toy', '--size', help='toy (a CPU), t4 (a free Colab GPU), full (a large GPU); '
+                          'or gpt2, gpt2-medium, gpt2-large, with the vocabulary of full.')
 Minutes = typer.Option(
     None, '--minutes',
     help='Minutes of training; measured once and stored as a number of steps.')
@@ -218,22 +228,44 @@ Prompt = typer.Option(
     None, '--prompt',
     help="Text read before each version; the paper's for BrainBench, none otherwise.")
 Seed = typer.Option(0, '--seed', help='Decides the weights and the order of the data.')
+Compile = typer.Option(False, '--compile', help='Compile the blocks, where that works.')
+Device = typer.Option(
+    None, '--device', help='cuda, cuda:1, mps or cpu; by default what `domain-llm doctor` names.')
+Precision = typer.Option(
+    None, '--precision',
+    help='float32, bfloat16 or float16; by default what the device is good at.')
+Recipe = typer.Option(
+    'fast', '--recipe',
+    help='fast, or paper: AdamW at 2e-5, dropout, its tokens per update, five epochs.')
+Start = typer.Option(
+    None, '--from', help='Finetune this model: a folder, or a name on the hub.')
+Rate = typer.Option(None, '--lr', help="AdamW's peak rate, instead of the recipe's.")
+Layout = typer.Option(
+    None, '--layout',
+    help='separated (a token between documents), or as the paper: paper, without separators, or '
+         "paper-spt; by default the recipe's.")
 
 # %% ../../nbs/82_cli.ipynb #a7c92b30
 @command
 def run(
     corpus: List[str] = Corpus, cases: List[str] = Cases, size: str = Size,
     minutes: Optional[float] = Minutes, out: Path = Out, prompt: Optional[str] = Prompt,
-    seed: int = Seed, near: Optional[float] = Near, workers: Optional[int] = Workers,
-    force: bool = Force,
+    recipe: str = Recipe, start: Optional[str] = Start, lr: Optional[float] = Rate,
+    layout: Optional[str] = Layout, seed: int = Seed, near: Optional[float] = Near,
+    workers: Optional[int] = Workers, compile: bool = Compile, device: Optional[str] = Device,
+    precision: Optional[str] = Precision, force: bool = Force,
+    tokenizer: Optional[str] = typer.Option(
+        None, '--tokenizer', help='Take the tokenizer of this model instead of training one.'),
 ):
     "Run everything on real papers and cases."
     vocab_size, sets = _size(size)['vocab_size'], _case_sets(cases)
+    usual = 'paper' if recipe == 'paper' else 'separated'
     _corpus_step(out, corpus, sets, force, near, workers)
-    _tokenizer_step(out, vocab_size, force)
-    _tokens_step(out, force)
-    _train_step(out, size, seed, force, minutes)
-    _evaluate_steps(out, sets, prompt, force)
+    _tokenizer_step(out, vocab_size, force, tokenizer or start)
+    _tokens_step(out, force, layout or usual)
+    _train_step(out, size, seed, force, minutes, recipe=recipe, start=start, lr=lr,
+                compile=compile, device=device, precision=precision)
+    _evaluate_steps(out, sets, prompt, force, device)
     _report_step(out, f'A {size} language model against {" and ".join(sets)}', ABOUT, force)
 
 # %% ../../nbs/82_cli.ipynb #b6287bdd
@@ -280,15 +312,15 @@ def corpus(
 def tokenizer(
     out: Path = Out, vocab_size: int = Vocab_size, force: bool = Force,
     start: Optional[str] = typer.Option(
-        None, '--from', help='Take the tokenizer of this model folder.'),
+        None, '--from', help='Take the tokenizer of this model: a folder, or a name on the hub.'),
 ):
     "Train a tokenizer on the corpus, or take that of a model to finetune."
     _tokenizer_step(out, vocab_size, force, start)
 
 @command
-def tokens(out: Path = Out, force: bool = Force):
+def tokens(out: Path = Out, layout: Optional[str] = Layout, force: bool = Force):
     "Write the corpus as token files."
-    _tokens_step(out, force)
+    _tokens_step(out, force, layout or 'separated')
 
 # %% ../../nbs/82_cli.ipynb #095c3488
 @command
@@ -296,13 +328,10 @@ def pretrain(
     out: Path = Out, size: str = Size, minutes: Optional[float] = Minutes, seed: int = Seed,
     steps: Optional[int] = typer.Option(
         None, '--steps', min=1, help='Length in optimizer steps, instead of minutes.'),
-    recipe: str = typer.Option(
-        'fast', '--recipe', help='fast, or paper: AdamW at 2e-5, dropout, five epochs.'),
-    start: Optional[str] = typer.Option(
-        None, '--from', help='Finetune this model: a folder, or a name on the hub.'),
+    recipe: str = Recipe, start: Optional[str] = Start, lr: Optional[float] = Rate,
     cases: List[str] = typer.Option(
         [], '--cases', help='Note the accuracy on these cases along the way.'),
-    compile: bool = typer.Option(False, '--compile', help='Compile the blocks, where that works.'),
+    compile: bool = Compile, device: Optional[str] = Device, precision: Optional[str] = Precision,
     shard: bool = typer.Option(
         False, '--shard', help='Under torchrun: share the weights out (FSDP) for large models.'),
     log_to: List[str] = typer.Option(
@@ -311,16 +340,18 @@ def pretrain(
 ):
     "Train a GPT-2 on the token files, or go on where it was stopped; also under `torchrun`."
     noted = [case for _, some in _case_sets(cases).values() for case in some]
-    _train_step(out, size, seed, force, minutes, steps, noted, recipe=recipe, start=start,
-                compile=compile, shard=shard, loggers=tuple(log_to))
+    _train_step(out, size, seed, force, minutes, steps, noted, recipe=recipe, start=start, lr=lr,
+                compile=compile, shard=shard, loggers=tuple(log_to), device=device,
+                precision=precision)
 
 # %% ../../nbs/82_cli.ipynb #a429b3d0
 @command
 def evaluate(
-    out: Path = Out, cases: List[str] = Cases, prompt: Optional[str] = Prompt, force: bool = Force,
+    out: Path = Out, cases: List[str] = Cases, prompt: Optional[str] = Prompt,
+    device: Optional[str] = Device, force: bool = Force,
 ):
     "Score test cases with the trained model and those it must beat."
-    _evaluate_steps(out, _case_sets(cases), prompt, force)
+    _evaluate_steps(out, _case_sets(cases), prompt, force, device)
 
 @command
 def report(out: Path = Out, force: bool = Force):
@@ -395,7 +426,8 @@ def health() -> dict:  # {what: finding}
                'Hugging Face': 'https://huggingface.co'}
     return {'python': f'{platform.python_version()} on {platform.system()} {platform.machine()}',
             **package_versions(['domain-llm', *needed]),
-            'device': str(device_info()), 'processors': str(os.cpu_count()),
+            'device': f'{device_info()} (--device and --precision choose otherwise)',
+            'processors': str(os.cpu_count()),
             'memory': f'{memory / 2**30:.1f} GiB' if memory else 'unknown',
             'free disk': f'{free / 2**30:.1f} GiB',
             'DOMAIN_LLM_DATA': 'a folder' if data_dir() else 'not set, or no folder',

@@ -5,7 +5,11 @@ import pytest
 import torch
 from processes import HERE, TORCHRUN, launch
 
+from domain_llm.model.fast import GPT2
+from domain_llm.model.gpt2 import GPT2Config
+from domain_llm.model.weights import load_model, save_model
 from domain_llm.text.synthetic import SyntheticScience
+from domain_llm.tokens.tokenizer import load_tokenizer
 from domain_llm.train.runs import read_log
 
 STEPS = """
@@ -41,8 +45,11 @@ def test_the_command_line_under_torchrun(tokens, tmp_path):
     assert len(logged(tmp_path / 'two/pretrain', 'loss')) == 4
     assert (tmp_path / 'two/pretrain/model/tokenizer.json').exists()
     assert 'already done' in launch(*command, '--steps', 4).stdout
-    refused = launch(*command, '--steps', 5, ok=False)
+    refused = launch(*command, '--steps', 3, ok=False)
     assert refused.returncode and 'made from other inputs' in refused.stderr
+    assert 'was done with 4 steps' in launch(*command, '--steps', 6).stdout
+    assert len(logged(tmp_path / 'two/pretrain', 'loss')) == 6
+    assert 'already done' in launch(*command, '--steps', 6).stdout
 
 
 def test_the_examples_are_torchrun_underneath():
@@ -88,3 +95,52 @@ def test_recipes_samples_and_finetuning(tokens, tmp_path, capsys):
     assert command('tokenizer', '--from', start, '--out', b, '--force') == 0
     assert command('tokens', '--out', b, '--force') == 0
     assert command(*go, b, '--from', start, '--force') == 0
+
+
+def test_from_a_padded_table_a_name_on_the_hub_and_without_a_tokenizer(
+        tokens, tmp_path, capsys, monkeypatch):
+    out, start = tmp_path / 'out', tmp_path / 'start'
+    shutil.copytree(tokens, out)
+    torch.manual_seed(0)
+    model = GPT2(GPT2Config.preset('toy', 512))         # the tokenizer has 500
+    save_model(model, start, load_tokenizer(out / 'tokenizer'))
+    go = ['pretrain', '--size', 'demo', '--steps', 2, '--out', out, '--force', '--from']
+    assert command(*go, start) == 0 and load_model(out / 'pretrain/model').cfg.vocab_size == 512
+
+    def fetched(name, allow_patterns): return str(start)
+    monkeypatch.setattr('huggingface_hub.snapshot_download', fetched)
+    assert command('tokenizer', '--from', 'some/model', '--out', out, '--force') == 0
+    assert command('tokens', '--out', out, '--force') == 0
+    assert command(*go, 'some/model') == 0
+
+    other = load_tokenizer(out / 'tokenizer')
+    other.add_tokens(['another word'])
+    save_model(GPT2(GPT2Config.preset('toy', 501)), tmp_path / 'other', other)
+    assert command(*go, tmp_path / 'other') == 1
+    assert 'which has another tokenizer' in capsys.readouterr().err
+    (start / 'tokenizer.json').unlink()
+    for words in go, ['tokenizer', '--out', out, '--force', '--from']:
+        assert command(*words, start) == 1
+        assert 'should have a tokenizer beside its weights' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('layout', ['paper', 'paper-spt'])
+def test_the_papers_rows_from_the_command_line(tokens, tmp_path, layout):
+    out = tmp_path / 'out'
+    shutil.copytree(tokens, out)
+    assert command('tokens', '--layout', layout, '--out', out, '--force') == 0
+    go = ['pretrain', '--size', 'demo', '--recipe', 'paper', '--lr', 2e-6, '--out', out]
+    assert command(*go, '--steps', 3) == 0
+    about = json.loads((out / 'pretrain/config.json').read_text())
+    assert about['train']['lr'] == 2e-6 and len(logged(out / 'pretrain', 'loss')) == 3
+
+
+def test_a_precision_that_was_asked_for_is_said_and_used(tokens, tmp_path, capsys):
+    out = tmp_path / 'out'
+    shutil.copytree(tokens, out)
+    go = ['pretrain', '--size', 'demo', '--steps', 2, '--out', out, '--device', 'cpu']
+    assert command(*go, '--precision', 'bfloat16') == 0
+    assert 'parameters on cpu in bfloat16: bfloat16 was asked for' in capsys.readouterr().out
+    assert command(*go) == 1 and 'precision bfloat16 there' in capsys.readouterr().err
+    assert command(*go[:-1], 'tpu', '--force') == 1
+    assert '`device` should be one that is here' in capsys.readouterr().err
