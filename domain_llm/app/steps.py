@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SIZES', 'PAPER_ROWS', 'EXPERTS', 'PARTIES', 'fingerprint', 'once', 'go_further', 'step_folder', 'save_corpus',
-           'read_papers', 'start_tokenizer', 'make_tokenizer', 'make_tokens', 'new_model', 'tokens_per_step',
-           'sample_text', 'train', 'trigram_scores', 'evaluate_cases', 'scored_sets', 'plan_for', 'case_results',
-           'make_report', 'show_results']
+           'read_papers', 'start_tokenizer', 'make_tokenizer', 'make_tokens', 'start_model', 'new_model',
+           'tokens_per_step', 'sample_text', 'train', 'trigram_scores', 'evaluate_cases', 'scored_sets', 'plan_for',
+           'case_results', 'make_report', 'show_results']
 
 # %% ../../nbs/80_steps.ipynb #effd2baa
 import hashlib, json, platform, re, shutil
@@ -93,13 +93,15 @@ def go_further(
     step: str,        # the step's name
     inputs: dict,     # all that decides its result; `steps` may be more than before
 ):
-    "Note that a step that was done in fewer steps, and otherwise with these inputs, is to go on."
-    notes = Path(out) / 'steps.json'
+    "Note that a training that was done in fewer steps, and otherwise with these inputs, goes on."
+    notes, about = Path(out) / 'steps.json', Path(out) / step / 'config.json'
     steps = _read_json(notes) if notes.exists() else {}
     was = steps.get(step, dict(done=False))
-    if not (was['done'] and was['inputs'].get('steps') and inputs.get('steps')): return
-    longer = inputs['steps'] > was['inputs']['steps']
-    if longer and {**was['inputs'], 'steps': inputs['steps']} == inputs:
+    if not (was['done'] and about.exists() and inputs.get('steps')): return
+    length = [name for name in ('steps', 'minutes') if was['inputs'].get(name)]
+    others = {name: value for name, value in was['inputs'].items() if name not in length}
+    longer = inputs['steps'] > _read_json(about)['train']['steps']
+    if length and longer and {**others, 'steps': inputs['steps']} == inputs:
         write_whole(notes, json.dumps({**steps, step: dict(inputs=inputs, done=False)}, indent=1))
 
 # %% ../../nbs/80_steps.ipynb #f9aa135d
@@ -210,6 +212,26 @@ SIZES |= {name: {**SIZES['full'], 'preset': name, 'lr': lr} for name, lr in (
 PAPER_ROWS = {'gpt2': 16, 'gpt2-medium': 8, 'gpt2-large': 4}
 
 # %% ../../nbs/80_steps.ipynb #2cca6815
+def start_model(
+    out: str | Path,  # a run's folder, with the tokens to learn from
+    start: str,       # a model's folder, or its name on the hub
+) -> object:          # a `GPT2`
+    "Load the model that a run starts from, or refuse one that does not fit the run's tokens."
+    from domain_llm.model.weights import load_model
+    from domain_llm.tokens.tokenizer import load_tokenizer, tokenizer_sha256
+    model, own = load_model(start), load_tokenizer(start_tokenizer(start))
+    meta = _read_json(step_folder(out, 'tokens') / 'meta.json')
+    if tokenizer_sha256(own) != meta['tokenizer_sha256']:
+        raise ValueError('`start` should be a model whose tokenizer made the tokens, but got '
+                         f'{start}, which has another tokenizer: make the tokens anew after '
+                         '`domain-llm tokenizer --from` it')
+    # a table may have more rows than there are tokens: round numbers are faster
+    if (rows := model.cfg.vocab_size) < (n := own.get_vocab_size()):
+        raise ValueError(f'`start` should have a row for each of the {n:,} tokens of the '
+                         f'tokenizer beside it, but {start} has {rows:,}: put the tokenizer there '
+                         'that it was trained with')
+    return model
+
 def new_model(
     out: str | Path,  # a run's folder, in which the pretrain step has begun
 ) -> object:          # a `GPT2`: untrained, or the pretrained one that the run starts from
@@ -217,20 +239,10 @@ def new_model(
     import torch
     from domain_llm.model.fast import GPT2
     from domain_llm.model.gpt2 import GPT2Config
-    from domain_llm.model.weights import load_model
-    from domain_llm.tokens.tokenizer import load_tokenizer, tokenizer_sha256
     meta = _read_json(step_folder(out, 'tokens') / 'meta.json')
     inputs = _read_json(Path(out) / 'steps.json')['pretrain']['inputs']
     torch.manual_seed(inputs['seed'])
-    if start := inputs.get('start'):
-        model = load_model(start)
-        own = tokenizer_sha256(load_tokenizer(start_tokenizer(start)))
-        # a table may have more rows than there are tokens: round numbers are faster
-        if own != meta['tokenizer_sha256'] or model.cfg.vocab_size < meta['vocab_size']:
-            raise ValueError('`start` should be a model whose tokenizer made the tokens, but got '
-                             f'{start}, which has another tokenizer: make the tokens anew after '
-                             '`domain-llm tokenizer --from` it')
-        return model
+    if start := inputs.get('start'): return start_model(out, start)
     return GPT2(GPT2Config.preset(
         SIZES[inputs['size']]['preset'], meta['vocab_size'], eos_token_id=meta['eos_token_id'],
         dropout=0.1 if inputs.get('recipe') == 'paper' else 0.0))
@@ -249,8 +261,6 @@ def _train_config(folder, model, batches, size, seed, steps, minutes, recipe='fa
     "Put a recipe together: rates by size; steps as stored, as given, as measured, or five epochs."
     from domain_llm.train.pretraining import steps_in
     from domain_llm.train.recipe import FAST_RECIPE, PAPER_RECIPE, TrainConfig, paper_length
-    if recipe not in ('fast', 'paper'):
-        raise ValueError(f'--recipe should be fast or paper, but got {recipe!r}: choose one')
     share = 0.1 if start else 1
     rates = dict(lr=share * SIZES[size]['lr'], muon_lr=share * FAST_RECIPE['muon_lr'])
     chosen = PAPER_RECIPE if recipe == 'paper' else {**FAST_RECIPE, **rates}

@@ -478,4 +478,5 @@ class PaperBatches(Batches):
             start, end = self.starts_and_ends[self.window(place)]
             row[:end - start] = self.ids[start:end]
             wanted[:end - start - 1] = row[1:end - start]
+        if hasattr(self.tokens, 'release'): self.tokens.release()
         return ids, targets
