@@ -4,20 +4,22 @@
 
 # %% auto #0
 __all__ = ['app', 'DEMO', 'Force', 'ABOUT', 'Out', 'Corpus', 'Near', 'Workers', 'Cases', 'Size', 'Minutes', 'Prompt', 'Seed',
-           'Paths', 'Keep_out', 'Vocab_size', 'command', 'demo', 'run', 'plan', 'corpus', 'tokenizer', 'tokens',
-           'pretrain', 'evaluate', 'report', 'fetch', 'main', 'health', 'doctor']
+           'Compile', 'Device', 'Precision', 'Recipe', 'Start', 'Rate', 'Layout', 'BOTH', 'Paths', 'Keep_out',
+           'Vocab_size', 'command', 'demo', 'run', 'plan', 'corpus', 'tokenizer', 'tokens', 'pretrain', 'evaluate',
+           'report', 'fetch', 'main', 'health', 'doctor']
 
 # %% ../../nbs/82_cli.ipynb #65580ba9
 import functools, os, platform, re, shutil, sys, time
 from collections.abc import Callable
 from pathlib import Path
-from typing import List, Optional
+from typing import Annotated
 
 import typer
 
 from .steps import (
-    EXPERTS, PARTIES, SIZES, evaluate_cases, fingerprint, make_report, make_tokenizer, make_tokens,
-    once, read_papers, save_corpus, scored_sets, show_results, step_folder, train)
+    EXPERTS, PARTIES, SIZES, evaluate_cases, fingerprint, go_further, make_report, make_tokenizer,
+    make_tokens, once, read_papers, save_corpus, scored_sets, show_results, start_model,
+    start_tokenizer, step_folder, train)
 from ..ground.files import disk_is_full, package_versions, total_memory
 
 # %% ../../nbs/82_cli.ipynb #b9bdabc2
@@ -57,32 +59,47 @@ def command(
 def _tokenizer_step(out, vocab_size, force, start=None):
     "Do the tokenizer step."
     inputs = dict(corpus=fingerprint(step_folder(out, 'corpus'), '*.arrow'))
-    if start: inputs['start'] = fingerprint(Path(start) / 'tokenizer.json')
+    if start:
+        beside = start_tokenizer(start)
+        names = [n for n in ('tokenizer.json', 'merges.txt') if (beside / n).is_file()]
+        inputs['start'] = fingerprint(beside / names[0])
     else: inputs['vocab_size'] = vocab_size
     once(out, 'tokenizer', inputs,
          lambda folder: make_tokenizer(folder, out / 'corpus', vocab_size, start), force)
 
-def _tokens_step(out, force):
+def _tokens_step(out, force, layout='separated'):
     "Do the tokens step."
     inputs = dict(corpus=fingerprint(step_folder(out, 'corpus'), '*.arrow'),
                   tokenizer=fingerprint(step_folder(out, 'tokenizer')))
+    if layout != 'separated': inputs['layout'] = layout
     once(out, 'tokens', inputs,
-         lambda folder: make_tokens(folder, out / 'corpus', out / 'tokenizer'), force)
+         lambda folder: make_tokens(folder, out / 'corpus', out / 'tokenizer', layout), force)
 
 # %% ../../nbs/82_cli.ipynb #ea7934f7
-def _size(name):
-    "Look a size up."
-    if name in SIZES: return SIZES[name]
-    raise ValueError(f'--size should be one of {", ".join(SIZES)}, but got {name!r}: choose one')
+def _one_of(option, given, known):
+    "Refuse what an option does not take."
+    if given not in known:
+        raise ValueError(f'{option} should be one of {", ".join(known)}, but got {given!r}: '
+                         'choose one')
+
+def _check_training(size, recipe='fast', device=None, precision=None):
+    "Refuse what no training takes, before anything is done."
+    from domain_llm.train.recipe import device_info
+    _one_of('--size', size, SIZES)
+    _one_of('--recipe', recipe, ('fast', 'paper'))
+    device_info(device, precision)
 
 def _train_step(out, size, seed, force, minutes=None, steps=None, cases=(), **how):
     "Do the pretrain step; under `torchrun`, process 0 says whether there is work, and all do it."
     from domain_llm.train.distributed import join
+    how = {name: value for name, value in how.items() if value is not None}
+    _check_training(size, **{k: how[k] for k in ('recipe', 'device', 'precision') if k in how})
     five_epochs = how.get('recipe') == 'paper'
-    if minutes is None and steps is None and not five_epochs: minutes = _size(size)['minutes']
+    if minutes is None and steps is None and not five_epochs: minutes = SIZES[size]['minutes']
     if minutes is not None and not minutes > 0:
         raise ValueError(f'--minutes should be more than 0, but got {minutes}: give some')
-    named = {k: how[k] for k in ('recipe', 'start') if how.get(k) not in (None, 'fast')}
+    named = {name: how[name] for name in ('recipe', 'start', 'precision', 'lr')
+             if how.get(name, 'fast') != 'fast'}
     inputs = dict(tokens=fingerprint(step_folder(out, 'tokens')), size=size, seed=seed, **named)
     inputs |= dict(steps=steps) if steps else dict(minutes=minutes)
     team, begun = join(), []
@@ -93,16 +110,18 @@ def _train_step(out, size, seed, force, minutes=None, steps=None, cases=(), **ho
         train(folder, out, size, seed, minutes, steps, cases, **how)
 
     if not team.rank:
+        if not force: go_further(out, 'pretrain', inputs)
+        elif 'start' in how: start_model(out, how['start'])   # before the old run is removed
         once(out, 'pretrain', inputs, work, force)
         if not begun: team.broadcast(False)
     elif team.broadcast(None): work(out / 'pretrain')
 
 # %% ../../nbs/82_cli.ipynb #97055ae6
-def _evaluate_step(out, name, source, cases, prompt, force, oracle=None):
+def _evaluate_step(out, name, source, cases, prompt, force, oracle=None, device=None):
     "Do the evaluate step for one case set."
     model = step_folder(out, 'pretrain') / 'model'
     once(out, f'evaluate/{name}', dict(model=fingerprint(model), prompt=prompt, **source),
-         lambda folder: evaluate_cases(folder, out, cases, prompt, oracle), force)
+         lambda folder: evaluate_cases(folder, out, cases, prompt, oracle, device), force)
 
 def _report_step(out, title, about, force):
     "Do the report step, and print what it holds."
@@ -117,16 +136,17 @@ def _report_step(out, title, about, force):
 DEMO = ('This is a toy: a small GPT-2, trained from nothing on the papers of a made-up science, '
         'and tested on findings that appear in none of them. It shows what success looks like '
         'where the truth is known; it says nothing about neuroscience.')
-Force = typer.Option(False, '--force', help='Do the work again, even if it was done.')
+Force = Annotated[
+    bool, typer.Option('--force', help='Do the work again, even if it was done.')]
 
 @command
 def demo(
-    out: Path = typer.Option('runs/demo', '--out',
-                             help='Folder of the run; the same folder continues it.'),
-    seed: int = typer.Option(0, help='Which science to draw.'),
-    steps: int = typer.Option(800, min=1,
-                              help='Training steps; fewer are quicker and may never leave chance.'),
-    force: bool = Force,
+    out: Annotated[Path, typer.Option(
+        '--out', help='Folder of the run; the same folder continues it.')] = Path('runs/demo'),
+    seed: Annotated[int, typer.Option(help='Which science to draw.')] = 0,
+    steps: Annotated[int, typer.Option(
+        min=1, help='Training steps; fewer are quicker and may never leave chance.')] = 700,
+    force: Force = False,
 ):
     "Run everything on a synthetic science: no data, no GPU, no network."
     from domain_llm.text.synthetic import SyntheticScience
@@ -184,71 +204,97 @@ def _corpus_step(out, paths, sets, force, near=None, workers=None):
     once(out, 'corpus', inputs,
          lambda folder: read_papers(folder, paths, cases, near, workers), force)
 
-def _evaluate_steps(out, sets, prompt, force):
+def _evaluate_steps(out, sets, prompt, force, device=None):
     "Do the evaluate step for each case set: the paper's prompt for BrainBench, none for others."
     from domain_llm.bench.losses import PROMPT
     for name, (source, cases) in sets.items():
         usual = PROMPT if name in EXPERTS else ''
-        _evaluate_step(out, name, source, cases, usual if prompt is None else prompt, force)
+        asked = usual if prompt is None else prompt
+        _evaluate_step(out, name, source, cases, asked, force, device=device)
 
 # %% ../../nbs/82_cli.ipynb #82ebd85c
 ABOUT = (
     'A GPT-2, trained from nothing on the papers that were given, and tested on pairs of texts '
     'of which one was altered. A small model that has read only a few million words can be '
     'expected to guess. What these cases can tell, and what they cannot, is said below.')
-Out = typer.Option(..., '--out', help='Folder of the run; the same folder continues it.')
-Corpus = typer.Option(
-    ..., '--corpus',
-    help='Files (.txt .jsonl .jsonl.gz .csv .parquet .xml .nxml), folders, or a dataset.')
-Near = typer.Option(
-    None, '--near',
-    help='Also drop near copies: texts that share this part of their three-word runs.')
-Workers = typer.Option(
-    None, '--workers', help='Processes that read; by default a choice by the size of the files.')
-Cases = typer.Option(
-    ['brainbench-human', 'brainbench-gpt4'], '--cases',
-    help='brainbench-human, brainbench-gpt4, '
-         'or a CSV with original_abstract and incorrect_abstract.')
-Size = typer.Option(
-    'toy', '--size', help='toy (a CPU), t4 (a free Colab GPU) or full (a large GPU).')
-Minutes = typer.Option(
-    None, '--minutes',
-    help='Minutes of training; measured once and stored as a number of steps.')
-Prompt = typer.Option(
-    None, '--prompt',
-    help="Text read before each version; the paper's for BrainBench, none otherwise.")
-Seed = typer.Option(0, '--seed', help='Decides the weights and the order of the data.')
+Out = Annotated[Path, typer.Option(
+    '--out', help='Folder of the run; the same folder continues it.')]
+Corpus = Annotated[list[str], typer.Option(
+    '--corpus',
+    help='Files (.txt .jsonl .jsonl.gz .csv .parquet .xml .nxml), folders, or a dataset.')]
+Near = Annotated[float | None, typer.Option(
+    '--near', help='Also drop near copies: texts that share this part of their three-word runs.')]
+Workers = Annotated[int | None, typer.Option(
+    '--workers', help='Processes that read; by default a choice by the size of the files.')]
+Cases = Annotated[list[str], typer.Option(
+    '--cases', help='brainbench-human, brainbench-gpt4, '
+                    'or a CSV with original_abstract and incorrect_abstract.')]
+Size = Annotated[str, typer.Option(
+    '--size', help='toy (a CPU), t4 (a free Colab GPU), full (a large GPU); '
+                   'or gpt2, gpt2-medium, gpt2-large, with the vocabulary of full.')]
+Minutes = Annotated[float | None, typer.Option(
+    '--minutes', help='Minutes of training; measured once and stored as a number of steps.')]
+Prompt = Annotated[str | None, typer.Option(
+    '--prompt', help="Text read before each version; the paper's for BrainBench, none otherwise.")]
+Seed = Annotated[int, typer.Option(
+    '--seed', help='Decides the weights, the order of the data, and dropout.')]
+Compile = Annotated[bool, typer.Option('--compile', help='Compile the blocks, where that works.')]
+Device = Annotated[str | None, typer.Option(
+    '--device', help='cuda, cuda:1, mps or cpu; by default what `domain-llm doctor` names.')]
+Precision = Annotated[str | None, typer.Option(
+    '--precision', help='float32, bfloat16 or float16; by default what the device is good at.')]
+Recipe = Annotated[str, typer.Option(
+    '--recipe', help='fast, or paper: AdamW at 2e-5, dropout, its tokens per update, five epochs.')]
+Start = Annotated[str | None, typer.Option(
+    '--from', help='Finetune this model: a folder, or a name on the hub.')]
+Rate = Annotated[float | None, typer.Option(
+    '--lr', min=0, help="AdamW's peak rate, instead of the recipe's.")]
+Layout = Annotated[str | None, typer.Option(
+    '--layout', help='separated (a token between documents), or as the paper: paper, without '
+                     'separators, or paper-spt; by default separated, and paper in a run with '
+                     '--recipe paper.')]
+BOTH = ['brainbench-human', 'brainbench-gpt4']
 
 # %% ../../nbs/82_cli.ipynb #a7c92b30
 @command
 def run(
-    corpus: List[str] = Corpus, cases: List[str] = Cases, size: str = Size,
-    minutes: Optional[float] = Minutes, out: Path = Out, prompt: Optional[str] = Prompt,
-    seed: int = Seed, near: Optional[float] = Near, workers: Optional[int] = Workers,
-    force: bool = Force,
+    *, corpus: Corpus, cases: Cases = BOTH, size: Size = 'toy', minutes: Minutes = None, out: Out,
+    prompt: Prompt = None, recipe: Recipe = 'fast', start: Start = None, lr: Rate = None,
+    tokenizer: Annotated[str | None, typer.Option(
+        '--tokenizer', help='Take the tokenizer of this model instead of training one.')] = None,
+    layout: Layout = None, seed: Seed = 0, near: Near = None, workers: Workers = None,
+    compile: Compile = False, device: Device = None, precision: Precision = None,
+    force: Force = False,
 ):
     "Run everything on real papers and cases."
-    vocab_size, sets = _size(size)['vocab_size'], _case_sets(cases)
+    from domain_llm.model.weights import load_model
+    _check_training(size, recipe, device, precision)
+    layout = layout or ('paper' if recipe == 'paper' else 'separated')
+    _one_of('--layout', layout, ('separated', 'paper', 'paper-spt'))
+    sets = _case_sets(cases)
+    if start: load_model(start)
+    if beside := tokenizer or start: start_tokenizer(beside)
     _corpus_step(out, corpus, sets, force, near, workers)
-    _tokenizer_step(out, vocab_size, force)
-    _tokens_step(out, force)
-    _train_step(out, size, seed, force, minutes)
-    _evaluate_steps(out, sets, prompt, force)
+    _tokenizer_step(out, SIZES[size]['vocab_size'], force, beside)
+    _tokens_step(out, force, layout)
+    _train_step(out, size, seed, force, minutes, recipe=recipe, start=start, lr=lr,
+                compile=compile, device=device, precision=precision)
+    _evaluate_steps(out, sets, prompt, force, device)
     _report_step(out, f'A {size} language model against {" and ".join(sets)}', ABOUT, force)
 
 # %% ../../nbs/82_cli.ipynb #b6287bdd
 @command
 def plan(
-    out: Path = Out,
-    primary: str = typer.Option(
-        ..., '--primary',
-        help=f"The two that the run is about, with a comma: of {', '.join(PARTIES)}."),
-    margin: float = typer.Option(
-        ..., '--margin', min=0.1, max=49,
-        help='Points of accuracy within which you would call the two equal.'),
-    cases: Optional[str] = typer.Option(
-        None, '--cases', help='The case set that it is about, where there are several; by default '
-                              'brainbench-human, or the first by name.'),
+    *, out: Out,
+    primary: Annotated[str, typer.Option(
+        '--primary',
+        help=f"The two that the run is about, with a comma: of {', '.join(PARTIES)}.")],
+    margin: Annotated[float, typer.Option(
+        '--margin', min=0.1, max=49,
+        help='Points of accuracy within which you would call the two equal.')],
+    cases: Annotated[str | None, typer.Option(
+        '--cases', help='The case set that it is about, where there are several; by default '
+                        'brainbench-human, or the first by name.')] = None,
 ):
     "Declare the one comparison that a run is about, before anything is scored."
     from domain_llm.bench.looks import declare_plan
@@ -264,85 +310,88 @@ def plan(
                f'declared {when} ({declared["declared"]})')
 
 # %% ../../nbs/82_cli.ipynb #d9ae7d54
-Paths = typer.Argument(..., help='Files, folders, or a Hugging Face dataset.')
-Keep_out = typer.Option([], '--cases', help='Test cases to keep out of the corpus.')
-Vocab_size = typer.Option(8192, '--vocab-size', min=257, help='Tokens to learn.')
+Paths = Annotated[list[str], typer.Argument(help='Files, folders, or a Hugging Face dataset.')]
+Keep_out = Annotated[list[str], typer.Option(
+    '--cases', help='Test cases to keep out of the corpus.')]
+Vocab_size = Annotated[int, typer.Option('--vocab-size', min=257, help='Tokens to learn.')]
 
 @command
 def corpus(
-    paths: List[str] = Paths, cases: List[str] = Keep_out, out: Path = Out,
-    near: Optional[float] = Near, workers: Optional[int] = Workers, force: bool = Force,
+    paths: Paths, *, cases: Keep_out = [], out: Out, near: Near = None, workers: Workers = None,
+    force: Force = False,
 ):
     "Read papers, drop copies and what overlaps with the test cases, split."
     _corpus_step(out, paths, _case_sets(cases), force, near, workers)
 
 @command
 def tokenizer(
-    out: Path = Out, vocab_size: int = Vocab_size, force: bool = Force,
-    start: Optional[str] = typer.Option(
-        None, '--from', help='Take the tokenizer of this model folder.'),
+    *, out: Out, vocab_size: Vocab_size = 8192, force: Force = False,
+    start: Annotated[str | None, typer.Option(
+        '--from', help='Take the tokenizer of this model: a folder, or a name on the hub.')] = None,
 ):
     "Train a tokenizer on the corpus, or take that of a model to finetune."
     _tokenizer_step(out, vocab_size, force, start)
 
 @command
-def tokens(out: Path = Out, force: bool = Force):
+def tokens(*, out: Out, layout: Layout = None, force: Force = False):
     "Write the corpus as token files."
-    _tokens_step(out, force)
+    _tokens_step(out, force, layout or 'separated')
 
 # %% ../../nbs/82_cli.ipynb #095c3488
 @command
 def pretrain(
-    out: Path = Out, size: str = Size, minutes: Optional[float] = Minutes, seed: int = Seed,
-    steps: Optional[int] = typer.Option(
-        None, '--steps', min=1, help='Length in optimizer steps, instead of minutes.'),
-    recipe: str = typer.Option(
-        'fast', '--recipe', help='fast, or paper: AdamW at 2e-5, dropout, five epochs.'),
-    start: Optional[str] = typer.Option(
-        None, '--from', help='Finetune this model: a folder, or a name on the hub.'),
-    cases: List[str] = typer.Option(
-        [], '--cases', help='Note the accuracy on these cases along the way.'),
-    compile: bool = typer.Option(False, '--compile', help='Compile the blocks, where that works.'),
-    shard: bool = typer.Option(
-        False, '--shard', help='Under torchrun: share the weights out (FSDP) for large models.'),
-    log_to: List[str] = typer.Option(
-        [], '--log-to', help='tensorboard, wandb or trackio, besides log.jsonl.'),
-    force: bool = Force,
+    *, out: Out, size: Size = 'toy', minutes: Minutes = None, seed: Seed = 0,
+    steps: Annotated[int | None, typer.Option(
+        '--steps', min=1, help='Length in optimizer steps, instead of minutes; more of them '
+                               'let a training that is done go on.')] = None,
+    recipe: Recipe = 'fast', start: Start = None, lr: Rate = None,
+    cases: Annotated[list[str], typer.Option(
+        '--cases', help='Note the accuracy on these cases along the way.')] = [],
+    compile: Compile = False, device: Device = None, precision: Precision = None,
+    shard: Annotated[bool, typer.Option(
+        '--shard', help='Under torchrun: share the weights out (FSDP) for large models.')] = False,
+    log_to: Annotated[list[str], typer.Option(
+        '--log-to', help='tensorboard, wandb or trackio, besides log.jsonl.')] = [],
+    force: Force = False,
 ):
     "Train a GPT-2 on the token files, or go on where it was stopped; also under `torchrun`."
     noted = [case for _, some in _case_sets(cases).values() for case in some]
-    _train_step(out, size, seed, force, minutes, steps, noted, recipe=recipe, start=start,
-                compile=compile, shard=shard, loggers=tuple(log_to))
+    _train_step(out, size, seed, force, minutes, steps, noted, recipe=recipe, start=start, lr=lr,
+                compile=compile, shard=shard, loggers=tuple(log_to), device=device,
+                precision=precision)
 
 # %% ../../nbs/82_cli.ipynb #a429b3d0
 @command
 def evaluate(
-    out: Path = Out, cases: List[str] = Cases, prompt: Optional[str] = Prompt, force: bool = Force,
+    *, out: Out, cases: Cases = BOTH, prompt: Prompt = None, device: Device = None,
+    force: Force = False,
 ):
     "Score test cases with the trained model and those it must beat."
-    _evaluate_steps(out, _case_sets(cases), prompt, force)
+    _evaluate_steps(out, _case_sets(cases), prompt, force, device)
 
 @command
-def report(out: Path = Out, force: bool = Force):
+def report(*, out: Out, force: Force = False):
     "Write the report of a run, and print its table."
     _report_step(out, 'A language model and its benchmark', ABOUT, force)
 
 # %% ../../nbs/82_cli.ipynb #84c6733e
 @command
 def fetch(
-    source: str = typer.Argument(
-        ..., help='pubmed (abstracts) or pmc (full texts that may be reused).'),
-    query: str = typer.Argument(
-        '', help="What to search for, in PubMed's syntax; may be left out with --journal."),
-    out: Path = typer.Option(
-        ..., '--out', help='Folder for the papers; the same command continues it.'),
-    journal: List[str] = typer.Option([], '--journal', help='Only papers of this journal.'),
-    since: str = typer.Option(
-        '1800', '--since', help='Year or date of the first publication wanted.'),
-    until: Optional[str] = typer.Option(None, '--until', help='Year or date of the last.'),
-    limit: Optional[int] = typer.Option(None, '--limit', min=1, help='Stop after so many records.'),
-    email: Optional[str] = typer.Option(
-        None, '--email', help='Yours: NCBI writes to it before it blocks anyone.'),
+    source: Annotated[str, typer.Argument(
+        help='pubmed (abstracts) or pmc (full texts that may be reused).')],
+    query: Annotated[str, typer.Argument(
+        help="What to search for, in PubMed's syntax; may be left out with --journal.")] = '',
+    *, out: Annotated[Path, typer.Option(
+        '--out', help='Folder for the papers; the same command continues it.')],
+    journal: Annotated[list[str], typer.Option(
+        '--journal', help='Only papers of this journal.')] = [],
+    since: Annotated[str, typer.Option(
+        '--since', help='Year or date of the first publication wanted.')] = '1800',
+    until: Annotated[str | None, typer.Option('--until', help='Year or date of the last.')] = None,
+    limit: Annotated[int | None, typer.Option(
+        '--limit', min=1, help='Stop after so many records.')] = None,
+    email: Annotated[str | None, typer.Option(
+        '--email', help='Yours: NCBI writes to it before it blocks anyone.')] = None,
 ):
     "Fetch a field's papers from PubMed or PubMed Central."
     from domain_llm.text import fetching
@@ -395,7 +444,8 @@ def health() -> dict:  # {what: finding}
                'Hugging Face': 'https://huggingface.co'}
     return {'python': f'{platform.python_version()} on {platform.system()} {platform.machine()}',
             **package_versions(['domain-llm', *needed]),
-            'device': str(device_info()), 'processors': str(os.cpu_count()),
+            'device': f'{device_info()} (--device and --precision choose otherwise)',
+            'processors': str(os.cpu_count()),
             'memory': f'{memory / 2**30:.1f} GiB' if memory else 'unknown',
             'free disk': f'{free / 2**30:.1f} GiB',
             'DOMAIN_LLM_DATA': 'a folder' if data_dir() else 'not set, or no folder',

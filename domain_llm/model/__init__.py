@@ -3,8 +3,9 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
     'fast': ['MODERN', 'chunked_cross_entropy', 'FastMLP', 'Cache', 'Reading', 'FastAttention',
-        'FastBlock', 'GPT2', 'left_pad', 'try_compile'],
+        'FastBlock', 'GPT2', 'left_pad', 'try_compile', 'eager'],
     'gpt2': ['PRESETS', 'GPT2Config', 'Attention', 'MLP', 'Block', 'PlainGPT2', 'Sampler',
         'num_params', 'flops_per_token'],
-    'weights': ['TOY', 'save_model', 'load_model', 'stored_model', 'hidden_states'],
+    'weights': ['TOY', 'check_finite', 'check_layout', 'save_model', 'checkpoint_folder',
+        'load_model', 'stored_model', 'hidden_states'],
 })

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['MODERN', 'chunked_cross_entropy', 'FastMLP', 'Cache', 'Reading', 'FastAttention', 'FastBlock', 'GPT2', 'left_pad',
-           'try_compile']
+           'try_compile', 'eager']
 
 # %% ../../nbs/31_fast.ipynb #0f1a7c03
 import math
+from contextlib import contextmanager
 from typing import Callable, NamedTuple
 
 import torch
@@ -40,7 +41,7 @@ def _to_gradient(z, V, targets, weights):
     loss = -z.gather(1, wanted)                                           # (n, 1)
     z.exp_()
     z.scatter_add_(1, wanted, torch.full_like(loss, -1.0))
-    if not (weights == 1).all(): z.mul_(weights)
+    if not z.is_cpu or not (weights == 1).all(): z.mul_(weights)         # a GPU is never waited for
     return (loss * weights).sum()
 
 # %% ../../nbs/31_fast.ipynb #0f1a7c0b
@@ -48,6 +49,8 @@ def _product(a, b, out, add=False):
     "Write the matrix product, or add it, into float32 memory."
     if a.dtype == torch.float32: return out.addmm_(a, b, beta=int(add))
     return out.add_(a @ b) if add else out.copy_(a @ b)
+
+_HEADROOM = 64  # float16 holds the sums over many rows when they are so many times smaller
 
 class _ChunkedLoss(torch.autograd.Function):
     "Compute loss and gradient together, some rows at a time."
@@ -63,8 +66,9 @@ class _ChunkedLoss(torch.autograd.Function):
             loss += _to_gradient(z, V, wanted, weight)
             g = z.to(dtype)                                               # (n, V64) their gradient
             torch.mm(g, wide, out=slot)
-            _product(g.T, a / n, dtable, add=i > 0)
-        ctx.grads = (dx / n).to(x.dtype), dtable.resize_(V, dtable.shape[1]).to(table.dtype)
+            _product(g.T, a / _HEADROOM, dtable, add=i > 0)
+        ctx.grads = dx.to(x.dtype), dtable.resize_(V, dtable.shape[1]).to(table.dtype)
+        ctx.n = n
         return loss / n
 
     @staticmethod
@@ -73,8 +77,8 @@ class _ChunkedLoss(torch.autograd.Function):
             raise RuntimeError('the gradient of this loss should be asked for once, but its memory '
                                'was used again: compute the loss a second time')
         (dx, dtable), ctx.grads = ctx.grads, None
-        if not g.is_cpu or g != 1: dx, dtable = dx.mul_(g), dtable.mul_(g)
-        return dx, dtable, None, None, None, None
+        share = g / ctx.n             # in float32, and with the scale that a float16 gradient needs
+        return dx.mul_(share), dtable.mul_(share * _HEADROOM), None, None, None, None
 
 # %% ../../nbs/31_fast.ipynb #0f1a7c0d
 def chunked_cross_entropy(
@@ -208,7 +212,7 @@ class FastAttention(Attention):
     ) -> tuple:                        # (B, H, T, C/H) each
         "Compute the heads' queries, keys and values."
         q, k, v = super().heads(x)
-        if self.qk_norm: q, k = (F.rms_norm(part, part.shape[-1:]) for part in (q, k))
+        if self.qk_norm: q, k = (F.rms_norm(part, part.shape[-1:], eps=1e-5) for part in (q, k))
         if reading.rotation: q, k = (_rotate(part, reading.rotation) for part in (q, k))
         return q, k, v
 
@@ -304,7 +308,7 @@ class GPT2(PlainGPT2):
         "Compute the logits of every next token, or the loss against `targets`."
         if targets is None: return self.logits(self.hidden(ids))
         self.check_ids(ids)
-        self.check_ids(targets)
+        self.check_ids(targets, lowest=None)
         x, table = _TableTwice.apply(ids, self.wte.weight)               # (B, T, C), (V, C)
         x = self._blocks(x).flatten(0, 1)                                # (B·T, C)
         if weights is not None: weights = weights.flatten()              # (B·T,)
@@ -391,15 +395,28 @@ MODERN = dict(bias=False, rotary=True, rms_norm=True, qk_norm=True, relu2=True) 
 
 # %% ../../nbs/31_fast.ipynb #89b998dc
 def try_compile(
-    model: GPT2,  # compiled in place, block by block; names and weights stay
-) -> bool:        # whether it worked
+    model: GPT2,               # compiled in place, block by block; names and weights stay
+    warm_up: Callable = None,  # trains as the model will be trained; by default on one row
+) -> bool:                     # whether it worked
     "Compile the blocks with `torch.compile`; where that fails, say so and go on without."
     ids = torch.zeros(1, model.cfg.n_ctx, dtype=torch.long, device=model.wte.weight.device)
     try:
-        for block in model.h: block.compile()
-        torch.autograd.grad(model(ids, ids), model.wte.weight)
+        for block in model.h: block.compile(dynamic=False)
+        if warm_up: warm_up()
+        else: torch.autograd.grad(model(ids, ids), model.wte.weight)
     except Exception as error:
         for block in model.h: block._compiled_call_impl = None
         print(f'torch.compile does not work here ({type(error).__name__}): going on without it')
         return False
     return True
+
+@contextmanager
+def eager(
+    model: nn.Module,  # whose blocks may be compiled
+):
+    "Run a model as it is written, inside a `with`, for shapes that are not worth compiling."
+    compiled = [block._compiled_call_impl for block in model.h]
+    for block in model.h: block._compiled_call_impl = None
+    try: yield
+    finally:
+        for block, call in zip(model.h, compiled): block._compiled_call_impl = call

@@ -148,7 +148,7 @@ class PlainGPT2(nn.Module):
         "Compute the logits of every next token, or the loss against `targets`."
         logits = self.logits(self.hidden(ids))                           # (B, T, V)
         if targets is None: return logits
-        self.check_ids(targets)
+        self.check_ids(targets, lowest=None)
         wanted = targets.flatten().clamp(min=-1)                         # (B·T,)
         return F.cross_entropy(logits.flatten(0, 1), wanted, ignore_index=-1)
 
@@ -172,10 +172,17 @@ class PlainGPT2(nn.Module):
         "Compare vectors with the token table."
         return F.linear(x, self.wte.weight)
 
-    def check_ids(self, ids: torch.Tensor):                              # (B, T)
+    def check_ids(self,
+        ids: torch.Tensor,  # (B, T)
+        lowest: int = 0,    # None for targets, of which a negative one does not count
+    ):
         "Refuse an id the table does not have, where asking is cheap."
-        if ids.device.type != 'cpu' and self.training or torch.compiler.is_compiling(): return
-        if ids.numel() and ids.max() >= self.cfg.vocab_size:
+        waits = ids.device.type != 'cpu' and (self.training or ids.shape[-1] == 1)
+        if waits or torch.compiler.is_compiling() or not ids.numel(): return
+        if lowest is not None and ids.min() < lowest:
+            raise ValueError(f'every id should be at least {lowest}, but got {ids.min()}: '
+                             'only a target that does not count may be negative')
+        if ids.max() >= self.cfg.vocab_size:
             raise ValueError(f'every id should be below `vocab_size` {self.cfg.vocab_size}, '
                              f'but got {ids.max()}: use the tokenizer that belongs to the model')
 

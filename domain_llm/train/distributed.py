@@ -9,6 +9,7 @@ __all__ = ['Team', 'join', 'Trainer', 'gather', 'scatter', 'whole_model']
 import atexit, math, os
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Callable
 
 import torch
@@ -67,11 +68,15 @@ def join() -> Team:
     return Team(dist.get_rank(), dist.get_world_size())
 
 # %% ../../nbs/43_distributed.ipynb #45464d9f
-def _share(model, config, team):
+def _share(model, config, dtype):
     "Wrap a model for a team: whole in each process (DDP), or in shares (FSDP)."
-    if not config.shard: return torch.nn.parallel.DistributedDataParallel(model)
-    from torch.distributed.fsdp import fully_shard
-    for block in model.h: fully_shard(block)
+    if not config.shard:
+        return torch.nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+    # weights travel in the precision in which they are used, gradients are added up in float32
+    low = MixedPrecisionPolicy(None if dtype == torch.float32 else dtype, torch.float32,
+                               cast_forward_inputs=False)
+    for block in model.h: fully_shard(block, mp_policy=low)
     return fully_shard(model)
 
 # %% ../../nbs/43_distributed.ipynb #e24b1cd2
@@ -80,11 +85,15 @@ def _free_bytes(model):
     if not torch.cuda.is_available(): return 2 * 2**30
     weights = sum(p.numel() for p in model.parameters())
     # to come, in bytes a weight: gradient 4, moments 8, a copy in half precision 2; and a reserve
-    return 0.85 * torch.cuda.mem_get_info()[0] - 14 * weights - 2**29
+    # what PyTorch keeps of what was freed counts as used there, but is free for us
+    kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    return 0.85 * (torch.cuda.mem_get_info()[0] + kept) - 14 * weights - 2**29
 
-def _divisor(n, limit):
-    "Find the largest divisor of n up to a limit, so that all micro-batches are equal."
-    return max(d for d in range(1, n + 1) if n % d == 0 and d <= max(1, limit))
+def _micro_batch_size(n, limit):
+    "Cut n rows into pieces of at most a limit: equal ones, if these are not much smaller."
+    limit = max(1, min(n, limit))
+    equal = max(d for d in range(1, limit + 1) if n % d == 0)
+    return equal if 2 * equal > limit else -(-n // -(-n // limit))
 
 # %% ../../nbs/43_distributed.ipynb #68782938
 def _own_loss(model, ids, targets):
@@ -98,7 +107,7 @@ class Trainer:
         config: TrainConfig,    # the recipe
         team: Team = Team(),    # which process this is
         device: Device = None,  # where and in which precision; the best there is by default
-        loss: Callable = None,  # loss(model, ids, targets) in nats, a mean; the model's by default
+        loss: Callable = None,  # loss(model, ids, targets) in nats, the mean over what counts
     ):
         plain = model           # out of what DDP or torch.compile wrapped around it
         while wrapped := {'module', '_orig_mod'} & set(plain._modules):
@@ -106,13 +115,14 @@ class Trainer:
         self.model, self.config, self.team = plain, config, team
         self.device, self.loss = device or device_info(), loss or _own_loss
         self.model.to(self.device.device).train()
-        if config.compile: try_compile(self.model)
-        self.wrapped = _share(self.model, config, team) if team.world_size > 1 else model
+        self.wrapped = model
+        if team.world_size > 1: self.wrapped = _share(self.model, config, self.device.dtype)
         ortho = torch.bfloat16 if self.device.dtype == torch.bfloat16 else torch.float32
         self.optimizers = make_optimizers(self.model, config, ortho)
         scaled = self.device.dtype == torch.float16
-        self.scaler = torch.amp.GradScaler(self.device.device, enabled=scaled)
+        self.scaler = torch.amp.GradScaler(self.device.kind, enabled=scaled)
         self.micro_batch_size, self.smoothed = config.micro_batch_size, None
+        self.to_compile = config.compile                  # once the real micro-batch is known
 
     def update(self,
         batch: tuple,  # (ids, targets), each (B, T)
@@ -124,19 +134,44 @@ class Trainer:
         ids, targets = (torch.as_tensor(x).to(self.device.device) for x in batch)        # (B, T)
         if not self.micro_batch_size:                     # as many rows as fit in every process
             fit = rows_that_fit(self.model.cfg, _free_bytes(self.model), self.device.dtype.itemsize)
-            self.micro_batch_size = _divisor(len(ids), int(self.team.all_reduce(fit, op='MIN')[0]))
+            fit = int(self.team.all_reduce(fit, op='MIN')[0])
+            self.micro_batch_size = _micro_batch_size(len(ids), fit)
+        if self.to_compile: self._compile(ids, step)
         while (loss := self._accumulate(ids, targets, step)) is None: self._take_less(len(ids))
         for optimizer in self.optimizers: self.scaler.unscale_(optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf)
         loss, norm = self._check(loss, full_tensor(norm), step)
-        for optimizer in self.optimizers: self.scaler.step(optimizer)
+        if math.isfinite(norm):                           # one answer for all optimizers
+            for optimizer in self.optimizers: self.scaler.step(optimizer)
+            self.scaler.update()
+        else: self._lower_scale(step)
         self._zero_grad()
-        self.scaler.update()
         # about ten steps, fewer in a short run
         share = min(1, max(0.1, 20 / self.config.steps, 1 / (step + 1)))
         if self.smoothed is None: self.smoothed = loss
         else: self.smoothed += share * (loss - self.smoothed)
         return loss, norm
+
+    def _compile(self, ids, step):
+        "Compile the blocks, by the first micro-batch of a step that is not made."
+        size, self.to_compile = self.micro_batch_size, False
+        try_compile(self.model, partial(self._accumulate, ids[:size], ids[:size], step))
+        self._zero_grad()
+
+    def _lower_scale(self, step):
+        "Lower the scale of the loss after a gradient that float16 could not hold."
+        before = self.scaler.state_dict()
+        scale = before['scale'] * before['backoff_factor']
+        if scale < 1:
+            raise FloatingPointError(
+                f'the scale of the loss should be at least 1, but got {scale} at step {step}, for '
+                'no gradient is finite: train in float32 or bfloat16, or at a lower learning rate '
+                f'than {self.config.lr}; the last checkpoint is unharmed')
+        self.scaler.update()                              # forgets this step
+        self.scaler.load_state_dict(before | {'scale': scale, '_growth_tracker': 0})
+        if not self.team.rank:
+            print(f'the gradient of step {step} is too large for float16: the step is left out, '
+                  f'and the loss is multiplied by {scale:,.0f} from now on')
 
     def _zero_grad(self):
         for optimizer in self.optimizers: optimizer.zero_grad()
@@ -145,14 +180,23 @@ class Trainer:
         "Add up the micro-batches' gradients; give the mean loss, or None when memory ran out."
         if self.model.cfg.dropout: torch.manual_seed(hash((self.config.seed, step, self.team.rank)))
         total, size = 0.0, self.micro_batch_size
-        pieces = list(zip(ids.split(size), targets.split(size)))
+        counted = [int(n.sum()) for n in (targets >= 0).cpu().split(size)]  # in each micro-batch
+        everywhere = self.team.all_reduce(sum(counted))[0]
+        if not everywhere:
+            raise ValueError(f'the batch of step {step} should have targets that count, but got '
+                             'none: leave it out')
+        pieces = list(zip(ids.split(size), targets.split(size), counted))
         try:
-            for i, (micro, wanted) in enumerate(pieces):
-                # FSDP has no `no_sync`: it exchanges gradients every time
-                quiet = i + 1 < len(pieces) and hasattr(self.wrapped, 'no_sync')
+            for i, (micro, wanted, n) in enumerate(pieces):
+                last = i + 1 == len(pieces)               # only then are gradients exchanged
+                if hasattr(self.wrapped, 'set_requires_gradient_sync'):
+                    self.wrapped.set_requires_gradient_sync(last)                       # FSDP
+                quiet = not last and hasattr(self.wrapped, 'no_sync')                   # DDP
                 with self.wrapped.no_sync() if quiet else nullcontext():
+                    # where nothing counts, a loss that weighs nothing: all have to exchange
+                    if not n: wanted = micro
                     with self.device.autocast(): loss = self.loss(self.wrapped, micro, wanted)
-                    loss = loss * (len(micro) / len(ids))
+                    loss = loss * (self.team.world_size * n / everywhere)  # they will average
                     self.scaler.scale(loss).backward()
                 total += loss.detach()
         except torch.OutOfMemoryError:
@@ -164,7 +208,7 @@ class Trainer:
         "Halve the micro-batch; with one row, recompute instead of remembering."
         self._zero_grad()
         before = self.micro_batch_size
-        self.micro_batch_size = _divisor(B, before // 2)
+        self.micro_batch_size = _micro_batch_size(B, before // 2)
         if before == 1:
             if self.model.recompute:
                 raise torch.OutOfMemoryError(

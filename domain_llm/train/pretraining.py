@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Callable
 
 import numpy as np
+import torch
 
 from ..ground.files import only_writer
-from ..model.fast import GPT2
-from ..model.weights import save_model
+from ..model.fast import GPT2, eager
+from ..model.gpt2 import GPT2Config
+from ..model.weights import check_layout, save_model
 from ..tokens.dataset import Batches, TokenFile, prefetch
-from .recipe import TrainConfig, schedule
+from .recipe import Device, TrainConfig, schedule
 from .distributed import Trainer, join, whole_model
 from .runs import (
     Stop, best_so_far, keep_best, load_checkpoint, open_log, open_run, save_checkpoint,
@@ -25,30 +27,31 @@ from .runs import (
 
 # %% ../../nbs/45_pretraining.ipynb #ed1a9c7d
 def pretrain(
-    model: GPT2,                                # trained in place
+    model: GPT2 | GPT2Config,                   # trained in place; of a shape, drawn from the seed
     batches: Batches,                           # `batches[step]` gives (ids, targets), each (B, T)
     config: TrainConfig,                        # the recipe
     run_dir: str | Path,                        # folder of the run; called again, it is resumed
     validation: TokenFile | np.ndarray = None,  # ids whose loss is logged, and the best model kept
     evaluate: Callable = None,                  # evaluate(model, step) gives a dict that is logged
-    loss: Callable = None,                      # loss(model, ids, targets) in nats, a mean
+    loss: Callable = None,                      # loss(model, ids, targets) in nats, as `Trainer`'s
+    device: Device = None,                      # where and in which precision; the best by default
 ) -> Path:                                      # the folder of the trained model
     "Train a model, or go on where the run stopped; write the log, checkpoints and the model."
     run_dir, team = Path(run_dir), join()
-    trainer = Trainer(model, config, team, loss=loss)
-    if (shared := getattr(batches, 'world_size', 1)) != team.world_size:
-        raise ValueError(f'`batches` should have a world_size of {team.world_size}, but got '
-                         f'{shared}: make them with rank and world_size of `join()`')
+    if isinstance(model, GPT2Config):
+        torch.manual_seed(config.seed)
+        model = GPT2(model)
+    trainer = Trainer(model, config, team, device, loss)
+    _check_run(trainer, batches, validation)
     if not team.rank:
-        order = getattr(batches, 'order_sha256', None)
-        open_run(run_dir, config, trainer.model.cfg, order, loss)
+        order, text = (getattr(batches, f'{name}_sha256', None) for name in ('order', 'tokens'))
+        open_run(run_dir, config, trainer.model.cfg, order, loss, text)
     with only_writer(run_dir) if not team.rank else nullcontext():
         step = first = load_checkpoint(run_dir, trainer)
         if step and not team.rank: print(f'resuming at step {step} of {config.steps}')
-        device = next(trainer.model.parameters()).device
         began = saved = time.monotonic()
         with (open_log(run_dir, step, config, team) as write, Stop() as stop,
-              prefetch(batches, device) as ready):
+              prefetch(batches, next(trainer.model.parameters()).device) as ready):
             while step < config.steps:
                 if step % config.eval_every == 0:
                     _evaluate(trainer, step, run_dir, validation, evaluate, write)
@@ -67,8 +70,8 @@ def pretrain(
                     save_checkpoint(run_dir, trainer, step)
                     saved = time.monotonic()
                 if stopping: raise KeyboardInterrupt
+            if step > first: save_checkpoint(run_dir, trainer, step)
             _evaluate(trainer, step, run_dir, validation, evaluate, write)
-        if step > first: save_checkpoint(run_dir, trainer, step)
         whole = whole_model(trainer)
         if not team.rank: save_model(whole, run_dir / 'model')
         if team.all_reduce(stop.asked, op='MAX')[0]: raise KeyboardInterrupt
@@ -80,6 +83,10 @@ def _evaluate(trainer, step, run_dir, validation, evaluate, write):
     team, found, better = trainer.team, {}, False
     if validation is not None:
         loss = validation_loss(trainer.model, validation, team=team, device=trainer.device)
+        if not math.isfinite(loss):
+            raise FloatingPointError(
+                f'the validation loss after {step} steps should be finite, but got {loss}: go on '
+                'from the last checkpoint, with a lower learning rate or in float32')
         found['validation_loss'] = loss
         better = team.broadcast(loss < best_so_far(run_dir)['validation_loss'])
     whole = whole_model(trainer) if evaluate or better else None
@@ -87,9 +94,37 @@ def _evaluate(trainer, step, run_dir, validation, evaluate, write):
     if better: keep_best(run_dir, whole, step, loss)
     if evaluate:
         whole.eval()
-        found.update(evaluate(whole, step))
+        with eager(whole): found.update(evaluate(whole, step))
         trainer.model.train()
     if found: write(step=step, **found)
+
+# %% ../../nbs/45_pretraining.ipynb #8834ee98
+def _check_run(trainer, batches, validation):
+    "Refuse, before the first step, what would be wrong or found out at the end."
+    config, cfg, size = trainer.config, trainer.model.cfg, trainer.team.world_size
+    if (shared := getattr(batches, 'world_size', 1)) != size:
+        raise ValueError(f'`batches` should have a world_size of {size}, but got '
+                         f'{shared}: make them with rank and world_size of `join()`')
+    if (seed := getattr(batches, 'seed', config.seed)) != config.seed:
+        raise ValueError(f'`batches` should be in the order of the seed {config.seed} of `config`, '
+                         f'but got that of {seed}: make both with one seed')
+    n_ctx = getattr(batches, 'n_ctx', 1)
+    rows = getattr(batches, 'rows', config.tokens_per_step // n_ctx)
+    if rows != config.tokens_per_step // n_ctx:
+        raise ValueError(f'`batches` should have the {config.tokens_per_step:,} tokens per step '
+                         f'of `config`, but got {rows * n_ctx:,}: make both with one number')
+    if n_ctx > cfg.n_ctx:
+        raise ValueError(f'`batches` should have rows of at most {cfg.n_ctx} tokens, which is the '
+                         f"model's context, but got {n_ctx}: make them with a shorter n_ctx")
+    V = getattr(getattr(batches, 'tokens', None), 'meta', {}).get('vocab_size', 0)
+    if V > cfg.vocab_size:
+        raise ValueError(f'`batches` should have ids below {cfg.vocab_size}, the size of the '
+                         f"model's vocabulary, but got tokens of a tokenizer of {V}: "
+                         'make the model for this tokenizer')
+    if validation is not None and (n := len(getattr(validation, 'ids', validation))) < 2:
+        raise ValueError('`validation` should have at least 2 tokens, of which one predicts the '
+                         f'other, but got {n}: take a longer text, or leave it out')
+    check_layout(trainer.model)
 
 # %% ../../nbs/45_pretraining.ipynb #03d5f528
 def steps_in(
@@ -99,12 +134,15 @@ def steps_in(
     config: TrainConfig,    # the recipe; its number of steps does not matter
     n: int = 4,             # steps to measure, after one that does not count
     loss: Callable = None,  # as `pretrain` will get it
+    device: Device = None,  # as `pretrain` will get it
 ) -> int:                   # optimizer updates that fit
     "Measure a few steps and compute how many fit into some minutes, on the slowest process."
-    trainer, seconds = Trainer(copy.deepcopy(model), config, join(), loss=loss), []
+    trainer, seconds = Trainer(copy.deepcopy(model), config, join(), device, loss), []
     for step in range(n + 1):
         start = time.monotonic()
         trainer.update(batches[step], step)
         seconds.append(time.monotonic() - start)
-    slowest = trainer.team.all_reduce(statistics.median(seconds[1:]), op='MAX')[0]
+    slowest = join().all_reduce(statistics.median(seconds[1:]), op='MAX')[0]
+    del trainer
+    if torch.cuda.is_available(): torch.cuda.empty_cache()
     return max(1, int(60 * minutes / slowest))

@@ -6,8 +6,8 @@
 __all__ = ['FREE', 'FAST_RECIPE', 'PAPER_RECIPE', 'TrainConfig', 'schedule', 'paper_length', 'Device', 'device_info']
 
 # %% ../../nbs/40_recipe.ipynb #1847f984
-import math
-from dataclasses import InitVar, dataclass
+import math, re
+from dataclasses import InitVar, dataclass, replace
 
 import torch
 
@@ -83,7 +83,7 @@ def paper_length(
 @dataclass(frozen=True)
 class Device:
     "Say where to compute, in which precision, and why."
-    device: str         # cuda, mps or cpu
+    device: str         # cuda, mps or cpu, perhaps with a number: cuda:1
     dtype: torch.dtype  # in which precision
     reason: str         # why so
     name: str = ''      # what the maker calls it; empty on a CPU
@@ -91,22 +91,52 @@ class Device:
     def __str__(self):
         return f'{self.device} in {str(self.dtype).removeprefix("torch.")}: {self.reason}'
 
+    @property
+    def kind(self):
+        "Give the device without its number."
+        return self.device.split(':')[0]
+
     def autocast(self):
         "Compute in this precision, inside a `with`."
-        return torch.autocast(self.device, self.dtype, enabled=self.dtype != torch.float32)
+        return torch.autocast(self.kind, self.dtype, enabled=self.dtype != torch.float32)
 
-def device_info() -> Device:
-    "Choose the device, and the precision that it is good at."
-    if torch.cuda.is_available():
-        major, minor = torch.cuda.get_device_capability()
-        name = torch.cuda.get_device_name()
+def _usual_device(device):
+    "Say in which precision a device is good."
+    if device.startswith('cuda'):
+        major, minor = torch.cuda.get_device_capability(device)
+        name = torch.cuda.get_device_name(device)
         said = f'{name} has compute capability {major}.{minor}'
         if (major, minor) >= (8, 0):
-            return Device('cuda', torch.bfloat16, f'{said}, and bfloat16 needs 8.0', name)
+            return Device(device, torch.bfloat16, f'{said}, and bfloat16 needs 8.0', name)
         said += ', below the 8.0 that bfloat16 needs, so float16 with a scaled loss'
-        return Device('cuda', torch.float16, said, name)
-    if torch.backends.mps.is_available():
-        return Device('mps', torch.float32, 'an Apple GPU, where float32 is the safe choice')
-    said = ('no GPU was found, and float32 repeats on a CPU (same threads, machine and versions: '
+        return Device(device, torch.float16, said, name)
+    if device.startswith('mps'):
+        return Device(device, torch.float32, 'an Apple GPU, where float32 is the safe choice')
+    said = ('float32 repeats on a CPU (same threads, machine and versions: '
             'equal weights; across numbers of threads: to rounding)')
-    return Device('cpu', torch.float32, said)
+    return Device(device, torch.float32, said)
+
+def device_info(
+    device: str = None,     # cuda, cuda:1, mps or cpu; by default the best there is
+    precision: str = None,  # float32, bfloat16 or float16; by default what the device is good at
+) -> Device:
+    "Choose the device, and the precision that it is good at."
+    here = dict(cuda=torch.cuda.is_available(), mps=torch.backends.mps.is_available(), cpu=True)
+    best = next(name for name in here if here[name])
+    kind, number = re.fullmatch(r'(.*?)(:\d+)?', device or best).groups()
+    beyond = number and (kind != 'cuda' or int(number[1:]) >= torch.cuda.device_count())
+    if beyond or not here.get(kind):
+        there = ', '.join(name for name in here if here[name])
+        raise ValueError(f'`device` should be one that is here ({there}), but got {device!r}: '
+                         f'leave it out for {best}')
+    if precision not in (None, 'float32', 'bfloat16', 'float16'):
+        raise ValueError('`precision` should be float32, bfloat16 or float16, '
+                         f'but got {precision!r}: leave it out for what the device is good at')
+    found = _usual_device(device or best)
+    if not device and best == 'cpu':
+        found = replace(found, reason=f'no GPU was found, and {found.reason}')
+    if precision and found.dtype != getattr(torch, precision):
+        usual = str(found.dtype).removeprefix('torch.')
+        return replace(found, dtype=getattr(torch, precision),
+                       reason=f'{precision} was asked for, where {usual} is usual')
+    return found

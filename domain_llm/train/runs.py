@@ -7,7 +7,7 @@ __all__ = ['LOGGERS', 'save_checkpoint', 'load_checkpoint', 'open_run', 'validat
            'peak_flops', 'throughput', 'open_log', 'Stop', 'plot_run']
 
 # %% ../../nbs/44_runs.ipynb #345e4fbe
-import json, math, shutil, signal, threading
+import json, math, re, shutil, signal, threading, time
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from importlib import import_module
@@ -23,11 +23,11 @@ from ..ground.files import (
     clear_leftovers, disk_is_full, file_sha256, foreign_files, note_written, only_writer,
     peak_memory, read_json, whole_folder, write_whole)
 from ..ground.show import BLUE, GREEN, GREYS, LINES, VERMILION, canvas
-from ..model.fast import GPT2
+from ..model.fast import GPT2, eager
 from ..model.gpt2 import GPT2Config, flops_per_token
-from ..model.weights import save_model
+from ..model.weights import check_finite, save_model
 from ..tokens.dataset import TokenFile
-from .recipe import FREE, Device, TrainConfig
+from .recipe import FREE, Device, TrainConfig, schedule
 from .distributed import Team, Trainer, gather, scatter
 
 # %% ../../nbs/44_runs.ipynb #2c098c05
@@ -53,6 +53,7 @@ def save_checkpoint(
     "Write a checkpoint that appears whole or not at all; keep the last two."
     tensors = gather(trainer)
     if trainer.team.rank: return
+    check_finite(tensors, f'the state after {step} steps')
     with _if_space(f'the checkpoint of step {step}'):
         with whole_folder(Path(run_dir) / 'checkpoints' / f'step-{step:08d}', 'checkpoint') as part:
             save_file(tensors, part / 'state.safetensors')
@@ -71,7 +72,9 @@ def _read_checkpoint(folder):
         raise ValueError(f'`format` should be 1, but got {about["format"]}: take a newer version')
     if file_sha256(folder / 'state.safetensors') != about['sha256']:
         raise ValueError('its SHA-256 should be the one noted, but differs: it was damaged')
-    return load_file(folder / 'state.safetensors'), about
+    tensors = load_file(folder / 'state.safetensors')
+    check_finite(tensors, 'its weights')              # an earlier version saved whatever there was
+    return tensors, about
 
 def _newest(run_dir):
     "Read the newest checkpoint that can be read; nothing when there is none."
@@ -80,7 +83,7 @@ def _newest(run_dir):
         with only_writer(left): clear_leftovers(left)                  # of runs that were killed
     for folder in _checkpoints(run_dir):
         try: return _read_checkpoint(folder)
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, SafetensorError, FloatingPointError) as error:
             print(f'{folder.name} cannot be read ({type(error).__name__}: {error}): '
                   'trying the checkpoint before it')
     return {}, dict(step=0)
@@ -105,6 +108,7 @@ def open_run(
     model_config: GPT2Config,  # the model's shape
     order: str = None,         # hash of the order of the data, `order_sha256` of `Batches`
     loss: Callable = None,     # the loss, if it is not the model's own
+    tokens: str = None,        # hash of the text, `tokens_sha256` of `Batches`
 ):
     "Claim a folder for this run, or refuse the folder of another with a `ValueError`."
     run_dir = Path(run_dir)
@@ -112,7 +116,7 @@ def open_run(
     path, threads = run_dir / 'config.json', torch.get_num_threads()
     named = getattr(loss, '__qualname__', type(loss).__qualname__) if loss else 'cross entropy'
     mine = dict(train=asdict(config), model=asdict(model_config), order=order, loss=named,
-                threads=threads)
+                threads=threads, tokens=tokens)
     mine = json.loads(json.dumps(mine))              # as it will be read back: tuples are lists
     if not path.exists():
         note_written(run_dir, 'run', ['config.json', 'log.jsonl', 'tensorboard/'])
@@ -121,9 +125,12 @@ def open_run(
     if not {'train', 'model'} <= set(theirs):
         raise ValueError(f'{path} should be the configuration of a run, but got that of something '
                          'else: choose another folder')
+    ended = theirs['train'].get('steps', 0)
+    longer = config.steps > ended and (run_dir / f'checkpoints/step-{ended:08d}').is_dir()
     differ = [f'{name} {theirs[part].get(name)} there, {value} here'
               for part in ('train', 'model') for name, value in mine[part].items()
-              if name not in FREE and theirs[part].get(name) != value]
+              if name not in FREE and theirs[part].get(name) != value
+              and not (name == 'steps' and longer)]
     if differ:
         raise ValueError(f'{run_dir} should hold this run, but got another '
                          f'({"; ".join(differ)}): choose another folder or delete it')
@@ -133,12 +140,22 @@ def open_run(
             f'{run_dir} should hold a run with this order of the data, but got one in another '
             f'order (hash {there} there, {here} here): go on with the same corpus and version, or '
             'choose another folder')
+    if tokens and (begun := theirs.get('tokens') or tokens) != tokens:
+        raise ValueError(f'{run_dir} should hold a run with this text, but got one with another '
+                         f'(hash {begun[:8]} there, {tokens[:8]} here): go on with the same '
+                         'tokens, or choose another folder')
     if (begun := theirs.get('loss', named)) != named:
         raise ValueError(f'`loss` should be {begun}, with which the run in {run_dir} began, but '
                          f'got {named}: go on with the same loss, or choose another folder')
     if (begun := theirs.get('threads', threads)) != threads:
         print(f'the number of threads was {begun} when this run began and is {threads} now: '
               'its steps agree to rounding, not bit for bit')
+    if longer:
+        before = schedule(TrainConfig(**theirs['train']), ended)
+        print(f'this run was done with {ended:,} steps, at {before:.0%} of the peak rate, and goes '
+              f'on to {config.steps:,} at {schedule(config, ended):.0%}: not what one run of that '
+              'length from the beginning would learn')
+        write_whole(path, json.dumps(theirs | dict(train=mine['train']), indent=1))
 
 # %% ../../nbs/44_runs.ipynb #27a4c330
 @torch.no_grad()
@@ -153,10 +170,13 @@ def validation_loss(
     "Average the loss over the validation text's whole windows, each token once."
     total, counted, where = 0.0, 0, model.wte.weight.device
     was, ids = model.training, getattr(tokens, 'ids', tokens)[:max_tokens]
+    if len(ids) < 2:
+        raise ValueError('`tokens` should be at least 2, of which one predicts the other, but got '
+                         f'{len(ids)}: take a longer validation text, or none')
     model.eval()
     for x, y in _windows(ids, model.cfg.n_ctx, rows, team):              # each (B, T)
         n = int((y >= 0).sum())
-        with device.autocast() if device else nullcontext():
+        with device.autocast() if device else nullcontext(), eager(model):
             loss = model(x.to(where), y.to(where)).item()
         if n: total, counted = total + loss * n, counted + n
     model.train(was)
@@ -231,14 +251,17 @@ def _tracker(name):
 LOGGERS = dict(tensorboard=_tensorboard, wandb=_tracker('wandb'), trackio=_tracker('trackio'))
 
 # %% ../../nbs/44_runs.ipynb #1691bed1
-_PEAKS = {'B200': 2250, 'H200': 989, 'H100': 989, 'A100': 312, 'L40S': 362, 'L4': 121, 'A10G': 125,
-          'A10': 125, 'RTX 4090': 165, 'RTX 3090': 71, 'V100': 125, 'T4': 65}
+_PEAKS = {'GB200': 2500, 'B200': 2250, 'GH200': 989, 'H200': 989, 'H100 PCIe': 756, 'H100': 989,
+          'A100': 312, 'L40S': 362, 'L40': 181, 'L4': 121, 'A10G': 125, 'A10': 125,
+          'RTX 4090': 165, 'RTX 3090': 71, 'V100': 125, 'T4': 65}
+_SLOWER = r'\b(Laptop|Max-Q|MIG|Ti|D|SUPER)\b'  # a relative, or a part, of which these say nothing
 
 def peak_flops(
     name: str,      # what the maker calls the GPU
 ) -> float | None:  # floating-point operations per second, None for an unknown GPU
     "Look up what a GPU could do at best with dense matrices in half precision."
-    known = [tera * 1e12 for part, tera in _PEAKS.items() if part in name]
+    if re.search(_SLOWER, name): return None
+    known = [tera * 1e12 for part, tera in _PEAKS.items() if re.search(rf'\b{part}\b', name)]
     return known[0] if known else None
 
 def throughput(
@@ -295,8 +318,8 @@ def _bar(config, step):
 
 # %% ../../nbs/44_runs.ipynb #228e9b8b
 class Stop:
-    "Hold Ctrl-C and SIGTERM back until the step is done; a second one stops at once."
-    asked = False
+    "Hold Ctrl-C and SIGTERM back until the step is done; asked again seconds later, stop at once."
+    asked, since = False, 0.0
 
     def __enter__(self):
         main, self.before = threading.current_thread() is threading.main_thread(), {}
@@ -305,8 +328,9 @@ class Stop:
         return self
 
     def _ask(self, *_):
-        if self.asked: raise KeyboardInterrupt
-        self.asked = True
+        # a launcher and the system that it runs in may both pass the same wish on
+        if self.asked and time.monotonic() - self.since > 5: raise KeyboardInterrupt
+        if not self.asked: self.asked, self.since = True, time.monotonic()
 
     def __exit__(self, *_):
         for number, handler in self.before.items(): signal.signal(number, handler)

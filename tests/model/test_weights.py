@@ -1,4 +1,6 @@
 """Weights and tokenizers that go to transformers and come back."""
+from dataclasses import replace
+
 import pytest
 import torch
 import transformers
@@ -50,6 +52,25 @@ def test_variants_with_a_gpt2_layout_come_back_and_agree(changes, tmp_path):
     assert (ours(ids) - theirs(ids).logits).abs().max() < 1e-5
     again = load_model(tmp_path / 'model')
     assert again.cfg == ours.cfg and torch.equal(again(ids), ours(ids))
+
+
+KNOWN = (dict(), dict(rotary=True), dict(rotary=True, rms_norm=True))
+
+
+@pytest.mark.parametrize('relu2', [False, True])
+@pytest.mark.parametrize('parts', [
+    *({**parts, 'bias': bias} for parts in KNOWN for bias in (True, False)),
+    dict(rotary=True, rms_norm=True, qk_norm=True, bias=False)], ids=str)
+def test_what_came_after_gpt2_is_what_transformers_calls_by_another_name(parts, relu2, tmp_path):
+    ours = noisy(GPT2Config(60, 2, 2, 16, 32, **parts, relu2=relu2), 0.3).eval()
+    save_model(ours, tmp_path / 'model')
+    theirs, ids = theirs_from(tmp_path / 'model'), torch.randint(60, (2, 32))
+    with torch.no_grad():
+        assert (ours(ids) - theirs(ids).logits).abs().max() < 1e-5 * ours(ids).abs().max()
+        theirs.save_pretrained(tmp_path / 'theirs')
+        again = load_model(tmp_path / 'theirs')
+        assert torch.allclose(again(ids), ours(ids), rtol=1e-5, atol=1e-5)
+    assert replace(again.cfg, bias=ours.cfg.bias) == ours.cfg
 
 
 def test_the_plain_model_is_saved_in_the_same_words(tmp_path):

@@ -48,15 +48,26 @@ def exchanges():
     return counts
 
 
+def scattered():
+    "Count how often FSDP adds gradients up over processes in a step of several micro-batches."
+    from torch.distributed.tensor.debug import CommDebugMode
+    config = TrainConfig(steps=5, tokens_per_step=128, micro_batch_size=1, shard=True)
+    trainer = Trainer(d.model(), config, team)
+    with CommDebugMode() as seen: trainer.update(d.batches()[0], 1)
+    return sum(n for what, n in seen.get_comm_counts().items() if 'reduce_scatter' in str(what))
+
+
 n = team.world_size
 for recipe in d.RECIPES:
     d.run(home / f'{recipe}-{n}', False, recipe, text)
     if n == 2: d.run(home / f'{recipe}-2-shard', True, recipe, text)
 d.run(home / f'weighted-{n}', False, 'adamw', loss=d.weighted)
 if n == 2: d.run(home / 'weighted-2-shard', True, 'adamw', loss=d.weighted)
+d.run(home / f'masked-{n}', False, 'adamw', source=d.Masked())
+if n == 2: d.run(home / 'masked-2-shard', True, 'adamw', source=d.Masked())
 half(f'half-{n}', False)
 if n == 2:
     half('half-2-shard', True)
     uneven = validation_loss(d.model(), d.TEXT[:603], rows=4, team=team)      # 37 rows
-    found = dict(exchanges=exchanges(), uneven=uneven)
+    found = dict(exchanges=exchanges(), uneven=uneven, scattered=scattered())
     if not team.rank: (home / 'found.json').write_text(json.dumps(found))

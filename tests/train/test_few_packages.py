@@ -2,9 +2,11 @@
 import re, runpy
 from pathlib import Path
 
+import numpy as np
 import pytest
 from processes import in_a_process
 
+from domain_llm.model.gpt2 import GPT2Config
 from domain_llm.train.runs import read_log
 
 BENCHMARK = Path(__file__).parents[2] / 'benchmarks/gpu.py'
@@ -61,6 +63,11 @@ def test_the_gpu_benchmark_runs_tiny(tmp_path):
     losses = re.search(r'3,072 \| (.+?) \| (.+?) \| (.+?) \|', parts['curves']).groups()
     paper, fast, half = map(float, losses)
     assert paper > fast + 0.3 and fast == pytest.approx(half, abs=0.02)
+
+
+def test_the_benchmark_reads_ids_as_unequally_frequent_as_words():
+    ids, _ = runpy.run_path(BENCHMARK)['noise'](GPT2Config(50_257), 2)
+    assert 0.02 < np.unique(ids, return_counts=True)[1].max() / ids.size < 0.08
 
 
 KERNELS = {

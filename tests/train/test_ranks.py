@@ -46,6 +46,17 @@ def test_two_processes_weight_tokens_as_one_does(home, way):
 
 
 @pytest.mark.parametrize('way', ['2', '2-shard'])
+def test_two_processes_count_each_target_once(home, way):
+    "Rows of different length lie in different processes; some have no target that counts."
+    one, two = (losses(home / f'masked-{k}') for k in ('1', way))
+    assert len(one) == len(two) == 20 and apart(one, two) < 1e-5
+    assert apart(one, losses(home / 'adamw-1')) > 0.01
+    for key in 'loss', 'grad_norm':
+        one, two = (losses(home / f'masked-{k}', key)[0] for k in ('1', way))
+        assert two == pytest.approx(one, rel=1e-6)
+
+
+@pytest.mark.parametrize('way', ['2', '2-shard'])
 def test_what_two_processes_saved_is_one_plain_model(home, way):
     def files(run): return sorted(str(p.relative_to(run)) for p in run.rglob('*') if p.is_file())
     one, two = home / 'adamw-1', home / f'adamw-{way}'
@@ -61,6 +72,11 @@ def test_gradients_are_exchanged_once_a_step(home):
     "With four micro-batches for each process there would be four times as many without no_sync."
     first, second = json.loads((home / 'found.json').read_text())['exchanges']
     assert 1 <= second <= first <= 2
+
+
+def test_shares_of_gradients_are_exchanged_once_a_step(home):
+    "Two blocks and what is around them: three exchanges, however many micro-batches there are."
+    assert json.loads((home / 'found.json').read_text())['scattered'] == 3
 
 
 def test_validation_sums_over_ranks_also_when_rows_do_not_divide(home):

@@ -52,6 +52,31 @@ def test_a_weighted_step_is_the_same_compiled_and_in_pieces():
     assert found[0][-1][0] > 0 and np.allclose(*found, rtol=1e-3)
 
 
+def test_each_step_is_compiled_also_between_samples_and_evaluations(tmp_path, monkeypatch):
+    "Count the graphs that are made, and those that run in each step."
+    made, ran, each, compile, update = [], [], [], torch.nn.Module.compile, Trainer.update
+    def counting(graph, inputs):
+        made.append(graph)
+        def called(*args):
+            ran.append(graph)
+            return graph.forward(*args)
+        return called
+    def counted(self, batch, step):
+        before = len(ran)
+        found = update(self, batch, step)
+        each.append((len(ran) - before, len(made)))
+        return found
+    def sample(model, step):
+        return dict(text=model.generate(torch.zeros(1, 1, dtype=torch.long), 15).tolist())
+    def compiled_by_counting(self, **how): compile(self, backend=counting, **how)
+    monkeypatch.setattr(torch.nn.Module, 'compile', compiled_by_counting)
+    monkeypatch.setattr(Trainer, 'update', counted)
+    torch.compiler.reset()
+    run(tmp_path / 'a', recipe(compile=True, micro_batch_size=4, eval_every=2), evaluate=sample)
+    # two blocks and two micro-batches; nothing new is compiled after the first step
+    assert each[1][0] >= 4 and set(each[1:]) == {each[1]} and each[0][1] == len(made)
+
+
 class Plain:
     "Batches that do not depend on how lesson 21 shuffles."
     def __getitem__(self, step):

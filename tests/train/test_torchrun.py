@@ -1,11 +1,16 @@
 """The command line's pretrain step: under torchrun, with both recipes, and from a trained model."""
-import json, shutil, subprocess, sys
+import json, re, shutil, subprocess, sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from processes import HERE, TORCHRUN, launch
 
+from domain_llm.model.fast import GPT2
+from domain_llm.model.gpt2 import GPT2Config, num_params
+from domain_llm.model.weights import load_model, save_model
 from domain_llm.text.synthetic import SyntheticScience
+from domain_llm.tokens.tokenizer import load_tokenizer, train_tokenizer
 from domain_llm.train.runs import read_log
 
 STEPS = """
@@ -41,8 +46,11 @@ def test_the_command_line_under_torchrun(tokens, tmp_path):
     assert len(logged(tmp_path / 'two/pretrain', 'loss')) == 4
     assert (tmp_path / 'two/pretrain/model/tokenizer.json').exists()
     assert 'already done' in launch(*command, '--steps', 4).stdout
-    refused = launch(*command, '--steps', 5, ok=False)
+    refused = launch(*command, '--steps', 3, ok=False)
     assert refused.returncode and 'made from other inputs' in refused.stderr
+    assert 'was done with 4 steps' in launch(*command, '--steps', 6).stdout
+    assert len(logged(tmp_path / 'two/pretrain', 'loss')) == 6
+    assert 'already done' in launch(*command, '--steps', 6).stdout
 
 
 def test_the_examples_are_torchrun_underneath():
@@ -71,7 +79,7 @@ def test_recipes_samples_and_finetuning(tokens, tmp_path, capsys):
     samples = logged(a / 'pretrain', 'sample')
     assert samples and all(isinstance(sample, str) for sample in samples)
     assert command(*go, b, '--recipe', 'slow') == 1
-    assert 'fast or paper' in capsys.readouterr().err
+    assert 'one of fast, paper' in capsys.readouterr().err
 
     start = a / 'pretrain/model'
     assert command(*go, b, '--from', start) == 0
@@ -88,3 +96,146 @@ def test_recipes_samples_and_finetuning(tokens, tmp_path, capsys):
     assert command('tokenizer', '--from', start, '--out', b, '--force') == 0
     assert command('tokens', '--out', b, '--force') == 0
     assert command(*go, b, '--from', start, '--force') == 0
+
+
+def test_from_a_padded_table_a_name_on_the_hub_and_without_a_tokenizer(
+        tokens, tmp_path, capsys, monkeypatch):
+    out, start = tmp_path / 'out', tmp_path / 'start'
+    shutil.copytree(tokens, out)
+    torch.manual_seed(0)
+    model = GPT2(GPT2Config.preset('toy', 512))         # the tokenizer has 500
+    save_model(model, start, load_tokenizer(out / 'tokenizer'))
+    go = ['pretrain', '--size', 'demo', '--steps', 2, '--out', out, '--force', '--from']
+    assert command(*go, start) == 0 and load_model(out / 'pretrain/model').cfg.vocab_size == 512
+
+    assert command('tokenizer', '--from', 'some/model', '--out', out, '--force') == 1
+    assert 'nothing could be fetched' in capsys.readouterr().err
+    def fetched(name, allow_patterns): return str(start)
+    monkeypatch.setattr('huggingface_hub.snapshot_download', fetched)
+    assert command('tokenizer', '--from', 'some/model', '--out', out, '--force') == 0
+    assert command('tokens', '--out', out, '--force') == 0
+    assert command(*go, 'some/model') == 0
+
+    save_model(GPT2(GPT2Config.preset('toy', 499)), start, load_tokenizer(out / 'tokenizer'))
+    assert command(*go, start) == 1
+    assert 'a row for each of the 500 tokens' in capsys.readouterr().err
+    texts = ['another text ' * 3] * 3                   # another tokenizer of the same size
+    save_model(model, start, train_tokenizer([*texts, *SyntheticScience(1).papers(300)], 500))
+    assert load_tokenizer(start).get_vocab_size() == 500
+    assert command(*go, start) == 1
+    assert 'which has another tokenizer' in capsys.readouterr().err
+    (start / 'tokenizer.json').unlink()
+    for words in go, ['tokenizer', '--out', out, '--force', '--from']:
+        assert command(*words, start) == 1
+        assert 'should have a tokenizer beside its weights' in capsys.readouterr().err
+    for left in 'tokenizer/tokenizer.json', 'pretrain/model': assert (out / left).exists()
+
+
+@pytest.mark.parametrize('layout', ['paper', 'paper-spt'])
+def test_the_papers_rows_from_the_command_line(tokens, tmp_path, layout):
+    out = tmp_path / 'out'
+    shutil.copytree(tokens, out)
+    assert command('tokens', '--layout', layout, '--out', out, '--force') == 0
+    go = ['pretrain', '--size', 'demo', '--recipe', 'paper', '--lr', 2e-6, '--out', out]
+    assert command(*go, '--steps', 3) == 0
+    about = json.loads((out / 'pretrain/config.json').read_text())
+    assert about['train']['lr'] == 2e-6 and len(logged(out / 'pretrain', 'loss')) == 3
+
+
+GPT2_ON_THE_HUB = 'openai-community/gpt2'
+# from the paper's logs and code: rows of its corpus, updates in five epochs, the length of the
+# schedule in quarters of an update, tokens in an update, the peak rate, the layout of the rows,
+# the model on the hub whose tokenizer it takes, and whether it goes on from that model
+PAPER = {
+    'gpt2_scratch': (
+        1_131_533, 11_050, 44_205, 524_288, 2e-5, 'paper', GPT2_ON_THE_HUB, False),
+    'finetune_gpt2': (
+        1_131_533, 11_050, 44_205, 524_288, 2e-5, 'paper', GPT2_ON_THE_HUB, True),
+    'finetune_gpt2_lr2e-6': (
+        1_131_533, 11_050, 44_205, 524_288, 2e-6, 'paper', GPT2_ON_THE_HUB, True),
+    'gpt2_scratch_neuro_tokenizer': (
+        994_516, 9_710, 38_850, 524_288, 2e-5, 'paper', None, False),
+    'gpt2_scratch_neuro_tokenizer_spt': (
+        995_782, 9_725, 38_900, 524_288, 2e-5, 'paper-spt', None, False),
+    'gpt2-medium_scratch_neuro_tokenizer': (
+        994_516, 19_420, 77_700, 262_144, 2e-5, 'paper', None, False),
+    'gpt2-medium_scratch_neuro_tokenizer_spt': (
+        995_782, 19_445, 77_800, 262_144, 2e-5, 'paper-spt', None, False),
+    'gpt2-large_scratch_neuro_tokenizer': (
+        994_516, 38_845, 155_395, 131_072, 2e-5, 'paper', None, False)}
+PARAMETERS = {'gpt2': 124_439_808, 'gpt2-medium': 354_823_168, 'gpt2-large': 774_030_080}
+
+
+def table_of_commands():
+    "Read the paper's runs from lesson 45: {name: (words of the command, tokens in an update)}."
+    lesson = json.loads((HERE.parents[1] / 'nbs/45_pretraining.ipynb').read_text())
+    cells = [''.join(cell['source']) for cell in lesson['cells']]
+    text = next(cell for cell in cells if cell.startswith("## The paper's runs"))
+    begin = re.search(r'`domain-llm (run .+?)`', text)[1].replace('…', 'here').split()
+    rows = re.findall(r'^\| (\S+) \| `(.+?)` \| ([\d,]+) \|$', text, re.M)
+    return {name: (begin + options.split(), int(n.replace(',', ''))) for name, options, n in rows}
+
+
+@pytest.mark.parametrize('name', PAPER)
+def test_each_row_of_the_papers_table_is_one_command(tmp_path, monkeypatch, name):
+    from domain_llm.app import cli, steps
+    words, said = table_of_commands()[name]
+    n_rows, updates, quarters, tokens, lr, layout, hub, goes_on = PAPER[name]
+    out, found = tmp_path / 'here', {}
+    words[words.index('runs/here')] = str(out)
+    (out / 'tokens').mkdir(parents=True)
+    meta = dict(vocab_size=50_257, eos_token_id=0, tokenizer_sha256='that of GPT-2')
+    (out / 'tokens/meta.json').write_text(json.dumps(meta))
+
+    def once(out, step, inputs, work, force):
+        (out / 'steps.json').write_text(json.dumps({step: dict(inputs=inputs, done=False)}))
+        work(out / step)
+
+    def train(folder, out, size, seed, minutes, n_steps, cases, **how):
+        batches = SimpleNamespace(n_windows=n_rows)
+        how.pop('compile')
+        found.update(config=steps._train_config(
+            folder, None, batches, size, seed, n_steps, minutes, **how),
+            model=steps.new_model(out), size=size, start=how.get('start'))
+
+    def make_tokens(folder, corpus, tokenizer, layout): found.update(layout=layout)
+    def make_tokenizer(folder, corpus, vocab_size, start): found.update(tokenizer=start)
+    for part in (once, train, make_tokens, make_tokenizer):
+        monkeypatch.setattr(cli, part.__name__, part)
+    for part in ('_corpus_step', '_evaluate_steps', '_report_step', 'step_folder', 'fingerprint'):
+        monkeypatch.setattr(cli, part, lambda *_, **__: 'x')
+    monkeypatch.setattr(cli, '_case_sets', lambda names: {})
+    beside = SimpleNamespace(get_vocab_size=lambda: 50_257)
+    (tmp_path / 'tokenizer.json').write_text('{}')
+    for module in cli, steps:
+        monkeypatch.setattr(module, 'start_tokenizer', lambda name: tmp_path)
+    monkeypatch.setattr('domain_llm.tokens.tokenizer.load_tokenizer', lambda folder: beside)
+    monkeypatch.setattr('domain_llm.tokens.tokenizer.tokenizer_sha256', lambda _: 'that of GPT-2')
+    monkeypatch.setattr('domain_llm.model.fast.GPT2', lambda cfg: SimpleNamespace(cfg=cfg))
+    pretrained = SimpleNamespace(cfg=GPT2Config(dropout=0.1))
+    monkeypatch.setattr('domain_llm.model.weights.load_model', lambda name: pretrained)
+    assert command(*words) == 0
+
+    config = found['config']
+    assert said == config.tokens_per_step == tokens
+    assert (config.steps, config.schedule_steps) == (updates, quarters / 4)
+    assert (config.lr, config.muon_lr, config.warmup) == (lr, 0, 0.03)
+    assert (config.betas, config.eps) == ((0.9, 0.999), 1e-6)
+    assert (config.weight_decay, config.decay_norms, config.clip) == (0.001, True, 0)
+    assert (found['layout'], found['tokenizer']) == (layout, hub)
+    assert found['start'] == (hub if goes_on else None)
+    model = found['model'].cfg
+    assert num_params(model) == PARAMETERS[found['size']] and model.dropout == 0.1
+    assert found['model'] is pretrained or not goes_on
+    assert table_of_commands().keys() == PAPER.keys()
+
+
+def test_a_precision_that_was_asked_for_is_said_and_used(tokens, tmp_path, capsys):
+    out = tmp_path / 'out'
+    shutil.copytree(tokens, out)
+    go = ['pretrain', '--size', 'demo', '--steps', 2, '--out', out, '--device', 'cpu']
+    assert command(*go, '--precision', 'bfloat16') == 0
+    assert 'parameters on cpu in bfloat16: bfloat16 was asked for' in capsys.readouterr().out
+    assert command(*go) == 1 and 'precision bfloat16 there' in capsys.readouterr().err
+    assert command(*go[:-1], 'tpu', '--force') == 1
+    assert '`device` should be one that is here' in capsys.readouterr().err
