@@ -212,7 +212,7 @@ class FastAttention(Attention):
     ) -> tuple:                        # (B, H, T, C/H) each
         "Compute the heads' queries, keys and values."
         q, k, v = super().heads(x)
-        if self.qk_norm: q, k = (F.rms_norm(part, part.shape[-1:]) for part in (q, k))
+        if self.qk_norm: q, k = (F.rms_norm(part, part.shape[-1:], eps=2**-23) for part in (q, k))
         if reading.rotation: q, k = (_rotate(part, reading.rotation) for part in (q, k))
         return q, k, v
 
