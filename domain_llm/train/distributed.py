@@ -6,7 +6,7 @@
 __all__ = ['Team', 'join', 'Trainer', 'gather', 'scatter', 'whole_model']
 
 # %% ../../nbs/43_distributed.ipynb #59702145
-import atexit, math, os
+import atexit, math, os, warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -73,21 +73,24 @@ def _share(model, config, dtype):
     if not config.shard:
         return torch.nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-    # weights travel in the precision in which they are used, gradients are added up in float32
+    for p in model.parameters(): dist.broadcast(p.data, 0)     # all begin alike, as DDP sees to
+    # matrices travel in the precision in which they are used, gradients are added up in float32
     low = MixedPrecisionPolicy(None if dtype == torch.float32 else dtype, torch.float32,
                                cast_forward_inputs=False)
-    for block in model.h: fully_shard(block, mp_policy=low)
-    return fully_shard(model)
+    for block in model.h: fully_shard([block.attn, block.mlp], mp_policy=low)
+    warnings.filterwarnings('ignore', '.* returned a view')   # which a block adds out of place
+    return fully_shard(model)                          # what is left, such as norms, in float32
 
 # %% ../../nbs/43_distributed.ipynb #e24b1cd2
 def _free_bytes(model):
     "Say how much memory activations may take; on a GPU what is free now, less what is to come."
-    if not torch.cuda.is_available(): return 2 * 2**30
+    where = model.wte.weight.device
+    if where.type != 'cuda': return 2 * 2**30
     weights = sum(p.numel() for p in model.parameters())
     # to come, in bytes a weight: gradient 4, moments 8, a copy in half precision 2; and a reserve
     # what PyTorch keeps of what was freed counts as used there, but is free for us
-    kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-    return 0.85 * (torch.cuda.mem_get_info()[0] + kept) - 14 * weights - 2**29
+    kept = torch.cuda.memory_reserved(where) - torch.cuda.memory_allocated(where)
+    return 0.85 * (torch.cuda.mem_get_info(where)[0] + kept) - 14 * weights - 2**29
 
 def _micro_batch_size(n, limit):
     "Cut n rows into pieces of at most a limit: equal ones, if these are not much smaller."
@@ -114,6 +117,9 @@ class Trainer:
             plain = plain._modules[wrapped.pop()]
         self.model, self.config, self.team = plain, config, team
         self.device, self.loss = device or device_info(), loss or _own_loss
+        if team.world_size > 1 and ':' in self.device.device:
+            raise ValueError('`device` should be without a number where each process has its own, '
+                             f'but got {self.device.device}: leave the number out')
         self.model.to(self.device.device).train()
         self.wrapped = model
         if team.world_size > 1: self.wrapped = _share(self.model, config, self.device.dtype)
@@ -142,7 +148,7 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf)
         loss, norm = self._check(loss, full_tensor(norm), step)
         if math.isfinite(norm):                           # one answer for all optimizers
-            for optimizer in self.optimizers: self.scaler.step(optimizer)
+            for optimizer in self.optimizers: optimizer.step()
             self.scaler.update()
         else: self._lower_scale(step)
         self._zero_grad()

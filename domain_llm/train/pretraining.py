@@ -109,10 +109,9 @@ def _check_run(trainer, batches, validation):
         raise ValueError(f'`batches` should be in the order of the seed {config.seed} of `config`, '
                          f'but got that of {seed}: make both with one seed')
     n_ctx = getattr(batches, 'n_ctx', 1)
-    rows = getattr(batches, 'rows', config.tokens_per_step // n_ctx)
-    if rows != config.tokens_per_step // n_ctx:
-        raise ValueError(f'`batches` should have the {config.tokens_per_step:,} tokens per step '
-                         f'of `config`, but got {rows * n_ctx:,}: make both with one number')
+    if isinstance(batches, Batches) and batches.rows != config.tokens_per_step // n_ctx:
+        raise ValueError(f'`batches` should have the {config.tokens_per_step:,} tokens per step of '
+                         f'`config`, but got {batches.rows * n_ctx:,}: make both with one number')
     if n_ctx > cfg.n_ctx:
         raise ValueError(f'`batches` should have rows of at most {cfg.n_ctx} tokens, which is the '
                          f"model's context, but got {n_ctx}: make them with a shorter n_ctx")

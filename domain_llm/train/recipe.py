@@ -26,7 +26,7 @@ class TrainConfig:
     betas: tuple = (0.9, 0.95)    # AdamW's memory of the gradient and of its square
     eps: float = 1e-8             # AdamW's guard against division by zero
     clip: float = 1.0             # largest norm of the gradient; 0 does not clip
-    seed: int = 0                 # decides the order of the data, and dropout
+    seed: int = 0                 # decides weights that `pretrain` draws, order and dropout
     eval_every: int = 100         # steps between evaluations
     save_minutes: float = 5.0     # minutes between checkpoints
     save_every: int = 0           # steps between checkpoints, besides; 0 counts minutes alone
@@ -62,7 +62,7 @@ def schedule(
 ) -> float:               # the next update's share of the peak learning rate, from 0 to 1
     "Rise linearly to the peak, then fall along a cosine to zero, as the paper does."
     length = config.schedule_steps or config.steps
-    warm = config.warmup * length
+    warm, step = config.warmup * length, min(step, length)
     if step < warm: return step / warm
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / (length - warm)))
 

@@ -271,7 +271,9 @@ def throughput(
 ) -> dict:             # tokens_per_second, minutes_left, and where they are known memory_gb and mfu
     "Compute how fast a step was, what memory it took, and how long the rest will take."
     speed, peak = trainer.config.tokens_per_step / seconds, peak_flops(trainer.device.name)
-    memory = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_memory()
+    where = trainer.device
+    if where.kind == 'cuda': memory = torch.cuda.max_memory_allocated(where.device)
+    else: memory = peak_memory()
     found = dict(tokens_per_second=speed, minutes_left=left / 60)
     if memory: found['memory_gb'] = memory / 2**30
     if peak:

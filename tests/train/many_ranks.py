@@ -4,9 +4,11 @@ from pathlib import Path
 
 import many_ranks_data as d
 import torch
+from torch.profiler import profile
 
-from domain_llm.train.distributed import Trainer, join
-from domain_llm.train.recipe import TrainConfig
+from domain_llm.model.fast import GPT2
+from domain_llm.train.distributed import Trainer, gather, join
+from domain_llm.train.recipe import Device, TrainConfig
 from domain_llm.train.runs import validation_loss
 
 home, team = Path(sys.argv[1]), join()
@@ -48,13 +50,36 @@ def exchanges():
     return counts
 
 
+def shared(device=None, model=None):
+    "Make a trainer that holds its share of a model, and cuts a step into four pieces."
+    config = TrainConfig(steps=5, tokens_per_step=128, micro_batch_size=1, shard=True)
+    return Trainer(model or d.model(), config, team, device)
+
+
 def scattered():
     "Count how often FSDP adds gradients up over processes in a step of several micro-batches."
-    from torch.distributed.tensor.debug import CommDebugMode
-    config = TrainConfig(steps=5, tokens_per_step=128, micro_batch_size=1, shard=True)
-    trainer = Trainer(d.model(), config, team)
-    with CommDebugMode() as seen: trainer.update(d.batches()[0], 1)
-    return sum(n for what, n in seen.get_comm_counts().items() if 'reduce_scatter' in str(what))
+    trainer = shared()
+    with profile() as seen: trainer.update(d.batches()[0], 1)
+    return sum(what.count for what in seen.key_averages()
+               if what.key.startswith('c10d::') and 'reduce_scatter' in what.key)
+
+
+def in_half_precision():
+    "Make a step in bfloat16; say what came out, and in which precision weights were at hand."
+    trainer, seen = shared(Device('cpu', torch.bfloat16, 'a test')), set()
+    def look(mlp, _): seen.add(str(mlp.c_fc.weight.dtype))
+    trainer.model.h[0].mlp.register_forward_pre_hook(look)
+    found = trainer.update(d.batches()[0], 1)
+    return found, sorted(seen), sorted({str(t.dtype) for t in gather(trainer).values()})
+
+
+def begun():
+    "Say whether processes that drew other weights begin with those of process 0."
+    torch.manual_seed(team.rank)
+    mine = gather(shared(model=GPT2(d.CFG)))
+    torch.manual_seed(0)
+    return all(torch.equal(mine[f'model.{n}'], t) for n, t in GPT2(d.CFG).state_dict().items()
+               if mine)
 
 
 n = team.world_size
@@ -69,5 +94,6 @@ half(f'half-{n}', False)
 if n == 2:
     half('half-2-shard', True)
     uneven = validation_loss(d.model(), d.TEXT[:603], rows=4, team=team)      # 37 rows
-    found = dict(exchanges=exchanges(), uneven=uneven, scattered=scattered())
+    found = dict(exchanges=exchanges(), uneven=uneven, scattered=scattered(),
+                 half=in_half_precision(), begun=begun())
     if not team.rank: (home / 'found.json').write_text(json.dumps(found))

@@ -41,7 +41,10 @@ class Masked:
     world_size = join().world_size
     def __getitem__(self, step):
         ids, targets = batches()[step]                 # (B, T)
-        return ids, np.where(np.arange(16) < ids[:, :1] % 17, targets, -1)
+        n = ids[:, :1] % 17                            # (B, 1)
+        of_two = np.arange(8)[join().rank::self.world_size] % 2
+        if step % 5 == 3: n[of_two == 1] = 0           # the second of two processes has none
+        return ids, np.where(np.arange(16) < n, targets, -1)
 
 
 def run(folder, shard, recipe='fast', evaluate=None, source=None, loss=None):

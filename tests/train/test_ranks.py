@@ -8,6 +8,8 @@ import torch
 from processes import HERE, on_ranks
 
 from domain_llm.model.weights import load_model
+from domain_llm.train.distributed import Trainer
+from domain_llm.train.recipe import Device
 from domain_llm.train.runs import best_so_far, read_log, validation_loss
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available() or sys.platform == 'win32',
@@ -77,6 +79,17 @@ def test_gradients_are_exchanged_once_a_step(home):
 def test_shares_of_gradients_are_exchanged_once_a_step(home):
     "Two blocks and what is around them: three exchanges, however many micro-batches there are."
     assert json.loads((home / 'found.json').read_text())['scattered'] == 3
+
+
+def test_shared_weights_travel_in_the_precision_of_the_step_and_are_kept_in_float32(home):
+    found, at_hand, kept = json.loads((home / 'found.json').read_text())['half']
+    one = Trainer(d.model(), d.config('adamw'), device=Device('cpu', torch.bfloat16, 'a test'))
+    assert found == pytest.approx(one.update(d.batches()[0], 1), rel=0.01)
+    assert at_hand == ['torch.bfloat16'] and kept == ['torch.float32']
+
+
+def test_shares_are_those_of_the_first_process(home):
+    assert json.loads((home / 'found.json').read_text())['begun']
 
 
 def test_validation_sums_over_ranks_also_when_rows_do_not_divide(home):
