@@ -105,7 +105,7 @@ def test_from_a_padded_table_a_name_on_the_hub_and_without_a_tokenizer(
     torch.manual_seed(0)
     model = GPT2(GPT2Config.preset('toy', 512))         # the tokenizer has 500
     save_model(model, start, load_tokenizer(out / 'tokenizer'))
-    go = ['pretrain', '--size', 'demo', '--steps', 2, '--out', out, '--force', '--from']
+    go = ['pretrain', '--size', 'demo', '--steps', 1, '--out', out, '--force', '--from']
     assert command(*go, start) == 0 and load_model(out / 'pretrain/model').cfg.vocab_size == 512
 
     assert command('tokenizer', '--from', 'some/model', '--out', out, '--force') == 1
@@ -233,7 +233,7 @@ def test_each_row_of_the_papers_table_is_one_command(tmp_path, monkeypatch, name
 def test_a_precision_that_was_asked_for_is_said_and_used(tokens, tmp_path, capsys):
     out = tmp_path / 'out'
     shutil.copytree(tokens, out)
-    go = ['pretrain', '--size', 'demo', '--steps', 2, '--out', out, '--device', 'cpu']
+    go = ['pretrain', '--size', 'demo', '--steps', 1, '--out', out, '--device', 'cpu']
     assert command(*go, '--precision', 'bfloat16') == 0
     assert 'parameters on cpu in bfloat16: bfloat16 was asked for' in capsys.readouterr().out
     assert command(*go) == 1 and 'precision bfloat16 there' in capsys.readouterr().err
