@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 from lxml import etree
@@ -30,6 +30,8 @@ def counted(
     return f'{n:,} {noun}' if n == 1 else f'{n:,} {noun}s'
 
 # %% ../../nbs/13_documents.ipynb #04fd947f
+_SURROGATE = re.compile('[\ud800-\udfff]')  # half a character, or a byte that is not UTF-8
+
 @dataclass
 class ReadReport:
     "Count what `read_documents` read, and name what it could not read."
@@ -37,25 +39,28 @@ class ReadReport:
     words: int = 0        # their words, split at white space
     undecodable: int = 0  # documents in which lost characters stand as U+FFFD
     skipped: list = field(default_factory=list)  # pairs (where, why)
+    passed: dict = field(default_factory=dict)   # how a file's name ends → files passed over
 
     def skip(self,
         where: str,  # file, or file and line
         why: str,    # reason, a few words
     ):
         "Note that something was skipped."
-        self.skipped.append((where, why))
+        self.skipped.append((_SURROGATE.sub('\ufffd', where), why))
 
     def add(self,
         documents: int,    # as in another report
         words: int,        # as there
         undecodable: int,  # as there
         skipped: list,     # as there
+        passed: dict,      # as there
     ):
         "Add what another process read."
         self.documents += documents
         self.words += words
         self.undecodable += undecodable
         self.skipped += map(tuple, skipped)
+        for end, n in passed.items(): self.passed[end] = self.passed.get(end, 0) + n
 
     def __str__(self):
         text = f"Read {counted(self.documents, 'document')} with {counted(self.words, 'word')}."
@@ -63,28 +68,87 @@ class ReadReport:
             first = '; '.join(f'{where} ({why})' for where, why in self.skipped[:3])
             if len(self.skipped) > 3: first += f'; and {len(self.skipped) - 3:,} more'
             text += f' Skipped {len(self.skipped):,}: {first}.'
+        if self.passed:
+            ends = ', '.join(f'{n:,} {end}' for end, n in self.passed.items())
+            text += f" Passed over {counted(sum(self.passed.values()), 'other file')}: {ends}."
         if self.undecodable:
             hold = 'holds' if self.undecodable == 1 else 'hold'
-            text += (f" {counted(self.undecodable, 'document')} {hold} bytes that are not UTF-8 or "
-                     'unknown entities; they are kept as U+FFFD.')
+            text += (f" {counted(self.undecodable, 'document')} {hold} characters that were lost, "
+                     'such as unknown entities; they are kept as U+FFFD.')
         return text
 
+# %% ../../nbs/13_documents.ipynb #dc0b32f7
+_MARKS = {  # byte order mark → encoding; the longer ones first, for one begins like another
+    b'\xff\xfe\0\0': 'utf-32', b'\0\0\xfe\xff': 'utf-32', b'\xff\xfe': 'utf-16',
+    b'\xfe\xff': 'utf-16', b'\xef\xbb\xbf': 'utf-8-sig'}
+_LOST_BYTE = re.compile('[\udc80-\udcff]')  # that is not UTF-8
+_FOREIGN = re.compile(rb'\0|\x1b[$(]')  # of UTF-16 and UTF-32; of the alphabets of ISO 2022
+
+def _text(raw, options, newline=None):
+    "Open bytes as text: by their byte order mark, as was said, or in UTF-8."
+    head = raw.read(4096)
+    raw.seek(0)
+    said = next((name for mark, name in _MARKS.items() if head.startswith(mark)),
+                options.get('encoding'))
+    if not said and _FOREIGN.search(head):
+        raise ValueError('a text should be in UTF-8, but got what may be UTF-16: '
+                         'give its `encoding`')
+    marks = 'surrogateescape' if said in (None, 'utf-8-sig') else 'strict'
+    return io.TextIOWrapper(raw, said or 'utf-8', marks, newline=newline)
+
 # %% ../../nbs/13_documents.ipynb #5ffc884b
+def _once(pairs):
+    "Make an object of its pairs, and refuse a name that comes twice."
+    row = dict(pairs)
+    if len(row) == len(pairs): return row
+    raise ValueError('a name should occur once in an object, but got one twice: rename one')
+
 def _read_jsonl(raw, name, report, options):
     "Yield one document per line of JSON."
-    for i, line in enumerate(io.TextIOWrapper(raw, 'utf-8-sig', 'replace'), 1):
-        try: row = json.loads(line) if line.strip() else None
+    for i, line in enumerate(_text(raw, options), 1):
+        try: row = json.loads(line, object_pairs_hook=_once) if line.strip() else None
         except (ValueError, RecursionError): row = 'bad'
         if isinstance(row, dict):
             yield f'{name}:{i}', row
         elif row is not None:
             report.skip(f'{name} line {i}', 'invalid JSON' if row == 'bad' else 'not a JSON object')
 
+def _csv_rows(lines):
+    "Yield the rows of a table that are not blank, up to one whose quotes do not close."
+    rows, line = csv.reader(lines, strict=True), 1
+    try:
+        for row in rows:
+            if row: yield row
+            line = rows.line_num + 1
+    except csv.Error as error:
+        raise ValueError(f'quotes should close, but from line {line} on they do not ({error}): '
+                         'mend them, for nothing from there on was read') from None
+
 def _read_csv(raw, name, report, options):
-    "Yield one document per row of a comma-separated table."
+    "Yield one document per row of a comma-separated table that has the fields of its header."
     csv.field_size_limit(2**31 - 1)  # a full text is longer than the default of 131,072 characters
-    rows = csv.DictReader(io.TextIOWrapper(raw, 'utf-8-sig', 'replace', newline=''))
-    for i, row in enumerate(rows, 1): yield f'{name}:{i}', row
+    rows = _csv_rows(_text(raw, options, newline=''))
+    header, i, last, broken = next(rows, []), 0, None, None
+    while header and not header[-1]: header.pop()
+    if len({*header} - {''}) < len([*filter(None, header)]):
+        raise ValueError('each column should have its own name, but got one twice: rename one')
+    try:
+        for i, row in enumerate(rows, 1):
+            where, n = f'{name}:{i}', len(header)
+            while len(row) > n and not row[-1]: row.pop()  # spreadsheets add empty fields
+            if last and len(row) < n:
+                report.skip(last[0], 'row does not fit the header: it may go on in the next line')
+            elif last: yield last
+            last = where, dict(zip(header, row))
+            if len(row) != n: why = f'{counted(len(row), "field")} instead of {n}'
+            elif last[1].get('text', '').endswith('\\'): why = 'a quote after a backslash'
+            else: continue
+            report.skip(where, f'row does not fit the header: {why}')
+            last = None
+    except Exception as error: broken = error
+    if last: yield last
+    if broken: raise broken
+    if not i: report.skip(name, 'table without rows')
 
 _READERS = {'.jsonl': _read_jsonl, '.csv': _read_csv}  # how a name ends → its reader
 
@@ -93,25 +157,54 @@ def _reader(path):
     "Find the reader for a file by the end of its name, or None."
     return next((read for end, read in _READERS.items() if path.name.lower().endswith(end)), None)
 
-def _find_files(paths):
+def _walk(folder):
+    "List the files below a folder, each real folder once, and what is linked last."
+    seen, waiting, found = set(), [folder], []
+    above = [os.path.realpath(p) for p in (folder, *Path(folder).resolve().parents)]
+    while waiting:
+        for root, below, names in os.walk(waiting.pop(0)):
+            real = os.path.realpath(root)
+            below[:] = [] if real in seen else sorted(below)
+            if real not in seen: found += [Path(root, name) for name in names]
+            seen.add(real)
+            linked = [os.path.join(root, d) for d in below if os.path.islink(os.path.join(root, d))]
+            waiting += [link for link in linked if os.path.realpath(link) not in above]
+    return [path for path in found if path.is_file()]
+
+def _ending(name):
+    "Name the kind of a file that is passed over: '.tar.gz', or 'hidden', or 'without an ending'."
+    if re.search(r'(^|/)\.', name): return 'hidden'
+    packed = re.search(r'(\.[a-z]\w{0,9})?\.\w{1,10}$', Path(name).name.lower())
+    return packed[0] if packed else 'without an ending'
+
+_NOTES = '.domain_llm.json', '.licences.json'  # that this library keeps beside papers
+
+def _in_folder(folder, report):
+    "List the files of a folder that can be read, as pairs (name, path), and count the others."
+    inside, passed = [], []
+    for path in _walk(folder):
+        name = path.relative_to(folder).as_posix()
+        if _reader(path) and _ending(name) != 'hidden': inside.append((name, path))
+        elif path.name not in _NOTES: passed.append(_SURROGATE.sub('\ufffd', _ending(name)))
+    if not inside:
+        raise FileNotFoundError(
+            f"'{folder}' should hold {', '.join(_READERS)} files, but got "
+            f"{counted(len(passed), 'other file')}: give the folder that holds the papers")
+    for end in sorted(passed): report.passed[end] = report.passed.get(end, 0) + 1
+    return sorted(inside)
+
+def _find_files(paths, report):
     "List the files that one or more paths stand for, as pairs (name, path)."
-    found, known = [], ', '.join(_READERS)
+    found = []
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
         path = Path(path).expanduser()
-        if path.is_dir():
-            every = [(p.relative_to(path).as_posix(), p) for p in path.rglob('*') if p.is_file()]
-            inside = sorted((n, p) for n, p in every if _reader(p) and not re.search(r'(^|/)\.', n))
-            if not inside:
-                raise FileNotFoundError(
-                    f"'{path}' should hold {known} files, but got "
-                    f"{counted(len(every), 'other file')}: give the folder that holds the papers")
-            found += inside
+        if path.is_dir(): found += _in_folder(path, report)
         elif not path.exists():
             raise FileNotFoundError(
                 f"'{path}' should be a file or folder, but there is none: check the path "
                 f"(the current folder is '{Path.cwd()}')")
         elif not _reader(path):
-            raise ValueError(f"'{path}' should be one of {known}, but got "
+            raise ValueError(f"'{path}' should be one of {', '.join(_READERS)}, but got "
                              f"'{path.suffix}': convert it to one of them first")
         else: found.append((path.name, path))
     if not found:
@@ -133,8 +226,9 @@ def _file_rows(files, report, options, advance):
             with open(path, 'rb') as raw:
                 data = gzip.GzipFile(fileobj=raw) if str(path).lower().endswith('.gz') else raw
                 for where, row in _reader(Path(path))(data, name, report, options):
-                    advance(raw.tell() - done)
-                    done = raw.tell()
+                    now = size if raw.closed else raw.tell()
+                    advance(now - done)
+                    done = now
                     yield str(path), where, row
         except _BROKEN as error:
             words = getattr(error, 'msg', None) or str(error) or type(error).__name__
@@ -142,16 +236,29 @@ def _file_rows(files, report, options, advance):
         advance(size - done)
 
 # %% ../../nbs/13_documents.ipynb #85796b3a
-def _documents(rows, report):
-    "Yield one clean document per row that has text, and refuse a source without such a field."
-    seen = None
-    for source, name, row in rows:
-        if source != seen and 'text' not in row:
-            raise ValueError(
-                f"'{source}' should have a column or field 'text', but got "
-                f"{', '.join(map(str, row)) or 'none'}: rename the one that holds the text")
-        seen = source
+def _whole_rows(rows, report, named):
+    "Pass on the rows that have a field `text`, and count the others file by file."
+    for source, some in groupby(rows, lambda row: row[0]):
+        others = 0
+        for i, (_, name, row) in enumerate(some):
+            if 'text' in row:
+                yield source, name, row
+                continue
+            others, there = others + 1, ', '.join(map(str, row)) or 'none'
+            if not i and source in named:
+                raise ValueError(f"'{source}' should have a column or field 'text', but got "
+                                 f'{there}: rename the one that holds the text')
+        if others:
+            why = f"without a 'text': {counted(others, 'row')}, the last got {there}"
+            report.skip(re.sub(r':\d+$', '', name), f'{why}: rename the one that holds the text')
+
+def _documents(rows, report, named=()):
+    "Yield one clean document per row that has text, and refuse a named source without any."
+    for source, name, row in _whole_rows(rows, report, named):
         text, own, title = row.get('text'), row.get('id'), row.get('title')
+        if isinstance(text, str) and _LOST_BYTE.search(text):
+            report.skip(name, 'not UTF-8: give its `encoding`')
+            continue
         text = clean_text(text) if isinstance(text, str) else ''
         if not text:
             report.skip(name, 'no text')
@@ -159,11 +266,12 @@ def _documents(rows, report):
         report.documents += 1
         # clean text has no other space
         report.words += 1 + text.count(' ') + text.count('\n') - text.count('\n\n')
-        if '\ufffd' in text: report.undecodable += 1
+        title = ' '.join(clean_text(str(title or '')).split())
+        if '\ufffd' in text + title: report.undecodable += 1
         yield dict(
             id=clean_text(str(own)) if own not in (None, '') else clean_text(name),
             text=text,
-            title=' '.join(clean_text(str(title or '')).split()),
+            title=title,
             year=find_year(row.get('year')),
             source=clean_text(source),
         )
@@ -206,13 +314,15 @@ def _groups(files, size=2**25):
 
 def _read_group(files, out, options, report, limit=None, advance=lambda n: None):
     "Read some files into one Arrow file, and return the number of documents."
-    rows = _file_rows(files, report, options, advance)
-    return _write(islice(_documents(rows, report), limit), out)
+    rows, named = _file_rows(files, report, options, advance), options.get('named', ())
+    return _write(islice(_documents(rows, report, named), limit), out)
 
 def _read_files(paths, limit, workers, options, report):
     "Read files into Arrow files under a progress bar, and list those that hold a document."
     from tqdm import tqdm
-    files, home = _find_files(paths), tempfile.mkdtemp(dir=_scratch().name)
+    files, home = _find_files(paths, report), tempfile.mkdtemp(dir=_scratch().name)
+    here = [paths] if isinstance(paths, (str, Path)) else paths
+    options['named'] = [str(p) for p in map(Path.expanduser, map(Path, here)) if p.is_file()]
     total = sum(path.stat().st_size for _, path in files)
     jobs = [[group, f'{home}/{i:06}.arrow', options] for i, group in enumerate(_groups(files))]
     if workers is None: workers = min(8, os.cpu_count() or 1) if total >= 2**28 else 0
@@ -236,6 +346,7 @@ def read_documents(
     back: bool = False,         # JATS: also acknowledgements, abbreviations, appendices, footnotes
     captions: bool = False,     # JATS: also labels, captions and notes of figures and tables
     tables: bool = False,       # JATS: also the cells of tables
+    encoding: str = None,       # of files that do not name theirs, such as 'cp1252'; None: UTF-8
 ) -> 'datasets.Dataset':        # with the columns id, text, title, year, source
     "Read documents of any supported format into a dataset of clean texts."
     if limit is not None and limit < 1:
@@ -244,9 +355,13 @@ def read_documents(
     if workers is not None and workers < 0:
         raise ValueError(f'`workers` should be 0 or more, but got {workers}: '
                          '0 reads in this process')
+    try: ''.encode(encoding or 'utf-8')
+    except LookupError:
+        raise ValueError(f"`encoding` should be one that Python knows, but got {encoding!r}: "
+                         "'cp1252' is that of Windows") from None
     from datasets import Dataset, concatenate_datasets
     out = ReadReport() if report is None else report
-    options = dict(back=back, captions=captions, tables=tables)
+    options = dict(back=back, captions=captions, tables=tables, encoding=encoding)
     name = isinstance(paths, str) and re.fullmatch(r'[\w.-]+/[\w.-]+', paths)
     if name and not Path(paths).parent.exists(): parts = _read_hub(paths, limit, out)
     else: parts = _read_files(paths, limit, workers, options, out)
@@ -265,14 +380,17 @@ def _passages(lines):
             if not line.strip(): break
         yield piece
 
+# where and when a paper appeared, as PubMed writes it in the first paragraph of a record
+_CITED = re.compile(r'\s*1[.:] (?:.+\n){0,9}?.*[.;?]\s+(?:1[5-9]|20)\d\d\b')
+
 def _read_txt(raw, name, report, options):
     "Yield a text file as one document, an export of PubMed as its records."
-    head = raw.read(2**16)
-    raw.seek(0)
-    lines = io.TextIOWrapper(raw, 'utf-8-sig', 'replace')
-    if re.match(rb'\s*PMID- ?\d', head):
+    lines = _text(raw, options)
+    head = lines.read(2**16)
+    lines.seek(0)
+    if re.match(r'\s*PMID- ?\d', head):
         records = medline_rows(lines)
-    elif re.match(rb'\s*1[.:] \S', head) and re.search(rb'^PMID: \d+', head, re.M):
+    elif _CITED.match(head) and re.search(r'^PMID: \d+', head, re.M):
         records = summary_rows(lines)
     else:
         records = (dict(text=piece) for piece in _passages(lines))
@@ -283,7 +401,8 @@ _READERS |= {'.txt': _read_txt, '.nbib': _read_txt}
 # %% ../../nbs/13_documents.ipynb #d1cfc049
 def _read_xml(raw, name, report, options):
     "Yield the articles of an XML file, JATS or PubMed's."
-    yield from article_rows(raw, name, **options)
+    chosen = {key: on for key, on in options.items() if key != 'named'}
+    yield from article_rows(raw, name, **chosen)
 
 def _read_parquet(raw, name, report, options):
     "Yield one document per row of a Parquet file."
@@ -314,7 +433,7 @@ def _read_hub(name, limit, report):
                 f"'{name}' should be a file, a folder or a Hugging Face dataset, but got "
                 f'{type(error).__name__}: check the name and the network') from None
     path = f'{tempfile.mkdtemp(dir=_scratch().name)}/hub.arrow'
-    n = _write(islice(_documents(rows(), report), limit), path)
+    n = _write(islice(_documents(rows(), report, [name]), limit), path)
     return [path] if n else []
 
 # %% ../../nbs/13_documents.ipynb #fab2ba5c

@@ -12,7 +12,7 @@ from html.entities import html5
 from pathlib import Path
 from typing import BinaryIO
 from lxml import etree
-from .clean import LINE_END, clean_text
+from .clean import LINE_END, NOTICE, clean_text
 
 # %% ../../nbs/12_jats.ipynb #c1f040b8
 _FLOATS = ('fig', 'fig-group', 'table-wrap', 'table-wrap-group', 'supplementary-material',
@@ -73,30 +73,73 @@ def _prose(nodes, keep=()):
     return re.sub('\x1f(?<=\\d\x1f)(?=\\d)', '_', text)
 
 # %% ../../nbs/12_jats.ipynb #ea0a77d6
+# how browsers read what declares the left: as its larger neighbour, as most such files are written
+_AS_BROWSERS = {
+    **dict.fromkeys(('iso-8859-1', 'latin-1', 'latin1', 'us-ascii', 'ascii'), 'cp1252'),
+    'iso-8859-9': 'cp1254', 'iso-8859-11': 'cp874', 'gb2312': 'gb18030', 'gbk': 'gb18030',
+    'shift_jis': 'cp932', 'euc-kr': 'cp949'}
+_ASIDE = {'<![CDATA[': ']]>', '<!--': '-->'}  # where & is a letter like any other: begin → end
+_REFERENCE = re.compile(r'&(?:([A-Za-z_][\w.:-]*)|#([0-9]{1,9}|[xX][0-9A-Fa-f]{1,8}));')
+
+def _as_html(match):
+    "Write a reference as browsers read it: by HTML's names, and 128 to 159 in Windows' code page."
+    name, number = match[1], match[2]
+    if name: found = html5.get(name + ';', '\ufffd')
+    else:
+        code = int(number[1:], 16) if number[0] in 'xX' else int(number)
+        if not 128 <= code < 160: return match[0]
+        found = bytes([code]).decode('cp1252', 'replace')
+    return ''.join(f'&#{ord(c)};' for c in found)
+
+def _complete(text, marks, more):
+    "Find where a reference or one of the marks begins that is not complete yet."
+    if not more: return len(text)
+    ends = (k for k in range(max(0, len(text) - 8), len(text))
+            if any(mark.startswith(text[k:]) for mark in marks))
+    cut = next(ends, len(text))
+    last = text.rfind('&', 0, cut)
+    return cut if last < 0 or ';' in text[last:cut] or cut - last > 2**16 else last
+
+def _encoding(head, otherwise):
+    "Find the encoding of an XML file by its first bytes."
+    declared = re.match(rb'(?:\xef\xbb\xbf)?\s*<\?xml[^>]*?encoding=["\']([\w.-]+)', head)
+    said = declared[1].decode().lower() if declared else otherwise or 'utf-8'
+    if head[:2] in (b'\xff\xfe', b'\xfe\xff'): return 'utf-16'
+    if head[:2] in (b'<\0', b'\0<'): return 'utf-16-le' if head[:1] == b'<' else 'utf-16-be'
+    # a declaration that can be read like this is not in UTF-16, whatever it says
+    if head[:3] == b'\xef\xbb\xbf' or said in ('utf-8', 'utf-16', 'utf-32'): return 'utf-8-sig'
+    return _AS_BROWSERS.get(said, said)
+
 class _PlainXML:
     "Hand an XML file to a parser as UTF-8, in pieces, with no name left to expand."
-    def __init__(self, raw):
-        head = raw.read(1024)
+    def __init__(self, raw, encoding=None):
+        found = _encoding(raw.read(1024), encoding)
         raw.seek(0)
-        declared = re.match(rb'(?:\xef\xbb\xbf)?\s*<\?xml[^>]*?encoding=["\']([\w.-]+)', head)
-        encoding = declared[1].decode().lower() if declared else 'utf-8'
-        if head[:2] in (b'\xff\xfe', b'\xfe\xff'): encoding = 'utf-16'
-        if encoding == 'utf-8': encoding = 'utf-8-sig'
-        self.text = io.TextIOWrapper(raw, encoding, 'replace')
+        # the parser shall meet what is not UTF-8, and say where it lies
+        marks = 'surrogateescape' if found == 'utf-8-sig' else 'strict'
+        self.text, self.aside = io.TextIOWrapper(raw, found, marks), None
         self.rest = re.sub(r'^\s*<\?xml.*?\?>', '', self.text.read(4096), flags=re.S)
 
     def read(self, size):
-        "Read on, and hold back a reference that is not complete yet."
+        "Read on, and resolve references."
         text, more = '', 'more'
         while more and not text:
             more = self.text.read(size)
-            text = self.rest + more
-            cut = text.rfind('&')
-            whole = not more or cut < 0 or ';' in text[cut:] or len(text) - cut > 2**16
-            text, self.rest = (text, '') if whole else (text[:cut], text[cut:])
-        def numbered(match):
-            return ''.join(f'&#{ord(c)};' for c in html5.get(match[1] + ';', '\ufffd'))
-        return re.sub(r'&([A-Za-z_][\w.:-]*);', numbered, text).encode()
+            text = self._resolved(self.rest + more, more)
+        return text.encode('utf-8', 'surrogateescape')
+
+    def _resolved(self, text, more):
+        "Resolve references but in comments and CDATA; hold back what may go on in the next piece."
+        done, self.rest = [], ''
+        while text:
+            marks = [self.aside] if self.aside else [*_ASIDE]
+            found = re.search('|'.join(map(re.escape, marks)), text)
+            start, end = found.span() if found else [_complete(text, marks, more)] * 2
+            before, mark, rest = text[:start], text[start:end], text[end:]
+            done += before if self.aside else _REFERENCE.sub(_as_html, before), mark
+            if mark: self.aside = None if self.aside else _ASIDE[mark]
+            text, self.rest = (rest, '') if mark else ('', rest)
+        return ''.join(done)
 
 # options of lxml's parsers
 _SAFE = dict(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
@@ -109,12 +152,13 @@ def parse_xml(
 
 # %% ../../nbs/12_jats.ipynb #d4dd865c
 def iter_articles(
-    raw: BinaryIO,  # open file
+    raw: BinaryIO,         # open file
+    encoding: str = None,  # where the file does not say; None: UTF-8
 ) -> Iterator[etree._Element]:  # <article>, <PubmedArticle> or <PubmedBookArticle>
     "Parse the articles of an XML file as safely as `parse_xml`, one in memory at a time."
     tags = '{*}article', '{*}PubmedArticle', '{*}PubmedBookArticle'
     no_words = dict(remove_comments=True, remove_pis=True)
-    parser, node = etree.iterparse(_PlainXML(raw), tag=tags, **no_words, **_SAFE), None
+    parser, node = etree.iterparse(_PlainXML(raw, encoding), tag=tags, **no_words, **_SAFE), None
     for _, node in parser:
         yield node
         node.clear(keep_tail=True)
@@ -207,10 +251,11 @@ def article_rows(
     back: bool = False,      # as in `read_jats`
     captions: bool = False,  # as in `read_jats`
     tables: bool = False,    # as in `read_jats`
+    encoding: str = None,    # where the file does not say; None: UTF-8
 ) -> Iterator[tuple]:        # (place, row): a row has id, title, text and year, not yet cleaned
     "Read the articles of an XML file, JATS or PubMed's, one after another."
     keep = [name for name, on in dict(back=back, captions=captions, tables=tables).items() if on]
-    for i, node in enumerate(iter_articles(raw), 1):
+    for i, node in enumerate(iter_articles(raw, encoding), 1):
         where = name if node.getparent() is None else f'{name}:{i}'
         yield where, _jats(node, where, keep) if _tag(node) == 'article' else _pubmed(node, where)
 
@@ -243,20 +288,24 @@ def medline_rows(
 
 # %% ../../nbs/12_jats.ipynb #efde5cfb
 _FURNITURE = re.compile(
-    r'Author information:|Collaborators?:|Comment (in|on)|Erratum|Update (in|of)|DOI: |PMCID: '
-    r'|PMID: |Conflict of interest|©|\[Article in|Copyright|Retract|Republished'
-    r'|Original publication',
+    r'(?:Author information|Collaborators?|DOI|PMCID|PMID|Conflict of interest statement):'
+    # a line of its own, with the other paper's place below it
+    r'|(?:(?:Partial )?Retraction|Retracted and republished|Corrected and republished|Republished'
+    r'|Comment|Erratum|Expression of concern|Update|Summary for patients|Original publication)'
+    r'(?: (?:in|on|of|from|for))?:?[ ]*\n'
+    r'|\[Article in [^]]+\]\s*\Z',
     re.I,
 )
 _AUTHOR = re.compile(r"\s*[^\W\d][\w'’. -]* [A-Z]{1,4}( Jr| Sr| \w{3})?(\(\d+\))*[.;]?\s*")
 
 def _summary(block):
     "Read one record of PubMed's text of abstracts."
-    paragraphs = [' '.join(p.split()) for p in re.split(r'\n\s*\n', block.strip())]
+    paragraphs = re.split(r'\n\s*\n', block.strip())
     found = {key: value for key, value in re.findall(r'^(DOI|PMID): (\S+)', block, re.M)}
-    rest = [p for p in paragraphs[2:] if not _FURNITURE.match(p)]
+    rest = [' '.join(p.split()) for p in paragraphs[2:]
+            if not (_FURNITURE.match(p) or NOTICE.match(p))]
     if rest and all(map(_AUTHOR.fullmatch, rest[0].split(','))): rest = rest[1:]
-    title = paragraphs[1] if len(paragraphs) > 1 else ''
+    title = ' '.join(paragraphs[1].split()) if len(paragraphs) > 1 else ''
     return dict(id=found.get('DOI') or found.get('PMID'), title=title, text='\n\n'.join(rest),
                 year=paragraphs[0])
 
