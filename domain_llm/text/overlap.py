@@ -6,8 +6,9 @@
 __all__ = ['deduplicate', 'word_ngrams', 'decontaminate', 'split_documents']
 
 # %% ../../nbs/14_overlap.ipynb #30c82aa4
-import hashlib, re, zlib
+import hashlib, re, sys, unicodedata, zlib
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING
 from .documents import column_values
 
@@ -35,29 +36,68 @@ def deduplicate(
         dataset = dataset.select([i for i in range(len(dataset)) if i not in copies])
     return dataset
 
+# %% ../../nbs/14_overlap.ipynb #9fe6dc44
+_UNSPACED = (
+    '\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u1950-\u19df\u3005-\u3007\u3040-\u30ff'
+    '\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U000323af'
+)  # scripts without spaces
+_UNIT = re.compile(rf'[{_UNSPACED}]|[^\W{_UNSPACED}]+')
+
+@lru_cache
+def _folding():
+    "Make the table that drops accents, vowel signs and what is invisible, and dots the i."
+    marks = [c for c in range(0x1f000) if unicodedata.category(chr(c)) in ('Mn', 'Mc', 'Me', 'Cf')]
+    return dict.fromkeys(marks) | {ord('ı'): 'i'}
+
+def _units(text):
+    "List the words of a text in folded letters; in a script without spaces each character is one."
+    if not text.isascii():
+        text = unicodedata.normalize('NFKD', text).casefold()
+        text = unicodedata.normalize('NFKD', text).translate(_folding())
+    return _UNIT.findall(text.lower())
+
 # %% ../../nbs/14_overlap.ipynb #50945cbd
 def word_ngrams(
     text: str,  # any text
-    n: int,     # words in a row
+    n: int,     # words in a row; characters where a script has no spaces
 ) -> Iterator:  # tuples of words
-    "Yield all runs of n lower-cased words."
-    words = re.findall(r'\w+', text.lower())
+    "Yield all runs of n words in folded letters."
+    words = _units(text)
     return zip(*(words[i:] for i in range(n)))
+
+def _run_length(words, n):
+    "Choose how many words of a text in a row are a leak: all of a short one; 0 if too short."
+    single = sum(len(word) == 1 and bool(re.match(f'[{_UNSPACED}]', word)) for word in words)
+    if 2 * single > len(words): n = round(24 / 13 * n)
+    letters = sum(map(len, words)) + single     # a character of these scripts says more
+    if len(words) < n and (len(words) < 3 or letters < 12): return 0
+    return min(n, len(words))
 
 def decontaminate(
     dataset: 'datasets.Dataset',  # with the columns id and text
     texts: list[str],             # of a benchmark
     n: int = 13,                  # words in a row that count as a leak
+    unchecked: list = None,       # is filled with the texts that are too short to look for
 ) -> tuple:                       # (dataset without the leaks, list of the ids dropped)
-    "Drop documents that share a run of n words with a benchmark."
-    runs = [set(word_ngrams(text, n)) for text in texts]
-    if not all(runs):
-        raise ValueError(f'`texts` should have at least n = {n} words each, but got a shorter one '
-                         f'at position {runs.index(set())}: drop it or lower n')
-    bad = set().union(*runs)
-    leaks = [not bad.isdisjoint(word_ngrams(text, n)) for text in column_values(dataset, 'text')]
-    dropped = [i for i, leak in zip(column_values(dataset, 'id'), leaks) if leak]
-    return dataset.select([i for i, leak in enumerate(leaks) if not leak]), dropped
+    "Drop documents that share a run of n words with a benchmark, or a shorter text as a whole."
+    runs, short = {}, []
+    for text in texts:
+        length = _run_length(_units(text), n)
+        if length: runs.setdefault(length, set()).update(word_ngrams(text, length))
+        else: short.append(text)
+    if unchecked is not None: unchecked += short
+    elif short:
+        print(f'`texts` should be long enough to be told from others, but {len(short):,} of '
+              f'{len(texts):,} are not and were not looked for', file=sys.stderr)
+
+    def leaks(text):
+        words = _units(text)
+        return any(not bad.isdisjoint(zip(*(words[i:] for i in range(k))))
+                   for k, bad in runs.items())
+
+    found = [leaks(text) for text in column_values(dataset, 'text')]
+    dropped = [i for i, leak in zip(column_values(dataset, 'id'), found) if leak]
+    return dataset.select([i for i, leak in enumerate(found) if not leak]), dropped
 
 # %% ../../nbs/14_overlap.ipynb #c47cc787
 def split_documents(
@@ -86,7 +126,7 @@ _RANKS = 128  # random ranks that stand for a document
 def _shingles(text):
     "Hash all runs of three words of a text into a sorted array of numbers, each once."
     import numpy as np
-    words = [zlib.crc32(word.encode()) for word in re.findall(r'\w+', text.casefold())]
+    words = [zlib.crc32(word.encode()) for word in _units(text)]
     while 0 < len(words) < 3: words.append(0)  # one or two words are a run, too
     codes = np.array(words, np.uint64)
     odd = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
