@@ -150,7 +150,14 @@ def write_tokens(
     if layout not in ('separated', 'paper', 'paper-spt'):
         raise ValueError("`layout` should be 'separated', 'paper' or 'paper-spt', "
                          f'but got {layout!r}: choose one')
-    for name in splits:
+    if not isinstance(splits, dict):
+        raise ValueError('`splits` should be a dict from names to texts, but got '
+                         f"{type(splits).__name__}: write {{'train': texts}}")
+    for name, texts in splits.items():
+        # a dict and a table would give the names of their columns
+        if isinstance(texts, (str, bytes, dict)) or getattr(texts, 'ndim', 1) != 1:
+            raise ValueError('`splits` should have many texts under each name, but got a '
+                             f'{type(texts).__name__} under {name}: put the texts into a list')
         if not re.fullmatch(r'[\w-]+', name):
             raise ValueError('the name of a split should be letters and digits, for it becomes '
                              f"a file's, but got {name!r}: rename it")
@@ -407,27 +414,50 @@ def _holds(path, shard, texts):
     return same and path.is_file() and file_sha256(path) == shard['sha256']
 
 # %% ../../nbs/21_dataset.ipynb #db9d18d1
-class _Line:
+class _Line(np.lib.mixins.NDArrayOperatorsMixin):
     "Read several arrays, laid end to end, as one."
+    ndim = 1
+
     def __init__(self, parts):
         self.parts, self.dtype = parts, parts[0].dtype
         self.ends = list(accumulate(map(len, parts)))
 
     def __len__(self): return self.ends[-1]
 
+    def __iter__(self): return chain.from_iterable(self.parts)
+
+    def __contains__(self, value): return any(value in part for part in self.parts)
+
     def __array__(self, dtype=None, copy=None):
         return self[:].astype(dtype or self.dtype, copy=False)
 
+    def __array_ufunc__(self, ufunc, method, *inputs, **options):
+        inputs = (np.asarray(x) if isinstance(x, _Line) else x for x in inputs)
+        return getattr(ufunc, method)(*inputs, **options)
+
+    def __getattr__(self, name):
+        if name.startswith('_'): raise AttributeError(name)
+        return getattr(self[:], name)                 # shape, tolist, max: what an array has
+
     def __getitem__(self, key):
-        if not isinstance(key, slice):
-            return self[:][key] if np.ndim(key) else self[key % len(self):][0]
-        start, stop, step = key.indices(len(self))
-        found, k = [self.parts[0][:0]], bisect_right(self.ends, start)
-        while start < stop:                           # the shard k holds the id at `start`
+        if isinstance(key, slice): return self._between(*key.indices(len(self)))
+        if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
+            at = range(len(self))[key]                # counts from the end; may raise IndexError
+            k = bisect_right(self.ends, at)
+            return self.parts[k][at - self.ends[k]]   # counted from the end of the shard
+        return self[:][key]
+
+    def _between(self, start, stop, step):
+        "Join what the shards hold of a stretch, every `step`-th of it."
+        wanted = range(start, stop, step)
+        if not wanted: return self.parts[0][:0]
+        first, end = min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1]) + 1
+        found, at, k = [], first, bisect_right(self.ends, first)
+        while at < end:                               # the shard k holds the id at `at`
             before = self.ends[k] - len(self.parts[k])
-            found.append(self.parts[k][start - before:stop - before])
-            start, k = self.ends[k], k + 1
-        return (found[1] if len(found) == 2 else np.concatenate(found))[::step]
+            found.append(self.parts[k][at - before:end - before])
+            at, k = self.ends[k], k + 1
+        return (found[0] if len(found) == 1 else np.concatenate(found))[::step]
 
 # %% ../../nbs/21_dataset.ipynb #65e6ecf4
 def paper_rows(
