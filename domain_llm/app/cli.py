@@ -8,7 +8,7 @@ __all__ = ['app', 'DEMO', 'Force', 'ABOUT', 'Out', 'Corpus', 'Near', 'Workers', 
            'pretrain', 'evaluate', 'report', 'fetch', 'main', 'health', 'doctor']
 
 # %% ../../nbs/82_cli.ipynb #65580ba9
-import functools, os, platform, re, shutil, sys, time
+import functools, os, platform, re, shutil, sys, tempfile, time
 from collections.abc import Callable
 from pathlib import Path
 from typing import List, Optional
@@ -26,11 +26,24 @@ app = typer.Typer(
     help="Train a small language model from scratch on one field's papers "
          'and test it against its experts.')
 
+def _full_disk(error):
+    "Name the disk that is full by a folder on it, and say what to do."
+    temporary, file = Path(tempfile.gettempdir()).resolve(), getattr(error, 'filename', None)
+    if file: place = Path(os.fsdecode(file)).resolve().parent
+    else:  # many libraries do not name the file, so ask the disks
+        full = (p for p in (temporary, Path.cwd()) if shutil.disk_usage(p).free < 2**20)
+        place = next(full, None)
+    where = f' that holds {place}' if place else ''
+    how = 'free some space'
+    if place and place.is_relative_to(temporary):
+        where = f' that holds the temporary folder {temporary}'
+        how += ' there, or set TMPDIR to a folder on another disk,'
+    return (f'the disk is full{where}: {how} and give the same command again; '
+            'what was written is intact')
+
 def _sentence(error):
     "Say in one sentence what went wrong, or '' for what nobody foresaw."
-    if disk_is_full(error):
-        return ('the disk is full: free some space and give the same command again; '
-                'what was written is intact')
+    if disk_is_full(error): return _full_disk(error)
     if isinstance(error, OSError) and error.strerror: return f'{error.strerror}: {error.filename}'
     foreseen = isinstance(error, (ValueError, OSError, FloatingPointError))
     return str(error) if foreseen else ''
