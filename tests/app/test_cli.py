@@ -357,6 +357,45 @@ def test_what_lies_beside_and_inside_a_step_stays(tmp_path):
     assert (out / 'corpus/card.json').exists()
 
 
+def test_papers_that_hold_the_run_or_lie_in_a_step_are_refused(run):
+    before = everything(run)
+    for path in '.', 'out', 'out/tokens', 'out/pretrain/model', 'out/evaluate/c', 'out/report.html':
+        refused('should lie outside', args=['corpus', run / path, '--out', run / 'out', '--force'])
+    for step in 'tokenizer', 'pretrain':
+        own = run / 'out' / step
+        refused('should lie outside', args=[step, '--from', own, '--out', run / 'out', '--force'])
+    assert everything(run) == before
+
+
+def test_force_removes_what_we_wrote_and_leaves_what_the_desktop_left(run):
+    left = run / 'out/tokens/.DS_Store', run / 'out/corpus/train/._data', run / 'out/Thumbs.db'
+    for path in left: path.write_bytes(b'x')
+    (run / 'out/evaluate/c/._0-a.parquet').write_bytes(b'x')
+    for step in 'tokens', 'report':
+        assert 'already done' in cli(step, '--out', run / 'out').stdout
+        assert cli(step, '--out', run / 'out', '--force').returncode == 0
+    assert all(path.read_bytes() == b'x' for path in left)
+
+
+def test_a_file_with_the_name_of_published_cases_is_refused(run):
+    shutil.copy(run / 'c.csv', run / 'brainbench-human.csv')
+    refused('should not bear the name of published cases',
+            args=['evaluate', '--cases', run / 'brainbench-human.csv', '--out', run / 'out'])
+
+
+def test_a_second_run_in_a_folder_is_refused_until_the_first_is_killed(run):
+    code = ('import sys, time\nfrom domain_llm.app.steps import one_at_a_time\n'
+            'with one_at_a_time(sys.argv[1]): print("in", flush=True); time.sleep(60)')
+    first = subprocess.Popen([sys.executable, '-c', code, run / 'out'], stdout=subprocess.PIPE)
+    assert first.stdout.readline() == b'in\n'
+    for args in ['demo', '--steps', 5], ['tokens', '--force']:
+        refused('should have one writer at a time', args=[*args, '--out', run / 'out'])
+    first.kill()
+    first.wait()
+    assert cli('tokens', '--out', run / 'out').returncode == 0
+    assert not (run / 'out/.run.lock').exists()
+
+
 @pytest.mark.parametrize('name', ['...csv', '.csv', '..csv', ' .csv'])
 def test_cases_whose_name_is_no_folders_name_delete_nothing(run, monkeypatch, name):
     monkeypatch.chdir(run)
