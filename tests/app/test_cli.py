@@ -411,6 +411,43 @@ def test_a_file_that_the_desktop_left_in_a_run_does_no_harm(run):
     assert cli('report', '--out', run / 'out', '--force').returncode == 0
 
 
+ODD = {
+    'steps.json': ['[]', '{"pretrain": 1}', '{"pretrain": {"inputs": [], "done": true}}', '[' * 10**5],
+    'tokens/meta.json': ['[]', '{', '{}', '{"splits": {"train": {"shards": [1]}}}'],
+    'pretrain/config.json': ['[]', '{}', '{"train": 1, "model": {}}', '{"train": {}, "model": {}}'],
+    'pretrain/log.jsonl': ['{"loss": 1}\n{"step": 0}\n', '[]\n[]\n', '{"step": 0, "loss": "x"}\n',
+                           '\udcff\udcfe\n{"step": 0}\n', '{"step": 0}\n'],
+    'pretrain/model/config.json': ['[]', '{"n_layer": 10000}', '[' * 10**5],
+    'corpus/card.json': ['[]', '{'],
+    'evaluate/c/2-trained-GPT-2.parquet': ['PAR1', None],
+}
+
+
+@pytest.mark.parametrize('name', ODD)
+def test_an_odd_file_of_a_run_is_a_sentence(run, name):
+    for content in ODD[name]:
+        path = run / 'out' / name
+        if content is None: path.unlink()
+        else: path.write_bytes(content.encode('utf-8', 'surrogateescape'))
+        refused('should', args=['report', '--out', run / 'out', '--force'])
+
+
+def test_a_card_with_words_for_numbers_is_reported_as_it_is(run):
+    path = run / 'out/corpus/card.json'
+    path.write_text(json.dumps({**json.loads(path.read_text()), 'words': 'many', 'licences': {'x': 'y'}}))
+    assert cli('report', '--out', run / 'out', '--force').returncode == 0
+    assert 'many' in (run / 'out/report.html').read_text()
+
+
+def test_a_name_with_terminal_codes_is_shown_and_not_sent(tmp_path):
+    for name in '\x1b[31mred\x1b]0;pwn\x07.txt', '\udcff.txt', 'x\u202egnp.txt': (tmp_path / name).touch()
+    papers(tmp_path / 'p.jsonl', 20)
+    done = cli('corpus', tmp_path, '--out', tmp_path.parent / 'run-of-names')
+    assert done.returncode == 0 and '\u241b[31mred' in done.stdout, done.stderr
+    missing = refused('\u241b', args=['corpus', tmp_path / 'no\x1b[2J.txt', '--out', tmp_path / 'o'])
+    for said in done.stdout, missing.stderr: assert not {'\x1b', '\x07', '\u202e'} & set(said)
+
+
 def test_an_out_that_is_a_file_is_refused(tmp_path):
     (tmp_path / 'file').write_text('x')
     refused('file', args=['demo', '--out', tmp_path / 'file'])
