@@ -9,8 +9,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
     'game': ['Round', 'rounds', 'case_key', 'Answers', 'Match', 'reply', 'still_open', 'play',
         'mark', 'typed', 'brainbench_match', 'invented_readers', 'synthetic_match', 'answered',
         'show_result', 'game_widget'],
-    'steps': ['SIZES', 'EXPERTS', 'PARTIES', 'fingerprint', 'once', 'step_folder', 'save_corpus',
-        'read_papers', 'make_tokenizer', 'make_tokens', 'new_model', 'sample_text', 'train',
-        'trigram_scores', 'evaluate_cases', 'scored_sets', 'plan_for', 'case_results',
-        'make_report', 'show_results'],
+    'steps': ['SIZES', 'EXPERTS', 'PARTIES', 'fingerprint', 'one_at_a_time', 'once',
+        'step_folder', 'save_corpus', 'read_papers', 'make_tokenizer', 'make_tokens',
+        'new_model', 'sample_text', 'train', 'trigram_scores', 'evaluate_cases', 'scored_sets',
+        'plan_for', 'case_results', 'make_report', 'show_results'],
 })

@@ -17,8 +17,9 @@ import typer
 
 from .steps import (
     EXPERTS, PARTIES, SIZES, evaluate_cases, fingerprint, make_report, make_tokenizer, make_tokens,
-    once, read_papers, save_corpus, scored_sets, show_results, step_folder, train)
+    once, one_at_a_time, read_papers, save_corpus, scored_sets, show_results, step_folder, train)
 from ..ground.files import disk_is_full, package_versions, total_memory
+from ..ground.show import harmless
 
 # %% ../../nbs/82_cli.ipynb #b9bdabc2
 app = typer.Typer(
@@ -62,7 +63,7 @@ def command(
         except Exception as error:
             said = _sentence(error)
             if not said: raise
-        typer.echo(f'domain-llm: {said}.', err=True)
+        typer.echo(harmless(f'domain-llm: {said}.'), err=True)
         raise typer.Exit(1)
     return work
 
@@ -70,6 +71,7 @@ def command(
 def _tokenizer_step(out, vocab_size, force, start=None):
     "Do the tokenizer step."
     inputs = dict(corpus=fingerprint(step_folder(out, 'corpus'), '*.arrow'))
+    if start: _refuse_own(start, out, ['tokenizer'])
     if start: inputs['start'] = fingerprint(Path(start) / 'tokenizer.json')
     else: inputs['vocab_size'] = vocab_size
     once(out, 'tokenizer', inputs,
@@ -98,6 +100,7 @@ def _train_step(out, size, seed, force, minutes=None, steps=None, cases=(), **ho
     named = {k: how[k] for k in ('recipe', 'start') if how.get(k) not in (None, 'fast')}
     inputs = dict(tokens=fingerprint(step_folder(out, 'tokens')), size=size, seed=seed, **named)
     inputs |= dict(steps=steps) if steps else dict(minutes=minutes)
+    if 'start' in named: _refuse_own(named['start'], out, ['pretrain'])
     team, begun = join(), []
 
     def work(folder):
@@ -155,12 +158,14 @@ def demo(
                        source=[f'made-up science {seed}'] * n)
         save_corpus(folder, Dataset.from_dict(columns))
 
-    once(out, 'corpus', dict(science=seed), write_papers, force)
-    _tokenizer_step(out, SIZES['demo']['vocab_size'], force)
-    _tokens_step(out, force)
-    _train_step(out, 'demo', seed, force, steps=steps, cases=cases)
-    _evaluate_step(out, 'held-out-findings', dict(science=seed), cases, '', force, science.oracle())
-    _report_step(out, f'A language model in a synthetic science (seed {seed})', DEMO, force)
+    with one_at_a_time(out):
+        once(out, 'corpus', dict(science=seed), write_papers, force)
+        _tokenizer_step(out, SIZES['demo']['vocab_size'], force)
+        _tokens_step(out, force)
+        _train_step(out, 'demo', seed, force, steps=steps, cases=cases)
+        _evaluate_step(out, 'held-out-findings', dict(science=seed), cases, '', force,
+                       science.oracle())
+        _report_step(out, f'A language model in a synthetic science (seed {seed})', DEMO, force)
     typer.echo(f'done in {(time.monotonic() - start) / 60:.1f} minutes')
 
 # %% ../../nbs/82_cli.ipynb #c8b303fe
@@ -175,7 +180,10 @@ def _case_sets(names):
         if not re.fullmatch(r'[\w-][\w. -]*', key):
             raise ValueError('the name of --cases should have letters, since it becomes that of a '
                              f'folder, but got {name!r}: give the file another name')
-        if key in sets:
+        if key in CASE_SETS and not ours:
+            raise ValueError(f'--cases {name} should not bear the name of published cases, but got '
+                             f'{key}: leave out the .csv, or give the file another name')
+        if key.casefold() in map(str.casefold, sets):
             raise ValueError('each of the --cases should have a name of its own, but got '
                              f'{key} twice: give one file another name')
         file = named_file(CASE_SETS[name]) if ours else name
@@ -183,13 +191,21 @@ def _case_sets(names):
     return sets
 
 # %% ../../nbs/82_cli.ipynb #a80c34b7
+_WRITTEN = 'corpus', 'tokenizer', 'tokens', 'pretrain', 'evaluate', 'figures', 'report.html'
+
+def _refuse_own(path, out, steps=_WRITTEN):
+    "Refuse to read what a run writes: a path that is, holds or lies in a step's folder."
+    here = Path(path).resolve()
+    for step in steps if Path(path).exists() else ():
+        ours = (out / step).resolve()
+        inside, around = here.is_relative_to(ours), ours.is_relative_to(here)
+        if inside or around:
+            raise ValueError(f'{path} should lie outside {out / step}, which a run writes, but got '
+                             f'a path {"inside" if inside else "around it"}: choose another --out')
+
 def _corpus_step(out, paths, sets, force, near=None, workers=None):
     "Do the corpus step; its result does not depend on the workers."
-    ours = (out / 'corpus').resolve()
-    for path in map(Path, paths):
-        if path.exists() and ours in (path.resolve(), *path.resolve().parents):
-            raise ValueError(f'{path} should lie outside {out / "corpus"}, which this step writes, '
-                             'but got a path inside: choose another --out')
+    for path in paths: _refuse_own(path, out)
     inputs = dict(paths={p: fingerprint(p) if Path(p).exists() else 'by name' for p in paths},
                   cases={name: source['cases'] for name, (source, _) in sets.items()})
     if near: inputs['near'] = near
@@ -242,12 +258,14 @@ def run(
 ):
     "Run everything on real papers and cases."
     vocab_size, sets = _size(size)['vocab_size'], _case_sets(cases)
-    _corpus_step(out, corpus, sets, force, near, workers)
-    _tokenizer_step(out, vocab_size, force)
-    _tokens_step(out, force)
-    _train_step(out, size, seed, force, minutes)
-    _evaluate_steps(out, sets, prompt, force)
-    _report_step(out, f'A {size} language model against {" and ".join(sets)}', ABOUT, force)
+    with one_at_a_time(out):
+        _corpus_step(out, corpus, sets, force, near, workers)
+        _tokenizer_step(out, vocab_size, force)
+        _tokens_step(out, force)
+        _train_step(out, size, seed, force, minutes)
+        _evaluate_steps(out, sets, prompt, force)
+        title = f'A {size} language model against {" and ".join(sets)}'
+        _report_step(out, title, ABOUT, force)
 
 # %% ../../nbs/82_cli.ipynb #b6287bdd
 @command

@@ -156,17 +156,18 @@ def play(
         if say: say('\n'.join(reply(match, r, said[0])))
 
 # %% ../../nbs/81_game.ipynb #1a6932ad
-def _quote(words, other):
-    "Write a stretch of words, between angle quotes where the other version has other words."
-    return ' '.join(words) if words == other else f'«{" ".join(words)}»'
+def _marked(first, second, quote):
+    "Write both texts, each stretch of words that the other does not have as `quote` says."
+    parts = align(first.split(), second.split())
+    return tuple(' '.join(' '.join(x) if x == y else quote(' '.join(x)) for x, y in both)
+                 for both in (parts, [part[::-1] for part in parts]))
 
 def mark(
     first: str,   # a text
     second: str,  # another version of it
 ) -> tuple:       # both texts, with «angle quotes» round the words in which they differ
     "Mark the words in which two versions differ."
-    parts = align(first.split(), second.split())
-    return ' '.join(_quote(a, b) for a, b in parts), ' '.join(_quote(b, a) for a, b in parts)
+    return _marked(first, second, '«{}»'.format)
 
 # %% ../../nbs/81_game.ipynb #0f9cc0d9
 def typed(
@@ -283,8 +284,8 @@ def _as_html(shown, number, total):
     "Write a round for the page: marked words are bold, underlined and between angle quotes."
     asked = 'Which version is real, and how sure are you, from 0 (a coin toss) to 100 (certain)?'
     written = f'<p>Case {number} of {total}. {asked}</p>'
-    for i, text in enumerate(mark(*shown.texts), 1):
-        bold = re.sub('«(.*?)»', r'<b><u>«\1»</u></b>', html.escape(text))
+    escaped = map(html.escape, shown.texts)
+    for i, bold in enumerate(_marked(*escaped, '<b><u>«{}»</u></b>'.format), 1):
         written += f'<p><b>Version {i}</b><br>{bold}</p>'
     return written
 

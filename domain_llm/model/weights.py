@@ -6,7 +6,7 @@
 __all__ = ['TOY', 'save_model', 'load_model', 'stored_model', 'hidden_states']
 
 # %% ../../nbs/32_weights.ipynb #32e16b73
-import json, re
+import json, re, sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -65,7 +65,8 @@ def save_model(
 def _own_config(d, folder):
     "Read the configuration that `transformers` writes; refuse what GPT-2 does not compute."
     path = folder / 'config.json'
-    for name, values in (_FIXED | dict(n_inner=(None, 4 * d.get('n_embd', 0)))).items():
+    width = d.get('n_embd') if isinstance(d.get('n_embd'), int) else 0
+    for name, values in (_FIXED | dict(n_inner=(None, 4 * width))).items():
         if d.get(name, values[0]) not in values:
             raise ValueError(f'{path} should say {name} = {values[0]} as GPT-2 does, '
                              f'but got {d[name]!r}: load this model with transformers')
@@ -74,11 +75,13 @@ def _own_config(d, folder):
     if lost:
         raise ValueError(f'{path} should give {lost[0]}, but does not: '
                          'take the one that belongs to the weights')
+    rates = [d.get(name, 0.1) for name in ('attn_pdrop', 'embd_pdrop', 'resid_pdrop')]
+    odd = [rate for rate in rates if not isinstance(rate, (int, float))]
     return GPT2Config(
         d['vocab_size'], d['n_layer'], d['n_head'], d['n_embd'],
         n_ctx=d.get('n_positions', d.get('n_ctx')),
         eos_token_id=d.get('eos_token_id') or 0,
-        dropout=max(d.get(name, 0.1) for name in ('attn_pdrop', 'embd_pdrop', 'resid_pdrop')),
+        dropout=odd[0] if odd else max(rates),
         bias=d.get('bias', True))
 
 # %% ../../nbs/32_weights.ipynb #32e16b79
@@ -89,6 +92,8 @@ def _find(name):
         raise FileNotFoundError('`name` should be the folder of a checkpoint, '
                                 f'but there is no {name}: check the path')
     from huggingface_hub import snapshot_download
+    print(f'there is no folder {name} here: looking for a model of this name on the Hugging Face '
+          'Hub', file=sys.stderr)
     wanted = ['config.json', '*.safetensors', '*.safetensors.index.json']
     try: return Path(snapshot_download(name, allow_patterns=wanted))
     except Exception as error:
@@ -103,7 +108,11 @@ def _tensor_files(folder):
         if (folder / name).is_file(): return [folder / name]
         index = folder / f'{name}.index.json'
         if index.is_file():
-            parts = read_json(index, "the list of a checkpoint's files")['weight_map'].values()
+            listed = read_json(index, "the list of a checkpoint's files").get('weight_map')
+            parts = listed.values() if isinstance(listed, dict) else [None]
+            if not all(isinstance(part, str) for part in parts):
+                raise ValueError(f'{index} should name a file for each tensor, but got something '
+                                 'else: copy the whole checkpoint')
             return [folder / Path(part).name for part in sorted(set(parts))]
     raise FileNotFoundError(f'{folder} should hold config.json and model.safetensors, '
                             'but has no tensors: copy the whole checkpoint')

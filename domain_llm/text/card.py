@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from ..ground.files import read_json, write_whole
-from ..ground.show import BLACK, BLUE, ORANGE, canvas, figure_png, fragment, page
+from ..ground.show import (
+    BLACK, BLUE, ORANGE, as_label, canvas, figure_png, fragment, page)
 from .documents import ReadReport, column_values, counted
 
 if TYPE_CHECKING: import datasets, matplotlib.figure, pandas
@@ -120,7 +121,7 @@ class CorpusCard:
             left.set_title(f'{self.documents:,} documents by year ({unknown:,} unknown)')
             look = dict(color=ORANGE, edgecolor=BLACK, hatch='//')
             bars = right.barh(range(len(names)), counts, 0.6, **look)
-            right.set_yticks(range(len(names)), [name[-28:] for name in names])
+            right.set_yticks(range(len(names)), [as_label(name[-28:]) for name in names])
             right.bar_label(bars, [f'{n:,}' for n in counts], padding=3)
             right.set(xlabel='documents', title='and by source', xlim=(0, 1.2 * max(counts)))
             right.invert_yaxis()

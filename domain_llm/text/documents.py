@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from lxml import etree
 from ..ground.processes import in_processes
+from ..ground.show import harmless
 from .clean import clean_text
 from .jats import article_rows, find_year, medline_rows, summary_rows
 
@@ -46,7 +47,7 @@ class ReadReport:
         why: str,    # reason, a few words
     ):
         "Note that something was skipped."
-        self.skipped.append((_SURROGATE.sub('\ufffd', where), why))
+        self.skipped.append((harmless(where), harmless(why)))
 
     def add(self,
         documents: int,    # as in another report
@@ -213,7 +214,18 @@ def _find_files(paths, report):
     return found
 
 # %% ../../nbs/13_documents.ipynb #3d0af857
-_BROKEN = (OSError, EOFError, ValueError, LookupError, etree.XMLSyntaxError, csv.Error, zlib.error)
+class _Unpacked(gzip.GzipFile):
+    "Unpack a file, but refuse one that grows beyond a limit."
+    def __init__(self, raw, largest):
+        super().__init__(fileobj=raw)
+        self.largest = largest
+
+    def _within(self, data):
+        if self.tell() <= self.largest: return data
+        raise ValueError(f'it unpacks to more than the {self.largest:,} bytes of `largest`')
+
+    def read(self, size=-1): return self._within(super().read(size))
+    def read1(self, size=-1): return self._within(super().read1(size))
 
 def _file_rows(files, report, options, advance):
     "Yield (source, name, row) for each row of some files, and skip what cannot be read."
@@ -224,13 +236,14 @@ def _file_rows(files, report, options, advance):
             continue
         try:
             with open(path, 'rb') as raw:
-                data = gzip.GzipFile(fileobj=raw) if str(path).lower().endswith('.gz') else raw
+                data = raw
+                if str(path).lower().endswith('.gz'): data = _Unpacked(raw, options['largest'])
                 for where, row in _reader(Path(path))(data, name, report, options):
                     now = size if raw.closed else raw.tell()
                     advance(now - done)
                     done = now
                     yield str(path), where, row
-        except _BROKEN as error:
+        except Exception as error:  # whatever a file does, the others are read
             words = getattr(error, 'msg', None) or str(error) or type(error).__name__
             report.skip(name, f'broken: {words.splitlines()[0]}')
         advance(size - done)
@@ -347,6 +360,7 @@ def read_documents(
     captions: bool = False,     # JATS: also labels, captions and notes of figures and tables
     tables: bool = False,       # JATS: also the cells of tables
     encoding: str = None,       # of files that do not name theirs, such as 'cp1252'; None: UTF-8
+    largest: int = 2**32,       # bytes that one compressed file (.gz, .parquet) may unpack to
 ) -> 'datasets.Dataset':        # with the columns id, text, title, year, source
     "Read documents of any supported format into a dataset of clean texts."
     if limit is not None and limit < 1:
@@ -361,9 +375,13 @@ def read_documents(
                          "'cp1252' is that of Windows") from None
     from datasets import Dataset, concatenate_datasets
     out = ReadReport() if report is None else report
-    options = dict(back=back, captions=captions, tables=tables, encoding=encoding)
+    options = dict(back=back, captions=captions, tables=tables, encoding=encoding,
+                   largest=largest)
     name = isinstance(paths, str) and re.fullmatch(r'[\w.-]+/[\w.-]+', paths)
-    if name and not Path(paths).parent.exists(): parts = _read_hub(paths, limit, out)
+    if name and not Path(paths).parent.exists():
+        print(f'there is no folder {paths} here: looking for a dataset of this name on the Hugging '
+              'Face Hub', file=sys.stderr)
+        parts = _read_hub(paths, limit, out)
     else: parts = _read_files(paths, limit, workers, options, out)
     if not parts:
         raise ValueError(f"'{paths}' should hold at least one document, but got none: "
@@ -401,7 +419,7 @@ _READERS |= {'.txt': _read_txt, '.nbib': _read_txt}
 # %% ../../nbs/13_documents.ipynb #d1cfc049
 def _read_xml(raw, name, report, options):
     "Yield the articles of an XML file, JATS or PubMed's."
-    chosen = {key: on for key, on in options.items() if key != 'named'}
+    chosen = {what: options[what] for what in ('back', 'captions', 'tables', 'encoding')}
     yield from article_rows(raw, name, **chosen)
 
 def _read_parquet(raw, name, report, options):
@@ -410,9 +428,14 @@ def _read_parquet(raw, name, report, options):
     table = ParquetFile(raw, pre_buffer=False, buffer_size=2**20)
     names, columns = table.schema_arrow.names, ('id', 'text', 'title', 'year')
     wanted = [n for n in names if n in columns] if 'text' in names else names
-    batches = table.iter_batches(256, columns=wanted, use_threads=False)
-    rows = (row for batch in batches for row in batch.to_pylist())
-    for i, row in enumerate(rows, 1): yield f'{name}:{i}', row
+    batches = table.iter_batches(32, columns=wanted, use_threads=False)
+    rows, size = (row for batch in batches for row in batch.to_pylist()), 0
+    for i, row in enumerate(rows, 1):
+        size += sum(len(value) for value in row.values() if isinstance(value, (str, bytes)))
+        if size > options['largest']:  # a value that comes often is stored once
+            raise ValueError(f'it unpacks to more than the {options["largest"]:,} bytes of '
+                             '`largest`')
+        yield f'{name}:{i}', row
 
 _PACKED = '.jsonl', '.csv', '.txt', '.nbib', '.xml', '.nxml'
 _READERS |= {'.xml': _read_xml, '.nxml': _read_xml}

@@ -10,6 +10,7 @@ import io, json, re, sys, time, zlib
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 import requests, urllib3
 from lxml import etree
 from ..ground.files import read_json, whole_folder, write_whole
@@ -77,8 +78,11 @@ class _Eutils:
             except _BAD_ANSWER as error: why = error
             if wait is None: break
             time.sleep(wait)
-        said = ' '.join(clean_text(str(why)[:10_000]).split())
-        said = said.replace(self.fields.get('api_key', '\0'), '…')
+        said = str(why)[:10_000]
+        for secret in filter(None, map(self.fields.get, ('api_key', 'email'))):
+            forms = {secret, quote(secret), quote_plus(secret), json.dumps(secret)[1:-1]}
+            said = re.sub('|'.join(map(re.escape, forms)), '…', said, flags=re.I)
+        said = ' '.join(clean_text(said).split())
         raise OSError(f'no good answer from {url} ({said[:300]}): check the network and the query; '
                       'what was fetched is kept, so call again to go on')
 

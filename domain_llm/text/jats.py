@@ -112,7 +112,8 @@ def _encoding(head, otherwise):
 
 class _PlainXML:
     "Hand an XML file to a parser as UTF-8, in pieces, with no name left to expand."
-    def __init__(self, raw, encoding=None):
+    def __init__(self, raw, largest, encoding=None):
+        self.largest, self.found = largest, 0
         found = _encoding(raw.read(1024), encoding)
         raw.seek(0)
         # the parser shall meet what is not UTF-8, and say where it lies
@@ -126,6 +127,10 @@ class _PlainXML:
         while more and not text:
             more = self.text.read(size)
             text = self._resolved(self.rest + more, more)
+        self.found += text.count('<') + text.count('=')
+        if self.found > self.largest:
+            raise ValueError(f'an article should have at most {self.largest:,} tags and attributes, '
+                             'but got more: it is no paper, and would fill the memory')
         return text.encode('utf-8', 'surrogateescape')
 
     def _resolved(self, text, more):
@@ -141,6 +146,8 @@ class _PlainXML:
             text, self.rest = (rest, '') if mark else ('', rest)
         return ''.join(done)
 
+_LARGEST = 2**21  # tags and attributes, each of which takes a hundred bytes of memory
+
 # options of lxml's parsers
 _SAFE = dict(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
 
@@ -148,7 +155,7 @@ def parse_xml(
     raw: BinaryIO,   # open file
 ) -> etree._Element:  # the root
     "Parse an XML file as a whole, and fetch and expand nothing."
-    return etree.parse(_PlainXML(raw), etree.XMLParser(**_SAFE)).getroot()
+    return etree.parse(_PlainXML(raw, 4 * _LARGEST), etree.XMLParser(**_SAFE)).getroot()
 
 # %% ../../nbs/12_jats.ipynb #d4dd865c
 def iter_articles(
@@ -158,8 +165,10 @@ def iter_articles(
     "Parse the articles of an XML file as safely as `parse_xml`, one in memory at a time."
     tags = '{*}article', '{*}PubmedArticle', '{*}PubmedBookArticle'
     no_words = dict(remove_comments=True, remove_pis=True)
-    parser, node = etree.iterparse(_PlainXML(raw, encoding), tag=tags, **no_words, **_SAFE), None
+    source, node = _PlainXML(raw, _LARGEST, encoding), None
+    parser = etree.iterparse(source, tag=tags, **no_words, **_SAFE)
     for _, node in parser:
+        source.found = 0
         yield node
         node.clear(keep_tail=True)
         while node.getprevious() is not None: del node.getparent()[0]

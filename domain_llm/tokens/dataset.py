@@ -190,6 +190,18 @@ def _sha256_once(path, size, changed):
     "Hash a file, once for each time that it changed."
     return file_sha256(path)
 
+def _is_sound(meta):
+    "Say whether a description of token files has what is read from it, and names plain files."
+    splits, numbers = meta.get('splits'), (meta.get('vocab_size'), meta.get('eos_token_id'))
+    if meta.get('dtype') not in ('uint16', 'uint32') or {*map(type, numbers)} != {int}: return False
+    if not isinstance(splits, dict): return False
+    if not all(isinstance(split, dict) for split in splits.values()): return False
+    every = [split.get('shards', []) for split in splits.values()]
+    if not all(isinstance(shards, list) for shards in every): return False
+    return all(isinstance(shard, dict) and re.fullmatch(r'[\w.-]+\.bin', str(shard.get('file')))
+               and type(shard.get('tokens')) is int and shard['tokens'] >= 0
+               for shards in every for shard in shards)
+
 class TokenFile:
     "Map one split of a token folder into memory."
     def __init__(self,
@@ -201,13 +213,16 @@ class TokenFile:
         folder, self.maps = Path(folder), []
         self.meta = meta = read_json(folder / 'meta.json',
                                      'the description that write_tokens put beside the tokens')
+        if not _is_sound(meta):
+            raise ValueError(f'{folder / "meta.json"} should describe token files, but got '
+                             'something else: it was changed; write the tokens anew')
         if split not in meta['splits']:
             raise ValueError(f'`split` should be one of {", ".join(meta["splits"])}, '
                              f'which are in {folder}, but got {split!r}: choose one')
         if 'shards' not in meta['splits'][split]:
             raise ValueError(f'{folder / "meta.json"} should list shards, but got one of an '
                              'earlier version: write the tokens anew')
-        if tokenizer is not None and tokenizer_sha256(tokenizer) != meta['tokenizer_sha256']:
+        if tokenizer is not None and tokenizer_sha256(tokenizer) != meta.get('tokenizer_sha256'):
             raise ValueError(f'`tokenizer` should be the one that made the ids in {folder}, but '
                              'got another tokenizer: give that one, or write the tokens anew')
         dtype, self.shards = np.dtype(meta['dtype']), meta['splits'][split]['shards']
@@ -217,7 +232,7 @@ class TokenFile:
             if size != (got := stat.st_size if stat else 0):
                 raise ValueError(f'{path} should be {size:,} bytes, but got {got:,}: '
                                  'it was cut short; write the tokens anew')
-            if verify and size and _sha256_once(path, got, stat.st_mtime_ns) != shard['sha256']:
+            if verify and size and _sha256_once(path, got, stat.st_mtime_ns) != shard.get('sha256'):
                 raise ValueError(f'{path} should have the SHA-256 in meta.json, but got another: '
                                  'write the tokens anew')
             if size:

@@ -357,6 +357,45 @@ def test_what_lies_beside_and_inside_a_step_stays(tmp_path):
     assert (out / 'corpus/card.json').exists()
 
 
+def test_papers_that_hold_the_run_or_lie_in_a_step_are_refused(run):
+    before = everything(run)
+    for path in '.', 'out', 'out/tokens', 'out/pretrain/model', 'out/evaluate/c', 'out/report.html':
+        refused('should lie outside', args=['corpus', run / path, '--out', run / 'out', '--force'])
+    for step in 'tokenizer', 'pretrain':
+        own = run / 'out' / step
+        refused('should lie outside', args=[step, '--from', own, '--out', run / 'out', '--force'])
+    assert everything(run) == before
+
+
+def test_force_removes_what_we_wrote_and_leaves_what_the_desktop_left(run):
+    left = run / 'out/tokens/.DS_Store', run / 'out/corpus/train/._data', run / 'out/Thumbs.db'
+    for path in left: path.write_bytes(b'x')
+    (run / 'out/evaluate/c/._0-a.parquet').write_bytes(b'x')
+    for step in 'tokens', 'report':
+        assert 'already done' in cli(step, '--out', run / 'out').stdout
+        assert cli(step, '--out', run / 'out', '--force').returncode == 0
+    assert all(path.read_bytes() == b'x' for path in left)
+
+
+def test_a_file_with_the_name_of_published_cases_is_refused(run):
+    shutil.copy(run / 'c.csv', run / 'brainbench-human.csv')
+    refused('should not bear the name of published cases',
+            args=['evaluate', '--cases', run / 'brainbench-human.csv', '--out', run / 'out'])
+
+
+def test_a_second_run_in_a_folder_is_refused_until_the_first_is_killed(run):
+    code = ('import sys, time\nfrom domain_llm.app.steps import one_at_a_time\n'
+            'with one_at_a_time(sys.argv[1]): print("in", flush=True); time.sleep(60)')
+    first = subprocess.Popen([sys.executable, '-c', code, run / 'out'], stdout=subprocess.PIPE)
+    assert first.stdout.readline() == b'in\n'
+    for args in ['demo', '--steps', 5], ['tokens', '--force']:
+        refused('should have one writer at a time', args=[*args, '--out', run / 'out'])
+    first.kill()
+    first.wait()
+    assert cli('tokens', '--out', run / 'out').returncode == 0
+    assert not (run / 'out/.run.lock').exists()
+
+
 @pytest.mark.parametrize('name', ['...csv', '.csv', '..csv', ' .csv'])
 def test_cases_whose_name_is_no_folders_name_delete_nothing(run, monkeypatch, name):
     monkeypatch.chdir(run)
@@ -370,6 +409,43 @@ def test_cases_whose_name_is_no_folders_name_delete_nothing(run, monkeypatch, na
 def test_a_file_that_the_desktop_left_in_a_run_does_no_harm(run):
     (run / 'out/evaluate/.DS_Store').write_bytes(b'x')
     assert cli('report', '--out', run / 'out', '--force').returncode == 0
+
+
+ODD = {
+    'steps.json': ['[]', '{"pretrain": 1}', '{"pretrain": {"inputs": [], "done": true}}', '[' * 10**5],
+    'tokens/meta.json': ['[]', '{', '{}', '{"splits": {"train": {"shards": [1]}}}'],
+    'pretrain/config.json': ['[]', '{}', '{"train": 1, "model": {}}', '{"train": {}, "model": {}}'],
+    'pretrain/log.jsonl': ['{"loss": 1}\n{"step": 0}\n', '[]\n[]\n', '{"step": 0, "loss": "x"}\n',
+                           '\udcff\udcfe\n{"step": 0}\n', '{"step": 0}\n'],
+    'pretrain/model/config.json': ['[]', '{"n_layer": 10000}', '[' * 10**5],
+    'corpus/card.json': ['[]', '{'],
+    'evaluate/c/2-trained-GPT-2.parquet': ['PAR1', None],
+}
+
+
+@pytest.mark.parametrize('name', ODD)
+def test_an_odd_file_of_a_run_is_a_sentence(run, name):
+    for content in ODD[name]:
+        path = run / 'out' / name
+        if content is None: path.unlink()
+        else: path.write_bytes(content.encode('utf-8', 'surrogateescape'))
+        refused('should', args=['report', '--out', run / 'out', '--force'])
+
+
+def test_a_card_with_words_for_numbers_is_reported_as_it_is(run):
+    path = run / 'out/corpus/card.json'
+    path.write_text(json.dumps({**json.loads(path.read_text()), 'words': 'many', 'licences': {'x': 'y'}}))
+    assert cli('report', '--out', run / 'out', '--force').returncode == 0
+    assert 'many' in (run / 'out/report.html').read_text()
+
+
+def test_a_name_with_terminal_codes_is_shown_and_not_sent(tmp_path):
+    for name in '\x1b[31mred\x1b]0;pwn\x07.txt', '\udcff.txt', 'x\u202egnp.txt': (tmp_path / name).touch()
+    papers(tmp_path / 'p.jsonl', 20)
+    done = cli('corpus', tmp_path, '--out', tmp_path.parent / 'run-of-names')
+    assert done.returncode == 0 and '\u241b[31mred' in done.stdout, done.stderr
+    missing = refused('\u241b', args=['corpus', tmp_path / 'no\x1b[2J.txt', '--out', tmp_path / 'o'])
+    for said in done.stdout, missing.stderr: assert not {'\x1b', '\x07', '\u202e'} & set(said)
 
 
 def test_an_out_that_is_a_file_is_refused(tmp_path):
