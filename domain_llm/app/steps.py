@@ -136,41 +136,66 @@ def save_corpus(
     folder: str | Path,        # where to write; appears whole
     documents: object,         # a `datasets.Dataset`, as `read_documents` gives it
     validation: float = 0.02,  # share set aside
-    **told: object,            # report, dropped, leaks and table, for `corpus_card`
+    report: object = None,     # of `read_documents`
+    dropped: list = (),        # that `decontaminate` and `deduplicate` filled
+    table: object = None,      # what `licences` returned
+    checks: dict = {},         # what was found and stayed → how many
 ):
     "Write documents, split into those to learn from and those set aside, with their card."
-    from domain_llm.text.card import corpus_card
-    from domain_llm.text.overlap import split_documents
+    from domain_llm.text.card import corpus_card, save_dropped
+    from domain_llm.text.overlap import across_split, split_documents
     splits = split_documents(documents, validation)
+    if report:  # made-up papers are alike, and nobody reads files to make them
+        both = len(across_split(splits))
+        checks = {**checks, 'validation documents of which training has most': both}
     with whole_folder(folder, 'corpus') as part:
         splits.save_to_disk(str(part))
-        card = corpus_card(splits, **told)
+        card = corpus_card(splits, report, dropped, table=table, checks=checks)
         card.save(part)
+        if report: save_dropped(part, report, dropped)
     typer.echo(harmless(f'corpus: {card}'))
 
 # %% ../../nbs/80_steps.ipynb #ed8e1670
+def _kept_out(documents, cases, dropped):
+    "Drop what the cases were made from, and count what could not be checked: (documents, counts)."
+    from domain_llm.text.documents import column_values, find_year
+    from domain_llm.text.overlap import decontaminate
+    texts, unchecked = [t for case in cases for t in (case.original, case.altered)], []
+    dois = [case.doi for case in cases if case.doi]
+    kept, _ = decontaminate(documents, texts, unchecked=unchecked, dois=dois, dropped=dropped)
+    years = [year for case in cases if (year := find_year(case.date))]
+    checks = {'texts of cases too short to look for': len(unchecked),
+              'cases without a date': len(cases) - len(years)}
+    if years:
+        found = [year for year in column_values(kept, 'year')]
+        late = sum(year is not None and year >= min(years) for year in found)
+        checks[f'documents of {min(years)}, the year of the oldest case, or younger'] = late
+        checks['documents without a year'] = found.count(None)
+    for what, n in checks.items(): typer.echo(f'{n:,} {what}')
+    return kept, checks
+
 def read_papers(
     folder: str | Path,          # where to write
     paths: list,                 # files, folders, or the name of a Hugging Face dataset
     cases: list,                 # of `Case`, which must not be in it
     near: float | None = None,   # also drop documents that are so much like a kept one
     workers: int | None = None,  # processes that read
+    encoding: str | None = None,  # of files that do not name theirs
 ):
     "Read, deduplicate and decontaminate real documents."
     import pandas as pd
     from domain_llm.text.card import licences
     from domain_llm.text.documents import ReadReport, read_documents
-    from domain_llm.text.overlap import deduplicate, decontaminate
+    from domain_llm.text.overlap import deduplicate
     report, dropped = ReadReport(), []
     source = paths[0] if len(paths) == 1 else paths
-    documents = read_documents(source, report=report, workers=workers)
+    documents = read_documents(source, report=report, workers=workers, encoding=encoding)
     typer.echo(harmless(str(report)))
-    kept = deduplicate(documents, near, dropped)
-    texts = [t for case in cases for t in (case.original, case.altered) if len(t.split()) >= 20]
-    clean, leaks = decontaminate(kept, texts) if texts else (kept, [])
-    table = pd.concat(map(licences, paths))
-    found = dict(report=report, dropped=dropped, leaks=leaks, table=table if len(table) else None)
-    save_corpus(folder, clean, **found)
+    # first, because a copy that is dropped may have the number that links its paper to a case
+    kept, checks = _kept_out(documents, cases, dropped) if cases else (documents, {})
+    clean, table = deduplicate(kept, near, dropped), pd.concat(map(licences, paths))
+    save_corpus(folder, clean, report=report, dropped=dropped, checks=checks,
+                table=table if len(table) else None)
 
 # %% ../../nbs/80_steps.ipynb #fecad308
 def make_tokenizer(

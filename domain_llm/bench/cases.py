@@ -9,6 +9,7 @@ __all__ = ['FILES', 'CASE_SETS', 'read_marked', 'make_cases', 'validate_cases', 
 # %% ../../nbs/51_cases.ipynb #38e3761c
 import difflib, re
 from collections import Counter
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pandas as pd
 
 from ..ground.course import ABOUT_DATA, data_dir
 from ..ground.files import download, file_sha256
+from ..text.jats import paper_numbers
 from ..text.synthetic import Case
 
 # %% ../../nbs/51_cases.ipynb #74212144
@@ -219,13 +221,23 @@ def _versions(row, reading):
     return mended if reading == 'mended' else columns or published, mended != published
 
 # %% ../../nbs/51_cases.ipynb #a08799aa
+# how the Journal of Neuroscience numbers its papers: the end is the year in which one was accepted
+_ACCEPTED = re.compile(r'10\.1523/jneurosci\.\d{4}-\d\d\.(20\d\d)')
+
+def _case(row, versions):
+    "Make a case of a row, with the number and the date of its paper where the row has them."
+    doi = paper_numbers(row.get('doi'))['doi']
+    accepted = _ACCEPTED.fullmatch(doi)
+    date = row.get('date') or row.get('year') or (accepted[1] if accepted else '')
+    return Case(row['id'], *versions, row.get('section', ''), doi, date)
+
 def load_cases(
     source: str | Path,       # 'brainbench-human', 'brainbench-gpt4', 'brainbench' for both; a CSV
     reading: str = 'mended',  # how to read damaged marks; 'published' takes the published columns
 ) -> list[Case]:              # in the order of the file
     "Load benchmark cases by name or from a CSV."
     if source == 'brainbench':
-        return [Case(f'{maker}-{c.id}', c.original, c.altered, c.section)
+        return [replace(c, id=f'{maker}-{c.id}')
                 for maker in ('human', 'gpt4') for c in load_cases(f'brainbench-{maker}', reading)]
     path, table = _read_table(source)
     cases, damaged = [], []
@@ -233,7 +245,7 @@ def load_cases(
         where = f'{path}, case {number}'
         try: versions, bad = _versions(row, reading)
         except ValueError as error: raise ValueError(f'{where}: {error}') from None
-        cases.append(_check_case(where, Case(row['id'], *versions, row.get('section', ''))))
+        cases.append(_check_case(where, _case(row, versions)))
         if bad: damaged.append(row['id'])
     if damaged:
         kept = 'mended' if reading == 'mended' else 'left as they were published'
@@ -363,6 +375,7 @@ def swapped_context(
         both = [
             p if p[0] == p[1] else _draw_sentence(pool, rng, case) for p in sentence_pairs(case)
         ]
-        made.append(Case(case.id, *(' '.join(version) for version in zip(*both)), case.section))
+        one, other = (' '.join(version) for version in zip(*both))
+        made.append(replace(case, original=one, altered=other))
         labels.append(int(rng.rand() > 0.5))
     return made, np.array(labels)

@@ -204,7 +204,8 @@ def _describe(model, tokenizer, cases, protocol, prompt, dtype, order, windowed)
     for name, tensor in sorted(state.items()):
         weights.update(name.encode())
         weights.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    told = json.dumps([asdict(c) for c in cases], ensure_ascii=False)
+    asked = ({k: v for k, v in asdict(c).items() if k not in ('doi', 'date')} for c in cases)
+    told = json.dumps([*asked], ensure_ascii=False)
     versions = dict(python=platform.python_version(), **package_versions(_MATTER))
     kinds = (str(t.dtype).removeprefix('torch.') for t in state.values() if t.is_floating_point())
     return dict(
