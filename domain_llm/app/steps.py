@@ -157,22 +157,24 @@ def save_corpus(
 
 # %% ../../nbs/80_steps.ipynb #ed8e1670
 def _kept_out(documents, cases, dropped):
-    "Drop what the cases were made from, and count what could not be checked: (documents, counts)."
-    from domain_llm.text.documents import column_values, find_year
+    "Drop what the cases were made from: (documents, how many texts could not be looked for)."
     from domain_llm.text.overlap import decontaminate
     texts, unchecked = [t for case in cases for t in (case.original, case.altered)], []
     dois = [case.doi for case in cases if case.doi]
     kept, _ = decontaminate(documents, texts, unchecked=unchecked, dois=dois, dropped=dropped)
-    years = [year for case in cases if (year := find_year(case.date))]
-    checks = {'texts of cases too short to look for': len(unchecked),
-              'cases without a date': len(cases) - len(years)}
-    if years:
-        found = [year for year in column_values(kept, 'year')]
-        late = sum(year is not None and year >= min(years) for year in found)
-        checks[f'documents of {min(years)}, the year of the oldest case, or younger'] = late
-        checks['documents without a year'] = found.count(None)
-    for what, n in checks.items(): typer.echo(f'{n:,} {what}')
-    return kept, checks
+    return kept, len(unchecked)
+
+def _ages(documents, cases):
+    "Count the documents that are not older than the oldest case, and what has no date."
+    from domain_llm.text.documents import column_values, find_year
+    dated = [year for case in cases if (year := find_year(case.date))]
+    counts = {'cases without a date': len(cases) - len(dated)}
+    if dated:
+        years, first = list(column_values(documents, 'year')), min(dated)
+        late = sum(year is not None and year >= first for year in years)
+        counts[f'documents of {first}, the year of the oldest case, or younger'] = late
+        counts['documents without a year'] = years.count(None)
+    return counts
 
 def read_papers(
     folder: str | Path,          # where to write
@@ -192,8 +194,10 @@ def read_papers(
     documents = read_documents(source, report=report, workers=workers, encoding=encoding)
     typer.echo(harmless(str(report)))
     # first, because a copy that is dropped may have the number that links its paper to a case
-    kept, checks = _kept_out(documents, cases, dropped) if cases else (documents, {})
+    kept, unchecked = _kept_out(documents, cases, dropped)
     clean, table = deduplicate(kept, near, dropped), pd.concat(map(licences, paths))
+    checks = {'texts of cases too short to look for': unchecked, **_ages(clean, cases)}
+    for what, n in checks.items() if cases else (): typer.echo(f'{n:,} {what}')
     save_corpus(folder, clean, report=report, dropped=dropped, checks=checks,
                 table=table if len(table) else None)
 

@@ -294,6 +294,7 @@ def _documents(rows, report, named=()):
         numbers, why = _numbers(row, own), LEFT_OUT.get(str(row.get('kind')).lower())
         if why in _WITHDRAWN:
             report.gone |= {number: why for number in list(numbers.values())[:3] if number}
+        if why == 'a retraction' and row.get('about'): report.gone[row['about']] = 'retracted'
         if why:
             if text: report.skip(name, why)
             continue

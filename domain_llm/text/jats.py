@@ -244,6 +244,7 @@ def _named(row, name, kind='', **numbers):
     return dict(id=own, **row, kind=kind, **numbers)
 
 # %% ../../nbs/12_jats.ipynb #0475571f
+_LINK = '{http://www.w3.org/1999/xlink}href'
 _TEASERS = frozenset('toc editor teaser graphical'.split())
 
 def _jats(root, name, keep):
@@ -254,6 +255,10 @@ def _jats(root, name, keep):
     for e in sorted(root.findall(meta + 'article-id'), key=lambda e: e.get('specific-use', '')):
         ids.setdefault(e.get('pub-id-type'), e.text)  # that of a version has a specific use
     central = next(filter(None, map(ids.get, ('pmcid-ver', 'pmcid', 'pmc', 'pmc-uid'))), None)
+    def related(kind):
+        e = root.find(meta + f'related-article[@related-article-type="{kind}"]')
+        return '' if e is None else paper_numbers(e.get(_LINK))['doi']
+
     kinds = [root.get('article-type', '')]
     if root.find(meta + 'related-article[@related-article-type="retraction-forward"]') is not None:
         kinds.append('retracted-article')
@@ -268,6 +273,8 @@ def _jats(root, name, keep):
         text=_prose(abstracts + rest, keep),
         year=_first_year(root.findall(meta + 'pub-date/{*}year')),
         full='body' in map(_tag, rest),
+        paper=related('preprint'),
+        about=related('retracted-article'),
     )
     numbers = paper_numbers(ids.get('doi'), ids.get('pmid'), central)
     return _named(row, name, _kind(kinds), **numbers)

@@ -1,5 +1,5 @@
 """The command line as its users meet it: words and exit codes, bad input, kills, a full disk."""
-import csv, functools, io, json, os, shutil, signal, subprocess, sys, time
+import csv, functools, io, json, os, random, shutil, signal, subprocess, sys, time
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -175,13 +175,15 @@ def test_a_bad_corpus_is_a_sentence(tmp_path, name, content, words):
     assert not (tmp_path / 'out/corpus').exists()
 
 
-def test_bytes_that_are_not_text_are_kept_counted_and_reported(tmp_path):
-    named = {'a.txt': b'na\xefve words', 'b.txt': b'good words', 'c.xml': b'<article>'}
+def test_bytes_that_are_not_text_are_left_out_counted_and_reported(tmp_path):
+    named = {'a.txt': b'na\xefve words', 'b.txt': b'good words', 'c.xml': b'<article>',
+             'd.txt': b'other words'}
     for name, content in named.items(): (tmp_path / name).write_bytes(content)
     done = cli('corpus', *(tmp_path / name for name in named), '--out', tmp_path / 'out')
     assert done.returncode == 0 and 'not UTF-8' in done.stdout and 'c.xml (broken' in done.stdout
     card = json.loads((tmp_path / 'out/corpus/card.json').read_text())
-    assert card['documents'] == 2 and card['dropped'] == {'not read: broken': 1}
+    assert card['documents'] == 2
+    assert card['dropped'] == {'not read: not UTF-8': 1, 'not read: broken': 1}
     assert 'Corpus card' in (tmp_path / 'out/corpus/card.html').read_text()
 
 
@@ -554,6 +556,61 @@ def test_near_copies_are_dropped_where_asked_and_make_another_corpus(tmp_path):
     refused('near 0.6 there, None here', args=[*args, tmp_path / 'near'])
     refused('between 0.3 and 1', args=[*args, tmp_path / 'bad', '--near', 2])
     refused('`workers` should be 0 or more', args=[*args, tmp_path / 'bad', '--workers', -1])
+
+
+def test_cases_of_any_length_and_script_are_kept_out_and_all_that_is_dropped_is_listed(tmp_path):
+    short = 'Sleep deprivation impaired recall of the learned maze in aged mice but not young ones'
+    chinese = '我们在小鼠海马体区记录了神经元的活动，发现睡眠期间的重放与记忆巩固有关。'
+    asked = [(short, f'{short}.', '10.1/one', '2021-03'), (chinese, 'b', '', '2022'),
+             ('It rose.', 'It fell.', 'https://doi.org/10.1/X', '')]
+    cases(tmp_path / 'c.csv', asked, ('original_abstract', 'incorrect_abstract', 'doi', 'date'))
+    rows = [dict(id=f'p{i}', text=f'Paper {i} is about rats.', year=2018 + i) for i in range(6)]
+    rows += [dict(id='short', text=f'Before. {short.upper()} after.'), dict(id='zh', text=chinese),
+             dict(id='its paper', text='Another text.', doi='10.1/X', pmid=7),
+             dict(id='linked', text='A third text.', pmid='7'),
+             dict(id='v2', text='The second version.', doi='10.1/y.v2'),
+             dict(id='v1', text='The first one.', doi='10.1/y.v1'),
+             dict(id='gone', text='Retraction.', kind='retraction')]
+    folder = tmp_path / 'papers'
+    folder.mkdir()
+    (folder / 'a.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+    (folder / 'b.txt').write_bytes('na\xefve words'.encode('cp1252'))
+    (folder / 'c.pdf').touch()
+    out = tmp_path / 'out'
+    args = ['corpus', folder, '--cases', tmp_path / 'c.csv', '--out', out]
+    done = cli(*args, '--encoding', 'cp1252')
+    assert done.returncode == 0, done.stderr
+    for words in ('3 texts of cases too short to look for', '1 cases without a date', '1 .pdf',
+                  '3 documents of 2021, the year of the oldest case, or younger'):
+        assert words in done.stdout, done.stdout
+    assert card(out)['dropped'] == {
+        'not read: a retraction': 1, 'a paper of the benchmark': 2,
+        'shares words with the benchmark': 2, 'older version': 1}
+    assert card(out)['passed'] == {'.pdf': 1}
+    assert card(out)['checks']['documents without a year'] == 2
+    listed = [json.loads(line) for line in (out / 'corpus/dropped.jsonl').read_text().splitlines()]
+    assert {row['id']: row['why'] for row in listed} == {
+        '': 'a retraction', 'its paper': 'a paper of the benchmark',
+        'linked': 'a paper of the benchmark', 'short': 'shares words with the benchmark',
+        'zh': 'shares words with the benchmark', 'v1': 'older version'}
+    assert all('a.jsonl' in row['file'] for row in listed) and listed[-1]['kept'] == 'v2'
+    from datasets import load_from_disk
+    kept = [row['text'] for part in load_from_disk(str(out / 'corpus')).values() for row in part]
+    assert len(kept) == 8 and 'na\xefve words' in kept
+    refused('encoding cp1252 there, None here', args=args)
+
+
+def test_near_copies_across_the_split_are_told(tmp_path):
+    draw = random.Random(0)
+    texts = [' '.join(f'w{draw.randrange(3000)}' for _ in range(60)) for _ in range(200)]
+    texts += [text.replace('w1', 'w2', 1) for text in texts]
+    (tmp_path / 'p.jsonl').write_text('\n'.join(json.dumps(dict(text=t)) for t in texts))
+    done = cli('corpus', tmp_path / 'p.jsonl', '--out', tmp_path / 'out')
+    told = 'validation documents of which training has most'
+    assert card(tmp_path / 'out')['checks'][told] == card(tmp_path / 'out')['splits']['validation']
+    assert told in done.stdout
+    cli('corpus', tmp_path / 'p.jsonl', '--near', 0.6, '--out', tmp_path / 'near')
+    assert told not in card(tmp_path / 'near')['checks']
 
 
 @pytest.fixture(scope='module')
