@@ -49,6 +49,51 @@ def deduplicate(
         if copies: dataset = dataset.select([i for i in range(len(dataset)) if i not in copies])
     return dataset
 
+# %% ../../nbs/14_overlap.ipynb #8aa3c703
+_NUMBERS = 'doi', 'pmid', 'pmcid'
+
+def _papers(dataset, kinds=_NUMBERS):
+    "Count the papers: an array with the same count for documents that have a number in common."
+    import numpy as np
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    codes, places, n = array('Q'), array('Q'), len(dataset)
+    for kind in [kind for kind in kinds if kind in dataset.column_names]:
+        for i, number in enumerate(column_values(dataset, kind)):
+            if not number: continue
+            digest = hashlib.blake2b(number.encode(), digest_size=8).digest()
+            codes.append(int.from_bytes(digest, 'big'))
+            places.append(i)
+    if not codes: return np.arange(n)
+    codes, places = np.array(codes), np.array(places)
+    order = codes.argsort(kind='stable')
+    same = codes[order[1:]] == codes[order[:-1]]
+    links = places[order[1:][same]], places[order[:-1][same]]
+    graph = coo_array((np.ones(len(links[0]), bool), links), shape=(n, n))
+    return connected_components(graph, directed=False)[1]
+
+# %% ../../nbs/14_overlap.ipynb #001639e6
+def _superseded(dataset, why):
+    "Find documents of which the corpus has a fuller or newer one: position → of the one kept."
+    import numpy as np
+    papers = _papers(dataset)
+    places = np.flatnonzero(np.bincount(papers)[papers] > 1).tolist() if len(papers) else []
+    some, best = dataset.select(places), {}
+    ranks = list(column_values(some, 'full' if why == _ABSTRACT else 'version'))
+    if why == _OLD: ranks = list(zip(ranks, places))
+    for i, rank in zip(places, ranks):
+        best[papers[i]] = max(best.get(papers[i], (rank, i)), (rank, i))
+    kept = [best[papers[i]] for i in places]
+    return {i: j for i, rank, (high, j) in zip(places, ranks, kept) if rank < high}
+
+def _documents_of(dataset, dois):
+    "Find the documents of some papers, also those that another document links to them."
+    wanted = {paper_numbers(doi)['doi'] for doi in dois} - {''}
+    papers = _papers(dataset)
+    values = column_values(dataset, 'doi') if 'doi' in dataset.column_names else ()
+    found = {papers[i] for i, doi in enumerate(values) if doi in wanted}
+    return {i for i, paper in enumerate(papers.tolist()) if paper in found}
+
 # %% ../../nbs/14_overlap.ipynb #9fe6dc44
 _UNSPACED = (
     '\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u1950-\u19df\u3005-\u3007\u3040-\u30ff'
@@ -124,51 +169,6 @@ def decontaminate(
     found = own | shared
     ids = [name for i, name in enumerate(column_values(dataset, 'id')) if i in found]
     return dataset.select([i for i in range(len(dataset)) if i not in found]), ids
-
-# %% ../../nbs/14_overlap.ipynb #8aa3c703
-_NUMBERS = 'doi', 'pmid', 'pmcid'
-
-def _papers(dataset, kinds=_NUMBERS):
-    "Count the papers: an array with the same count for documents that have a number in common."
-    import numpy as np
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-    codes, places, n = array('Q'), array('Q'), len(dataset)
-    for kind in [kind for kind in kinds if kind in dataset.column_names]:
-        for i, number in enumerate(column_values(dataset, kind)):
-            if not number: continue
-            digest = hashlib.blake2b(number.encode(), digest_size=8).digest()
-            codes.append(int.from_bytes(digest, 'big'))
-            places.append(i)
-    if not codes: return np.arange(n)
-    codes, places = np.array(codes), np.array(places)
-    order = codes.argsort(kind='stable')
-    same = codes[order[1:]] == codes[order[:-1]]
-    links = places[order[1:][same]], places[order[:-1][same]]
-    graph = coo_array((np.ones(len(links[0]), bool), links), shape=(n, n))
-    return connected_components(graph, directed=False)[1]
-
-# %% ../../nbs/14_overlap.ipynb #001639e6
-def _superseded(dataset, why):
-    "Find documents of which the corpus has a fuller or newer one: position → of the one kept."
-    import numpy as np
-    papers = _papers(dataset)
-    places = np.flatnonzero(np.bincount(papers)[papers] > 1).tolist() if len(papers) else []
-    some, best = dataset.select(places), {}
-    ranks = list(column_values(some, 'full' if why == _ABSTRACT else 'version'))
-    if why == _OLD: ranks = list(zip(ranks, places))
-    for i, rank in zip(places, ranks):
-        best[papers[i]] = max(best.get(papers[i], (rank, i)), (rank, i))
-    kept = [best[papers[i]] for i in places]
-    return {i: j for i, rank, (high, j) in zip(places, ranks, kept) if rank < high}
-
-def _documents_of(dataset, dois):
-    "Find the documents of some papers, also those that another document links to them."
-    wanted = {paper_numbers(doi)['doi'] for doi in dois} - {''}
-    papers = _papers(dataset)
-    values = column_values(dataset, 'doi') if 'doi' in dataset.column_names else ()
-    found = {papers[i] for i, doi in enumerate(values) if doi in wanted}
-    return {i for i, paper in enumerate(papers.tolist()) if paper in found}
 
 # %% ../../nbs/14_overlap.ipynb #c47cc787
 def _draws(dataset, seed):
