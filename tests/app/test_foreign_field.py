@@ -17,12 +17,13 @@ from domain_llm.train.pretraining import pretrain
 from domain_llm.train.recipe import TrainConfig
 from domain_llm.train.runs import read_log
 
-FIELDS = {  # a finding, what is studied, where, in what, and its two outcomes
-    'Turkish': ('{0}, {1} bölgesinde {2} {3}. ',
+FIELDS = {  # how a paper begins, a finding, its names, and its two outcomes
+    'Turkish': ('Özet: ', '{0}, {1} bölgesinde {2} {3}. ',
                 ['Müsimol', 'Işık uyarımı', 'Şeker', 'İbotenik asit'],
                 ['amigdala', 'hipokampüs', 'çizgili cisim'], ['donmayı', 'öğrenmeyi', 'ağrıyı'],
                 ['artırdı', 'azalttı']),
-    'Chinese': ('向{1}注射{0}后，{2}明显{3}。', ['蝇蕈醇', '多巴胺', '葡萄糖', '生理盐水'],
+    'Chinese': ('本文报告', '向{1}注射{0}后，{2}明显{3}。',
+                ['蝇蕈醇', '多巴胺', '葡萄糖', '生理盐水'],
                 ['杏仁核', '海马体', '纹状体'], ['僵直行为', '空间学习', '疼痛反应'],
                 ['增强', '减弱'])}
 
@@ -38,15 +39,14 @@ def literature(form, *names, outcomes, n, draw):
 
 @pytest.mark.parametrize('language', FIELDS)
 def test_a_field_in_another_language_goes_the_whole_way(tmp_path, language):
-    form, *names, outcomes = FIELDS[language]
-    papers = [f'{text} [{i}]' for i, text in enumerate(
-        literature(form, *names, outcomes=outcomes, n=150, draw=random.Random(0)))]
-    versions = [(paper.rsplit(' [', 1)[0], paper) for paper in papers[:6]]
+    head, form, *names, outcomes = FIELDS[language]
+    texts = [*literature(form, *names, outcomes=outcomes, n=150, draw=random.Random(0))]
+    papers = [f'{head}{text} [{i}]' for i, text in enumerate(texts)]
     with open(tmp_path / 'cases.csv', 'w', newline='', encoding='utf-8') as file:
         rows = csv.writer(file)
         rows.writerow(['original_abstract', 'incorrect_abstract'])
-        for original, _ in versions:
-            one, other = (outcomes if outcomes[0] in original else outcomes[::-1])
+        for original in texts[:6]:
+            one, other = outcomes if outcomes[0] in original else outcomes[::-1]
             rows.writerow([original, original.replace(one, other, 1)])
     cases = load_cases(tmp_path / 'cases.csv')
     (tmp_path / 'papers').mkdir()
@@ -62,8 +62,8 @@ def test_a_field_in_another_language_goes_the_whole_way(tmp_path, language):
     splits = split_documents(deduplicate(corpus), validation=0.1)
     save_tokenizer(train_tokenizer(splits['train']['text'], 400), tmp_path / 'tokenizer')
     tokenizer = load_tokenizer(tmp_path / 'tokenizer')
-    texts = {name: part['text'] for name, part in splits.items()}
-    write_tokens(texts, tokenizer, tmp_path / 'ids')
+    columns = {name: part['text'] for name, part in splits.items()}
+    write_tokens(columns, tokenizer, tmp_path / 'ids')
     tokens = TokenFile(tmp_path / 'ids', tokenizer=tokenizer)
     read = tokenizer.decode(tokens.ids[:].tolist(), skip_special_tokens=True)
     assert read == ''.join(splits['train']['text'])
