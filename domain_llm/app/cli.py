@@ -68,14 +68,14 @@ def command(
     return work
 
 # %% ../../nbs/82_cli.ipynb #d3aea273
-def _tokenizer_step(out, vocab_size, force, start=None):
+def _tokenizer_step(out, vocab_size, force, start=None, recipe='fast'):
     "Do the tokenizer step."
     inputs = dict(corpus=fingerprint(step_folder(out, 'corpus'), '*.arrow'))
     if start: _refuse_own(start, out, ['tokenizer'])
     if start: inputs['start'] = fingerprint(Path(start) / 'tokenizer.json')
-    else: inputs['vocab_size'] = vocab_size
+    else: inputs |= dict(vocab_size=vocab_size) | (dict(recipe=recipe) if recipe != 'fast' else {})
     once(out, 'tokenizer', inputs,
-         lambda folder: make_tokenizer(folder, out / 'corpus', vocab_size, start), force)
+         lambda folder: make_tokenizer(folder, out / 'corpus', vocab_size, start, recipe), force)
 
 def _tokens_step(out, force):
     "Do the tokens step."
@@ -316,9 +316,13 @@ def tokenizer(
     out: Path = Out, vocab_size: int = Vocab_size, force: bool = Force,
     start: Optional[str] = typer.Option(
         None, '--from', help='Take the tokenizer of this model folder.'),
+    recipe: str = typer.Option(
+        'fast', '--recipe', help='fast, or paper: without a limit on the length of a word.'),
 ):
     "Train a tokenizer on the corpus, or take that of a model to finetune."
-    _tokenizer_step(out, vocab_size, force, start)
+    if recipe not in ('fast', 'paper'):
+        raise ValueError(f'--recipe should be fast or paper, but got {recipe!r}: choose one')
+    _tokenizer_step(out, vocab_size, force, start, recipe)
 
 @command
 def tokens(out: Path = Out, force: bool = Force):

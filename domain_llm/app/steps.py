@@ -207,6 +207,7 @@ def make_tokenizer(
     corpus: str | Path,               # the corpus step's folder
     vocab_size: int,                  # tokens to learn
     start: str | Path | None = None,  # a model's folder whose tokenizer to take instead
+    recipe: str = 'fast',             # or 'paper': words of any length are learned from whole
 ):
     "Train the field's tokenizer on the training documents."
     from datasets import load_from_disk
@@ -214,7 +215,8 @@ def make_tokenizer(
     if start: return save_tokenizer(load_tokenizer(start), folder)
     batches = load_from_disk(str(corpus))['train'].iter(1000)
     texts = (text for batch in batches for text in batch['text'])
-    save_tokenizer(train_tokenizer(texts, vocab_size, progress=True), folder)
+    longest = dict(longest=None) if recipe == 'paper' else {}
+    save_tokenizer(train_tokenizer(texts, vocab_size, progress=True, **longest), folder)
 
 # %% ../../nbs/80_steps.ipynb #d2fe72e8
 def make_tokens(

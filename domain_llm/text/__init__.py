@@ -3,7 +3,7 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
     'card': ['licences', 'keep_licences', 'CorpusCard', 'corpus_card', 'save_dropped'],
-    'clean': ['LINE_END', 'NOTICE', 'clean_text'],
+    'clean': ['LINE_END', 'NOTICE', 'mark_literal', 'resolve_marks', 'clean_text'],
     'documents': ['COLUMNS', 'counted', 'ReadReport', 'read_documents', 'column_values'],
     'fetching': ['fetch_pubmed', 'fetch_pmc'],
     'jats': ['LEFT_OUT', 'parse_xml', 'iter_articles', 'find_year', 'paper_numbers', 'read_jats',

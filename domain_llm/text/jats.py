@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote
 from lxml import etree
-from .clean import LINE_END, NOTICE, clean_text
+from .clean import LINE_END, NOTICE, clean_text, mark_literal, resolve_marks
 
 # %% ../../nbs/12_jats.ipynb #c1f040b8
 _FLOATS = ('fig', 'fig-group', 'table-wrap', 'table-wrap-group', 'supplementary-material',
            'disp-formula')
+_FORMULAS = 'tex-math', 'math', 'inline-graphic'
 _NEVER = """disp-formula DispFormula tex-math math graphic inline-graphic media ref-list object-id
     label""".split()
 _WITH_CAPTIONS = """fig fig-group supplementary-material caption table-wrap-foot fig/label
@@ -56,7 +57,7 @@ def _pieces(node, keep):
     tag, parent = _tag(node), '' if node.getparent() is None else _tag(node.getparent())
     needs = _NEEDS.get(f'{parent}/{tag}', _NEEDS.get(tag))
     if needs is not None and not any(what in keep for what in needs):
-        yield ' ' if tag in _FLOATS else ''
+        yield ' ' if tag in _FLOATS else '\x1d' if tag in _FORMULAS else ''
         return
     before, after = _EDGES.get(tag, ('', ''))
     if tag == 'sup' and (parent == 'xref' or node.find('.//{*}xref') is not None):
@@ -70,10 +71,7 @@ def _pieces(node, keep):
 
 def _prose(nodes, keep=()):
     "Return the prose of some elements, paragraphs apart, to be cleaned."
-    text = ''.join(piece for node in nodes for piece in _pieces(node, keep))
-    # a digit before it, a number behind it
-    text = re.sub('\x1e(?<=\\d\x1e)(?=[-+−–]?\\d)', '^', text)
-    return re.sub('\x1f(?<=\\d\x1f)(?=\\d)', '_', text)
+    return resolve_marks(''.join(piece for node in nodes for piece in _pieces(node, keep)))
 
 # %% ../../nbs/12_jats.ipynb #ea0a77d6
 # how browsers read what declares the left: as its larger neighbour, as most such files are written
@@ -144,7 +142,9 @@ class _PlainXML:
             found = re.search('|'.join(map(re.escape, marks)), text)
             start, end = found.span() if found else [_complete(text, marks, more)] * 2
             before, mark, rest = text[:start], text[start:end], text[end:]
-            done += before if self.aside else _REFERENCE.sub(_as_html, before), mark
+            if not self.aside: before = _REFERENCE.sub(_as_html, before)
+            elif self.aside == ']]>': before = mark_literal(before)
+            done += before, mark
             if mark: self.aside = None if self.aside else _ASIDE[mark]
             text, self.rest = (rest, '') if mark else ('', rest)
         return ''.join(done)
