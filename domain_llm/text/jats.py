@@ -110,9 +110,12 @@ def _encoding(head, otherwise):
     if head[:3] == b'\xef\xbb\xbf' or said in ('utf-8', 'utf-16', 'utf-32'): return 'utf-8-sig'
     return _AS_BROWSERS.get(said, said)
 
+_LARGEST = 2**27  # characters of an article
+_WEIGHT = 64      # what a tag or an attribute counts: each takes a hundred bytes of memory
+
 class _PlainXML:
     "Hand an XML file to a parser as UTF-8, in pieces, with no name left to expand."
-    def __init__(self, raw, largest, encoding=None):
+    def __init__(self, raw, encoding=None, largest=_LARGEST):
         self.largest, self.found = largest, 0
         found = _encoding(raw.read(1024), encoding)
         raw.seek(0)
@@ -127,10 +130,11 @@ class _PlainXML:
         while more and not text:
             more = self.text.read(size)
             text = self._resolved(self.rest + more, more)
-        self.found += text.count('<') + text.count('=')
+        self.found += len(text) + _WEIGHT * (text.count('<') + text.count('='))
         if self.found > self.largest:
-            raise ValueError(f'an article should have at most {self.largest:,} tags and attributes, '
-                             'but got more: it is no paper, and would fill the memory')
+            raise ValueError(f'an article should have at most {self.largest:,} characters, each '
+                             f'tag and attribute counted as {_WEIGHT}, but got more: it is no '
+                             'paper, and would fill the memory')
         return text.encode('utf-8', 'surrogateescape')
 
     def _resolved(self, text, more):
@@ -146,8 +150,6 @@ class _PlainXML:
             text, self.rest = (rest, '') if mark else ('', rest)
         return ''.join(done)
 
-_LARGEST = 2**21  # tags and attributes, each of which takes a hundred bytes of memory
-
 # options of lxml's parsers
 _SAFE = dict(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
 
@@ -155,7 +157,7 @@ def parse_xml(
     raw: BinaryIO,   # open file
 ) -> etree._Element:  # the root
     "Parse an XML file as a whole, and fetch and expand nothing."
-    return etree.parse(_PlainXML(raw, 4 * _LARGEST), etree.XMLParser(**_SAFE)).getroot()
+    return etree.parse(_PlainXML(raw, largest=4 * _LARGEST), etree.XMLParser(**_SAFE)).getroot()
 
 # %% ../../nbs/12_jats.ipynb #d4dd865c
 def iter_articles(
@@ -165,7 +167,7 @@ def iter_articles(
     "Parse the articles of an XML file as safely as `parse_xml`, one in memory at a time."
     tags = '{*}article', '{*}PubmedArticle', '{*}PubmedBookArticle'
     no_words = dict(remove_comments=True, remove_pis=True)
-    source, node = _PlainXML(raw, _LARGEST, encoding), None
+    source, node = _PlainXML(raw, encoding, _LARGEST), None
     parser = etree.iterparse(source, tag=tags, **no_words, **_SAFE)
     for _, node in parser:
         source.found = 0

@@ -196,7 +196,7 @@ def _is_sound(meta):
     if meta.get('dtype') not in ('uint16', 'uint32') or {*map(type, numbers)} != {int}: return False
     if not isinstance(splits, dict): return False
     if not all(isinstance(split, dict) for split in splits.values()): return False
-    every = [split.get('shards', []) for split in splits.values()]
+    every = [split.get('shards') for split in splits.values()]
     if not all(isinstance(shards, list) for shards in every): return False
     return all(isinstance(shard, dict) and re.fullmatch(r'[\w.-]+\.bin', str(shard.get('file')))
                and type(shard.get('tokens')) is int and shard['tokens'] >= 0
@@ -215,13 +215,11 @@ class TokenFile:
                                      'the description that write_tokens put beside the tokens')
         if not _is_sound(meta):
             raise ValueError(f'{folder / "meta.json"} should describe token files, but got '
-                             'something else: it was changed; write the tokens anew')
+                             'something else: it was changed, or is of an earlier version; '
+                             'write the tokens anew')
         if split not in meta['splits']:
             raise ValueError(f'`split` should be one of {", ".join(meta["splits"])}, '
                              f'which are in {folder}, but got {split!r}: choose one')
-        if 'shards' not in meta['splits'][split]:
-            raise ValueError(f'{folder / "meta.json"} should list shards, but got one of an '
-                             'earlier version: write the tokens anew')
         if tokenizer is not None and tokenizer_sha256(tokenizer) != meta.get('tokenizer_sha256'):
             raise ValueError(f'`tokenizer` should be the one that made the ids in {folder}, but '
                              'got another tokenizer: give that one, or write the tokens anew')

@@ -412,7 +412,8 @@ def test_a_file_that_the_desktop_left_in_a_run_does_no_harm(run):
 
 
 ODD = {
-    'steps.json': ['[]', '{"pretrain": 1}', '{"pretrain": {"inputs": [], "done": true}}', '[' * 10**5],
+    'steps.json': ['[]', '{"pretrain": 1}', '{"pretrain": {"inputs": [], "done": true}}',
+                   '[' * 10**5],
     'tokens/meta.json': ['[]', '{', '{}', '{"splits": {"train": {"shards": [1]}}}'],
     'pretrain/config.json': ['[]', '{}', '{"train": 1, "model": {}}', '{"train": {}, "model": {}}'],
     'pretrain/log.jsonl': ['{"loss": 1}\n{"step": 0}\n', '[]\n[]\n', '{"step": 0, "loss": "x"}\n',
@@ -434,17 +435,20 @@ def test_an_odd_file_of_a_run_is_a_sentence(run, name):
 
 def test_a_card_with_words_for_numbers_is_reported_as_it_is(run):
     path = run / 'out/corpus/card.json'
-    path.write_text(json.dumps({**json.loads(path.read_text()), 'words': 'many', 'licences': {'x': 'y'}}))
+    card = json.loads(path.read_text())
+    path.write_text(json.dumps({**card, 'words': 'many', 'licences': {'x': 'y'}}))
     assert cli('report', '--out', run / 'out', '--force').returncode == 0
     assert 'many' in (run / 'out/report.html').read_text()
 
 
 def test_a_name_with_terminal_codes_is_shown_and_not_sent(tmp_path):
-    for name in '\x1b[31mred\x1b]0;pwn\x07.txt', '\udcff.txt', 'x\u202egnp.txt': (tmp_path / name).touch()
+    for name in '\x1b[31mred\x1b]0;pwn\x07.txt', '\udcff.txt', 'x\u202egnp.txt':
+        (tmp_path / name).touch()
     papers(tmp_path / 'p.jsonl', 20)
     done = cli('corpus', tmp_path, '--out', tmp_path.parent / 'run-of-names')
     assert done.returncode == 0 and '\u241b[31mred' in done.stdout, done.stderr
-    missing = refused('\u241b', args=['corpus', tmp_path / 'no\x1b[2J.txt', '--out', tmp_path / 'o'])
+    absent = tmp_path / 'no\x1b[2J.txt'
+    missing = refused('\u241b', args=['corpus', absent, '--out', tmp_path / 'o'])
     for said in done.stdout, missing.stderr: assert not {'\x1b', '\x07', '\u202e'} & set(said)
 
 
