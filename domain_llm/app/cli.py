@@ -127,7 +127,7 @@ def _report_step(out, title, about, force):
     if (out / 'plan.json').is_file(): inputs['plan'] = fingerprint(out / 'plan.json')
     once(out, 'report.html', inputs, lambda path: make_report(out, title, about), force)
     for folder in scored_sets(out): show_results(out, folder.name)
-    typer.echo(f'\nreport: {out / "report.html"}')
+    typer.echo(harmless(f'\nreport: {out / "report.html"}'))
 
 # %% ../../nbs/82_cli.ipynb #ea09a9e2
 DEMO = ('This is a toy: a small GPT-2, trained from nothing on the papers of a made-up science, '
@@ -299,8 +299,8 @@ def plan(
     about = cases and (cases if cases in EXPERTS else Path(cases).stem)
     declared = declare_plan(out, parties, margin / 100, about, scored)
     when = 'after the first score, as the report will say' if scored else 'before the first score'
-    typer.echo(f'{out / "plan.json"}: {parties[0]} against {parties[1]}, within {margin:g} points, '
-               f'declared {when} ({declared["declared"]})')
+    typer.echo(harmless(f'{out / "plan.json"}: {parties[0]} against {parties[1]}, within '
+                        f'{margin:g} points, declared {when} ({declared["declared"]})'))
 
 # %% ../../nbs/82_cli.ipynb #d9ae7d54
 Paths = typer.Argument(..., help='Files, folders, or a Hugging Face dataset.')
@@ -394,7 +394,7 @@ def fetch(
                          email=email, api_key=os.environ.get('NCBI_API_KEY'))
     table = licences(found)
     counts = ', '.join(f'{n:,} {name}' for name, n in table.licence.value_counts().items())
-    typer.echo(f'{len(table):,} records in {found}, by licence: {counts}')
+    typer.echo(harmless(f'{len(table):,} records in {found}, by licence: {counts}'))
 
 # %% ../../nbs/82_cli.ipynb #f5fd764f
 def _spread(argv):

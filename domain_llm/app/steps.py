@@ -33,7 +33,8 @@ def fingerprint(
     files = [p for p in files if p.name != '.domain_llm.json' and (p == path or fnmatch(p, only))
              and not is_passer_by(p.relative_to(path))]
     lines = [f'{p.relative_to(path)} {file_sha256(p)}' for p in files]
-    return hashlib.sha256('\n'.join(lines).encode()).hexdigest()[:16]
+    listed = '\n'.join(lines).encode('utf-8', 'surrogateescape')  # a name may be no text
+    return hashlib.sha256(listed).hexdigest()[:16]
 
 def _read_json(path):
     "Read a JSON file that a run wrote."

@@ -175,13 +175,15 @@ def test_a_bad_corpus_is_a_sentence(tmp_path, name, content, words):
     assert not (tmp_path / 'out/corpus').exists()
 
 
-def test_bytes_that_are_not_text_are_kept_counted_and_reported(tmp_path):
-    named = {'a.txt': b'na\xefve words', 'b.txt': b'good words', 'c.xml': b'<article>'}
+def test_bytes_that_are_not_text_are_left_out_counted_and_reported(tmp_path):
+    named = {'a.txt': b'na\xefve words', 'b.txt': b'good words', 'c.xml': b'<article>',
+             'd.txt': b'other words'}
     for name, content in named.items(): (tmp_path / name).write_bytes(content)
     done = cli('corpus', *(tmp_path / name for name in named), '--out', tmp_path / 'out')
     assert done.returncode == 0 and 'not UTF-8' in done.stdout and 'c.xml (broken' in done.stdout
     card = json.loads((tmp_path / 'out/corpus/card.json').read_text())
-    assert card['documents'] == 2 and card['dropped'] == {'not read: broken': 1}
+    assert card['documents'] == 2
+    assert card['dropped'] == {'not read: not UTF-8': 1, 'not read: broken': 1}
     assert 'Corpus card' in (tmp_path / 'out/corpus/card.html').read_text()
 
 
@@ -603,3 +605,29 @@ def test_the_doctor_tells_a_server_that_refuses_from_none(network, monkeypatch):
     assert _reachable(network.url) == 'reachable', 'it answers 501, but it answers'
     said = _reachable('http://127.0.0.1:9')
     assert said.startswith('not reachable (') and 'refused' in said and 'retries' not in said
+
+
+def test_two_case_sets_of_nearly_one_name_keep_their_pictures(run):
+    def pictures(): return {path.name for path in (run / 'out/figures').glob('*.png')}
+    before = pictures()
+    shutil.copytree(run / 'out/evaluate/c', run / 'out/evaluate/c-')
+    assert cli('report', '--out', run / 'out', '--force').returncode == 0
+    again = {name.replace('.png', '-and-2.png') for name in before if '-c.' in name}
+    assert again and pictures() == before | again
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='links need rights there')
+def test_links_are_followed_and_large_files_unpacked_as_was_said(tmp_path):
+    import gzip
+    (tmp_path / 'in/secret').mkdir(parents=True)
+    papers(tmp_path / 'in/p.jsonl', 20)
+    (tmp_path / 'in/large.txt.gz').write_bytes(gzip.compress(b'word ' * 10_000))
+    (tmp_path / 'passwd').write_text('root and other words')
+    (tmp_path / 'in/b.txt').symlink_to(tmp_path / 'passwd')
+    done = cli('corpus', tmp_path / 'in', '--out', tmp_path / 'out', '--largest', 9000)
+    assert done.returncode == 0 and '1 linked from outside' in done.stdout
+    assert 'large.txt.gz (broken: a file should unpack to at most' in done.stdout
+    refused('follow_links None there, True here',
+            args=['corpus', tmp_path / 'in', '--out', tmp_path / 'out', '--follow-links'])
+    done = cli('corpus', tmp_path / 'in', '--out', tmp_path / 'out', '--follow-links', '--force')
+    assert done.returncode == 0 and 'Read 22 documents' in done.stdout
