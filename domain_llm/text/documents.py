@@ -416,9 +416,9 @@ def _read_txt(raw, name, report, options):
     head = lines.read(2**16)
     lines.seek(0)
     if re.match(r'\s*PMID- ?\d', head):
-        records = medline_rows(lines)
+        records = medline_rows(_lines(lines))
     elif _CITED.match(head) and re.search(r'^PMID: \d+', head, re.M):
-        records = summary_rows(lines)
+        records = summary_rows(_lines(lines))
     else:
         records = (dict(text=piece) for piece in _passages(lines))
     for i, row in enumerate(records, 1): yield name if i == 1 else f'{name}:{i}', row

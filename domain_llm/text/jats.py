@@ -271,19 +271,27 @@ def article_rows(
         yield where, _jats(node, where, keep) if _tag(node) == 'article' else _pubmed(node, where)
 
 # %% ../../nbs/12_jats.ipynb #682be376
+def _weighed(size, line):
+    "Add a line to the size of a record, and refuse one that is no paper."
+    if size + len(line) <= _LARGEST: return size + len(line)
+    raise ValueError(f'a record should have at most {_LARGEST:,} characters, but got more: it is '
+                     'no paper, and would fill the memory')
+
 def _tagged_records(lines):
     "Yield the records of PubMed's tagged text, each as a dict from tag to list of values."
-    record = {}
+    record, size = {}, 0
+    def joined(): return {tag: [' '.join(v) for v in values] for tag, values in record.items()}
     for line in lines:
         if line.startswith('PMID-') and record:
-            yield record
-            record = {}
+            yield joined()
+            record, size = {}, 0
+        size = _weighed(size, line)
         if line[4:6] == '- ':
             last = record.setdefault(line[:4].strip(), [])
-            last.append(line[6:].strip())
+            last.append([line[6:].strip()])
         elif line.startswith('      ') and record:
-            last[-1] += ' ' + line.strip()
-    if record: yield record
+            last[-1].append(line.strip())
+    if record: yield joined()
 
 def medline_rows(
     lines: Iterable[str],  # of a PubMed export with tags (PMID, TI, AB, …)
@@ -324,11 +332,11 @@ def summary_rows(
     lines: Iterable[str],  # of a PubMed export of abstracts
 ) -> Iterator[dict]:       # id, title, text and year, not yet cleaned
     "Read PubMed's text of abstracts, one numbered record after another."
-    block, blank = [], 0
+    block, blank, size = [], 0, 0
     for line in lines:
         if blank > 1 and block and re.match(r'\d+[.:] \S', line):
             yield _summary(''.join(block))
-            block = []
-        blank = 0 if line.strip() else blank + 1
+            block, size = [], 0
+        blank, size = 0 if line.strip() else blank + 1, _weighed(size, line)
         block.append(line)
     yield _summary(''.join(block))
