@@ -3,9 +3,9 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
     'cli': ['app', 'DEMO', 'Force', 'ABOUT', 'Out', 'Corpus', 'Near', 'Workers', 'Encoding',
-        'Cases', 'Size', 'Minutes', 'Prompt', 'Seed', 'Paths', 'Keep_out', 'Vocab_size',
-        'command', 'demo', 'run', 'plan', 'corpus', 'tokenizer', 'tokens', 'pretrain',
-        'evaluate', 'report', 'fetch', 'main', 'health', 'doctor'],
+        'Largest', 'Follow', 'Cases', 'Size', 'Minutes', 'Prompt', 'Seed', 'Paths', 'Keep_out',
+        'Vocab_size', 'command', 'demo', 'run', 'plan', 'corpus', 'tokenizer', 'tokens',
+        'pretrain', 'evaluate', 'report', 'fetch', 'main', 'health', 'doctor'],
     'game': ['Round', 'rounds', 'case_key', 'Answers', 'Match', 'reply', 'still_open', 'play',
         'mark', 'typed', 'brainbench_match', 'invented_readers', 'synthetic_match', 'answered',
         'show_result', 'game_widget'],

@@ -11,12 +11,13 @@ __all__ = ['SIZES', 'EXPERTS', 'PARTIES', 'fingerprint', 'one_at_a_time', 'once'
 import hashlib, json, platform, re
 from collections.abc import Callable
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 
 import typer
 
 from ..ground.files import (
-    file_sha256, files_written, foreign_files, is_passer_by, only_writer, read_json,
+    file_sha256, files_below, files_written, foreign_files, is_passer_by, only_writer, read_json,
     remove_written, whole_folder, write_whole)
 from ..ground.show import as_label, harmless
 
@@ -24,14 +25,16 @@ from ..ground.show import as_label, harmless
 def fingerprint(
     path: str | Path,  # a file, or a folder
     only: str = '*',   # which files of a folder count
+    follow_links: bool = True,  # also linked files that lead out of it
 ) -> str:              # 16 hexadecimal digits
     "Compute a hash that identifies a file or folder by what is in it."
     path = Path(path)
-    files = [path] if path.is_file() else sorted(p for p in path.rglob(only) if p.is_file())
-    files = [p for p in files if p.name != '.domain_llm.json'
+    files = [path] if path.is_file() else sorted(files_below(path, follow_links)[0])
+    files = [p for p in files if p.name != '.domain_llm.json' and (p == path or fnmatch(p, only))
              and not is_passer_by(p.relative_to(path))]
     lines = [f'{p.relative_to(path)} {file_sha256(p)}' for p in files]
-    return hashlib.sha256('\n'.join(lines).encode()).hexdigest()[:16]
+    listed = '\n'.join(lines).encode('utf-8', 'surrogateescape')  # a name may be no text
+    return hashlib.sha256(listed).hexdigest()[:16]
 
 def _read_json(path):
     "Read a JSON file that a run wrote."
@@ -182,7 +185,7 @@ def read_papers(
     cases: list,                 # of `Case`, which must not be in it
     near: float | None = None,   # also drop documents that are so much like a kept one
     workers: int | None = None,  # processes that read
-    encoding: str | None = None,  # of files that do not name theirs
+    **how: object,               # encoding, largest and follow_links, for `read_documents`
 ):
     "Read, deduplicate and decontaminate real documents."
     import pandas as pd
@@ -191,7 +194,7 @@ def read_papers(
     from domain_llm.text.overlap import deduplicate
     report, dropped = ReadReport(), []
     source = paths[0] if len(paths) == 1 else paths
-    documents = read_documents(source, report=report, workers=workers, encoding=encoding)
+    documents = read_documents(source, report=report, workers=workers, **how)
     typer.echo(harmless(str(report)))
     # first, because a copy that is dropped may have the number that links its paper to a case
     kept, unchecked = _kept_out(documents, cases, dropped)
@@ -472,8 +475,8 @@ def _training_section(out):
         lines[name] = float(counts.nll(held_out.ids[:200_000]).mean())
     told = [line for line in read_log(out / 'pretrain') if 'validation_loss' in line]
     if not told:
-        raise ValueError(f'{out / "pretrain/log.jsonl"} should hold a validation loss, but got none: '
-                         'run `domain-llm pretrain` with the same --out')
+        raise ValueError(f'{out / "pretrain/log.jsonl"} should hold a validation loss, but got '
+                         'none: run `domain-llm pretrain` with the same --out')
     last = told[-1]
     rows = {**lines, 'trained GPT-2': last['validation_loss']}
     table = pd.DataFrame([{'model': k, 'nats per token': v} for k, v in rows.items()])
@@ -541,5 +544,6 @@ def show_results(
     for row in table.itertuples():
         right, n, interval = row.correct, row.n, f'{row.low:.3f} to {row.high:.3f}'
         if row.low != row.low: right = n = interval = ''  # chance is exact: no cases, no interval
-        typer.echo(f'{as_label(row.who):32} {right!s:>6} {n!s:>6} {row.accuracy:9.3f}   {interval}'.rstrip())
+        line = f'{as_label(row.who):32} {right!s:>6} {n!s:>6} {row.accuracy:9.3f}   {interval}'
+        typer.echo(line.rstrip())
     for sentence in said: typer.echo(harmless(sentence))

@@ -18,6 +18,7 @@ import pandas as pd
 
 from ..ground.course import ABOUT_DATA, data_dir
 from ..ground.files import download, file_sha256
+from ..ground.show import harmless
 from ..text.jats import paper_numbers
 from ..text.synthetic import Case
 
@@ -37,7 +38,7 @@ def _no_comma(options):
 _MANY = 1000  # marks of one text, each of which is looked for in all of it
 
 def _published_marks(text):
-    r"Yield what re.findall(r'\[\[(.*?)\]\]', text) finds, in a time that grows with the text alone."
+    r"Yield what re.findall(r'\[\[(.*?)\]\]', text) finds, in a time that grows with the text."
     at, end = text.find('[['), 0
     while at >= 0:
         if end < at + 2: end = text.find(']]', at + 2)
@@ -249,8 +250,8 @@ def load_cases(
         if bad: damaged.append(row['id'])
     if damaged:
         kept = 'mended' if reading == 'mended' else 'left as they were published'
-        print(f'note: {path.name}, case {", ".join(damaged)}: marks that cannot be cut at their '
-              f'first comma, {kept}')
+        print(harmless(f'note: {path.name}, case {", ".join(damaged)}: marks that cannot be cut at '
+                       f'their first comma, {kept}'))
     return cases
 
 # %% ../../nbs/51_cases.ipynb #9141aea2

@@ -142,7 +142,8 @@ def plot_groups(
             y = [order.index(group) + (i - (k - 1) / 2) * 0.22 for group in t[by]]
             apart = look(i) | dict(linestyle='none')
             ax.errorbar(
-                t.accuracy, y, xerr=_whiskers(t), label=as_label(name), **apart, ms=8, elinewidth=2, capsize=4
+                t.accuracy, y, xerr=_whiskers(t), label=as_label(name), **apart, ms=8, elinewidth=2,
+                capsize=4
             )
         ax.axvline(0.5, color=BLACK, ls=':', lw=1.5)
         ax.set_yticks(range(len(order)), map(as_label, order))
@@ -243,7 +244,8 @@ def plot_correlation(
         for i, j in zip(*np.tril_indices(k - 1)):
             ink = 'white' if shown[i, j] < 0.45 else 'black'
             ax.text(j, i, f'{shown[i, j]:.2f}', ha='center', va='center', color=ink)
-        ax.set_xticks(range(k - 1), map(as_label, names[:-1]), rotation=40, ha='right', rotation_mode='anchor')
+        ax.set_xticks(range(k - 1), map(as_label, names[:-1]), rotation=40, ha='right',
+                      rotation_mode='anchor')
         ax.set_yticks(range(k - 1), map(as_label, names[1:]))
         fig.suptitle(
             'Spearman correlation of what is easy for whom', fontsize=12, x=0.01, ha='left'

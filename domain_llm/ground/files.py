@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['sync', 'write_whole', 'read_json', 'files_written', 'note_written', 'is_passer_by', 'foreign_files', 'remove_written',
-           'only_writer', 'clear_leftovers', 'is_mounted', 'whole_folder', 'file_sha256', 'download', 'disk_is_full',
-           'peak_memory', 'total_memory', 'package_versions']
+           'only_writer', 'clear_leftovers', 'is_mounted', 'whole_folder', 'file_sha256', 'files_below', 'download',
+           'disk_is_full', 'peak_memory', 'total_memory', 'package_versions']
 
 # %% ../../nbs/01_files.ipynb #36720dee
-import errno, hashlib, json, os, re, secrets, shutil, sys, tempfile
+import errno, hashlib, json, os, re, secrets, shutil, sys, tempfile, time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -286,7 +286,41 @@ def file_sha256(
         while block := file.read(1 << 20): digest.update(block)
     return digest.hexdigest()
 
+# %% ../../nbs/01_files.ipynb #3d8156cf
+def files_below(
+    folder: str | Path,          # any folder
+    follow_links: bool = False,  # also take linked files that lead out of it
+) -> tuple:                      # paths that can be read, and links that were left out
+    "List the files below a folder and the folders linked there, each real folder once."
+    seen, waiting, found = set(), [folder], []
+    above = [os.path.realpath(p) for p in (folder, *Path(folder).resolve().parents)]
+    while waiting:
+        for root, below, names in os.walk(waiting.pop(0)):
+            real = os.path.realpath(root)
+            below[:] = [] if real in seen else sorted(below)
+            if real not in seen: found += [Path(root, name) for name in names]
+            seen.add(real)
+            linked = [os.path.join(root, d) for d in below if os.path.islink(os.path.join(root, d))]
+            waiting += [link for link in linked if os.path.realpath(link) not in above]
+    files = [path for path in found if path.is_file()]
+    out = {path for path in files if path.is_symlink() and not follow_links
+           and os.path.dirname(os.path.realpath(path)) not in seen}
+    return [path for path in files if path not in out], sorted(out)
+
 # %% ../../nbs/01_files.ipynb #f3dd4b75
+_LARGEST, _PATIENCE = 2**28, 600  # bytes of an answer, and seconds for all of it
+
+def _receive(url, path, _):
+    "Write what a server sends into a file, which may neither grow nor last without end."
+    import requests
+    end, size = time.monotonic() + _PATIENCE, 0
+    with requests.get(url, stream=True, timeout=30) as answer, open(path, 'wb') as file:
+        answer.raise_for_status()
+        while block := answer.raw.read1(2**16, decode_content=True):
+            size += file.write(block)
+            if size > _LARGEST or time.monotonic() > end:
+                raise OSError(f'{size:,} bytes and no end')
+
 def download(
     url: str,     # where the file is published
     name: str,    # what to call it in the cache
@@ -295,12 +329,12 @@ def download(
     "Download a published file once, and refuse it when its SHA-256 differs."
     import pooch
     cache = pooch.os_cache('domain_llm')
-    try: return Path(pooch.retrieve(url, f'sha256:{sha256}', name, cache, progressbar=True))
+    try: return Path(pooch.retrieve(url, f'sha256:{sha256}', name, cache, downloader=_receive))
     except ValueError as error:
         raise ValueError(f'{name} should be the published file, but got another: {error}') from None
     except Exception as error:
-        raise ConnectionError(f'{name} should be downloaded, but got {type(error).__name__}: '
-                              'check the network and try again') from None
+        raise ConnectionError(f'{name} should be downloaded, but got {type(error).__name__} '
+                              f'({error}): check the network and try again') from None
 
 # %% ../../nbs/01_files.ipynb #c759ddd2
 _FULL = 'No space left', 'os error 28', 'code: 28', 'unexpected pos'  # how libraries say it

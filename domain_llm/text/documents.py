@@ -6,7 +6,7 @@
 __all__ = ['COLUMNS', 'counted', 'ReadReport', 'read_documents', 'column_values']
 
 # %% ../../nbs/13_documents.ipynb #ee82c4b0
-import csv, gzip, io, json, os, re, sys, tempfile, zlib
+import csv, gzip, io, json, os, re, sys, tempfile
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
 from dataclasses import asdict, dataclass, field
@@ -14,7 +14,7 @@ from functools import lru_cache
 from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
-from lxml import etree
+from ..ground.files import files_below
 from ..ground.processes import in_processes
 from ..ground.show import harmless
 from .clean import clean_text
@@ -108,9 +108,19 @@ def _once(pairs):
     if len(row) == len(pairs): return row
     raise ValueError('a name should occur once in an object, but got one twice: rename one')
 
+_LONGEST = 2**26  # characters of a line, or of a field: a thick book has two million
+
+def _lines(text):
+    "Yield the lines of a text, up to one that would fill the memory."
+    while line := text.readline(_LONGEST + 1):
+        if len(line) > _LONGEST:
+            raise ValueError(f'a line should have at most {_LONGEST:,} characters, but got more: '
+                             'cut it, for nothing from there on was read')
+        yield line
+
 def _read_jsonl(raw, name, report, options):
     "Yield one document per line of JSON."
-    for i, line in enumerate(_text(raw, options), 1):
+    for i, line in enumerate(_lines(_text(raw, options)), 1):
         try: row = json.loads(line, object_pairs_hook=_once) if line.strip() else None
         except (ValueError, RecursionError): row = 'bad'
         if isinstance(row, dict):
@@ -131,8 +141,8 @@ def _csv_rows(lines):
 
 def _read_csv(raw, name, report, options):
     "Yield one document per row of a comma-separated table that has the fields of its header."
-    csv.field_size_limit(2**31 - 1)  # a full text is longer than the default of 131,072 characters
-    rows = _csv_rows(_text(raw, options, newline=''))
+    csv.field_size_limit(_LONGEST)  # a full text is longer than the default of 131,072
+    rows = _csv_rows(_lines(_text(raw, options, newline='')))
     header, i, last, broken = next(rows, []), 0, None, None
     while header and not header[-1]: header.pop()
     if len({*header} - {''}) < len([*filter(None, header)]):
@@ -162,20 +172,6 @@ def _reader(path):
     "Find the reader for a file by the end of its name, or None."
     return next((read for end, read in _READERS.items() if path.name.lower().endswith(end)), None)
 
-def _walk(folder):
-    "List the files below a folder, each real folder once, and what is linked last."
-    seen, waiting, found = set(), [folder], []
-    above = [os.path.realpath(p) for p in (folder, *Path(folder).resolve().parents)]
-    while waiting:
-        for root, below, names in os.walk(waiting.pop(0)):
-            real = os.path.realpath(root)
-            below[:] = [] if real in seen else sorted(below)
-            if real not in seen: found += [Path(root, name) for name in names]
-            seen.add(real)
-            linked = [os.path.join(root, d) for d in below if os.path.islink(os.path.join(root, d))]
-            waiting += [link for link in linked if os.path.realpath(link) not in above]
-    return [path for path in found if path.is_file()]
-
 def _ending(name):
     "Name the kind of a file that is passed over: '.tar.gz', or 'hidden', or 'without an ending'."
     if re.search(r'(^|/)\.', name): return 'hidden'
@@ -184,10 +180,11 @@ def _ending(name):
 
 _NOTES = '.domain_llm.json', '.licences.json'  # that this library keeps beside papers
 
-def _in_folder(folder, report):
+def _in_folder(folder, report, follow_links):
     "List the files of a folder that can be read, as pairs (name, path), and count the others."
-    inside, passed = [], []
-    for path in _walk(folder):
+    files, linked = files_below(folder, follow_links)
+    inside, passed = [], ['linked from outside' for _ in linked]
+    for path in files:
         name = path.relative_to(folder).as_posix()
         if _reader(path) and _ending(name) != 'hidden': inside.append((name, path))
         elif path.name not in _NOTES: passed.append(_SURROGATE.sub('\ufffd', _ending(name)))
@@ -198,12 +195,12 @@ def _in_folder(folder, report):
     for end in sorted(passed): report.passed[end] = report.passed.get(end, 0) + 1
     return sorted(inside)
 
-def _find_files(paths, report):
+def _find_files(paths, report, follow_links):
     "List the files that one or more paths stand for, as pairs (name, path)."
     found = []
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
         path = Path(path).expanduser()
-        if path.is_dir(): found += _in_folder(path, report)
+        if path.is_dir(): found += _in_folder(path, report, follow_links)
         elif not path.exists():
             raise FileNotFoundError(
                 f"'{path}' should be a file or folder, but there is none: check the path "
@@ -218,6 +215,11 @@ def _find_files(paths, report):
     return found
 
 # %% ../../nbs/13_documents.ipynb #3d0af857
+def _too_large(largest):
+    "Say that a file unpacks to more than it may."
+    return (f'a file should unpack to at most `largest` bytes, {largest:,}, but got more: raise it '
+            'if you trust the file')
+
 class _Unpacked(gzip.GzipFile):
     "Unpack a file, but refuse one that grows beyond a limit."
     def __init__(self, raw, largest):
@@ -226,7 +228,7 @@ class _Unpacked(gzip.GzipFile):
 
     def _within(self, data):
         if self.tell() <= self.largest: return data
-        raise ValueError(f'it unpacks to more than the {self.largest:,} bytes of `largest`')
+        raise ValueError(_too_large(self.largest))
 
     def read(self, size=-1): return self._within(super().read(size))
     def read1(self, size=-1): return self._within(super().read1(size))
@@ -286,40 +288,44 @@ def _whole_rows(rows, report, named):
 _FULL = 2**13  # characters that no abstract has
 _WITHDRAWN = 'retracted', 'deleted by PubMed'  # so no other copy of it should stay
 
+def _document(source, name, row, report):
+    "Make a clean document of a row; None, and a word in the report, where it is left out."
+    text, own, title = row.get('text'), row.get('id'), row.get('title')
+    own = clean_text(str(own)) if own not in (None, '') else clean_text(name)
+    numbers, why = _numbers(row, own), LEFT_OUT.get(str(row.get('kind')).lower())
+    if why in _WITHDRAWN:
+        report.gone |= {number: why for number in list(numbers.values())[:3] if number}
+    if why == 'a retraction' and row.get('about'): report.gone[row['about']] = 'retracted'
+    if why: return report.skip(name, why) if text else None
+    if isinstance(text, str) and _LOST_BYTE.search(text):
+        return report.skip(name, 'not UTF-8: give its `encoding`')
+    text = clean_text(text) if isinstance(text, str) else ''
+    if not text: return report.skip(name, 'no text')
+    title = ' '.join(clean_text(str(title or '')).split())
+    return dict(
+        id=own,
+        text=text,
+        title=title,
+        year=find_year(row.get('year')),
+        source=clean_text(source),
+        **numbers,
+        full=row.get('full') is True or len(text) >= _FULL,
+        paper=clean_text(str(row.get('paper') or '')),
+    )
+
 def _documents(rows, report, named=()):
     "Yield one clean document per row that has text, and refuse a named source without any."
     for source, name, row in _whole_rows(rows, report, named):
-        text, own, title = row.get('text'), row.get('id'), row.get('title')
-        own = clean_text(str(own)) if own not in (None, '') else clean_text(name)
-        numbers, why = _numbers(row, own), LEFT_OUT.get(str(row.get('kind')).lower())
-        if why in _WITHDRAWN:
-            report.gone |= {number: why for number in list(numbers.values())[:3] if number}
-        if why == 'a retraction' and row.get('about'): report.gone[row['about']] = 'retracted'
-        if why:
-            if text: report.skip(name, why)
-            continue
-        if isinstance(text, str) and _LOST_BYTE.search(text):
-            report.skip(name, 'not UTF-8: give its `encoding`')
-            continue
-        text = clean_text(text) if isinstance(text, str) else ''
-        if not text:
-            report.skip(name, 'no text')
-            continue
+        try: document = _document(source, name, row, report)
+        except Exception as error:  # whatever a row does, the others are read
+            document = report.skip(name, f'broken: {type(error).__name__}')
+        if not document: continue
         report.documents += 1
-        # clean text has no other space
+        text = document['text']  # clean text has no other space
         report.words += 1 + text.count(' ') + text.count('\n') - text.count('\n\n')
-        title = ' '.join(clean_text(str(title or '')).split())
-        if '\ufffd' in text + title: report.undecodable += 1
-        yield dict(
-            id=own,
-            text=text,
-            title=title,
-            year=find_year(row.get('year')),
-            source=clean_text(source),
-            **numbers,
-            full=row.get('full') is True or len(text) >= _FULL,
-            paper=clean_text(str(row.get('paper') or '')),
-        )
+        if '\ufffd' in text + document['title']: report.undecodable += 1
+        yield document
+
 
 # %% ../../nbs/13_documents.ipynb #edbbdb1c
 def _without_withdrawn(dataset, report):
@@ -382,7 +388,8 @@ def _read_group(files, out, options, report, limit=None, advance=lambda n: None)
 def _read_files(paths, limit, workers, options, report):
     "Read files into Arrow files under a progress bar, and list those that hold a document."
     from tqdm import tqdm
-    files, home = _find_files(paths, report), tempfile.mkdtemp(dir=_scratch().name)
+    files = _find_files(paths, report, options['follow_links'])
+    home = tempfile.mkdtemp(dir=_scratch().name)
     here = [paths] if isinstance(paths, (str, Path)) else paths
     options['named'] = [str(p) for p in map(Path.expanduser, map(Path, here)) if p.is_file()]
     total = sum(path.stat().st_size for _, path in files)
@@ -410,6 +417,7 @@ def read_documents(
     tables: bool = False,       # JATS: also the cells of tables
     encoding: str = None,       # of files that do not name theirs, such as 'cp1252'; None: UTF-8
     largest: int = 2**32,       # bytes that one compressed file (.gz, .parquet) may unpack to
+    follow_links: bool = False,  # also read linked files that lead out of their folder
 ) -> 'datasets.Dataset':        # with the columns of `COLUMNS`
     "Read documents of any supported format into a dataset of clean texts."
     if limit is not None and limit < 1:
@@ -425,7 +433,7 @@ def read_documents(
     from datasets import Dataset, concatenate_datasets
     out = ReadReport() if report is None else report
     options = dict(back=back, captions=captions, tables=tables, encoding=encoding,
-                   largest=largest)
+                   largest=largest, follow_links=follow_links)
     name = isinstance(paths, str) and re.fullmatch(r'[\w.-]+/[\w.-]+', paths)
     if name and not Path(paths).parent.exists():
         print(f'there is no folder {paths} here: looking for a dataset of this name on the Hugging '
@@ -463,9 +471,9 @@ def _read_txt(raw, name, report, options):
     head = lines.read(2**16)
     lines.seek(0)
     if re.match(r'\s*PMID- ?\d', head):
-        records = medline_rows(lines)
+        records = medline_rows(_lines(lines))
     elif _CITED.match(head) and re.search(r'^PMID: \d+', head, re.M):
-        records = summary_rows(lines)
+        records = summary_rows(_lines(lines))
     else:
         records = (dict(text=piece, paper=name) for piece in _passages(lines))
     for i, row in enumerate(records, 1): yield name if i == 1 else f'{name}:{i}', row
@@ -484,13 +492,15 @@ def _read_parquet(raw, name, report, options):
     table = ParquetFile(raw, pre_buffer=False, buffer_size=2**20)
     names, columns = table.schema_arrow.names, {*COLUMNS, 'kind'}.union(*_FIELDS.values())
     wanted = [n for n in names if n.lower() in columns] if 'text' in names else names
-    batches = table.iter_batches(32, columns=wanted, use_threads=False)
+    info = table.metadata  # rows at a time: a value is stored once, however often it comes
+    groups = map(info.row_group, range(info.num_row_groups))
+    heaviest = max((group.total_byte_size for group in groups), default=1)
+    some = max(1, min(32, 2**30 // (heaviest or 1)))
+    batches = table.iter_batches(some, columns=wanted, use_threads=False)
     rows, size = (row for batch in batches for row in batch.to_pylist()), 0
     for i, row in enumerate(rows, 1):
         size += sum(len(value) for value in row.values() if isinstance(value, (str, bytes)))
-        if size > options['largest']:  # a value that comes often is stored once
-            raise ValueError(f'it unpacks to more than the {options["largest"]:,} bytes of '
-                             '`largest`')
+        if size > options['largest']: raise ValueError(_too_large(options['largest']))
         yield f'{name}:{i}', row
 
 _PACKED = '.jsonl', '.csv', '.txt', '.nbib', '.xml', '.nxml'

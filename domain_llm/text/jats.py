@@ -111,9 +111,12 @@ def _encoding(head, otherwise):
     if head[:3] == b'\xef\xbb\xbf' or said in ('utf-8', 'utf-16', 'utf-32'): return 'utf-8-sig'
     return _AS_BROWSERS.get(said, said)
 
+_LARGEST = 2**27  # characters of an article
+_WEIGHT = 64      # what a tag or an attribute counts: each takes a hundred bytes of memory
+
 class _PlainXML:
     "Hand an XML file to a parser as UTF-8, in pieces, with no name left to expand."
-    def __init__(self, raw, largest, encoding=None):
+    def __init__(self, raw, encoding=None, largest=_LARGEST):
         self.largest, self.found = largest, 0
         found = _encoding(raw.read(1024), encoding)
         raw.seek(0)
@@ -128,10 +131,11 @@ class _PlainXML:
         while more and not text:
             more = self.text.read(size)
             text = self._resolved(self.rest + more, more)
-        self.found += text.count('<') + text.count('=')
+        self.found += len(text) + _WEIGHT * (text.count('<') + text.count('='))
         if self.found > self.largest:
-            raise ValueError(f'an article should have at most {self.largest:,} tags and attributes, '
-                             'but got more: it is no paper, and would fill the memory')
+            raise ValueError(f'an article should have at most {self.largest:,} characters, each '
+                             f'tag and attribute counted as {_WEIGHT}, but got more: it is no '
+                             'paper, and would fill the memory')
         return text.encode('utf-8', 'surrogateescape')
 
     def _resolved(self, text, more):
@@ -149,8 +153,6 @@ class _PlainXML:
             text, self.rest = (rest, '') if mark else ('', rest)
         return ''.join(done)
 
-_LARGEST = 2**21  # tags and attributes, each of which takes a hundred bytes of memory
-
 # options of lxml's parsers
 _SAFE = dict(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
 
@@ -158,7 +160,7 @@ def parse_xml(
     raw: BinaryIO,   # open file
 ) -> etree._Element:  # the root
     "Parse an XML file as a whole, and fetch and expand nothing."
-    return etree.parse(_PlainXML(raw, 4 * _LARGEST), etree.XMLParser(**_SAFE)).getroot()
+    return etree.parse(_PlainXML(raw, largest=4 * _LARGEST), etree.XMLParser(**_SAFE)).getroot()
 
 # %% ../../nbs/12_jats.ipynb #d4dd865c
 def iter_articles(
@@ -168,7 +170,7 @@ def iter_articles(
     "Parse the articles of an XML file as safely as `parse_xml`, one in memory at a time."
     tags = '{*}article', '{*}PubmedArticle', '{*}PubmedBookArticle', '{*}DeleteCitation'
     no_words = dict(remove_comments=True, remove_pis=True)
-    source, node = _PlainXML(raw, _LARGEST, encoding), None
+    source, node = _PlainXML(raw, encoding, _LARGEST), None
     parser = etree.iterparse(source, tag=tags, **no_words, **_SAFE)
     for _, node in parser:
         source.found = 0
@@ -337,19 +339,27 @@ def article_rows(
         else: yield where, _pubmed(node, where)
 
 # %% ../../nbs/12_jats.ipynb #682be376
+def _weighed(size, line):
+    "Add a line to the size of a record, and refuse one that is no paper."
+    if size + len(line) <= _LARGEST: return size + len(line)
+    raise ValueError(f'a record should have at most {_LARGEST:,} characters, but got more: it is '
+                     'no paper, and would fill the memory')
+
 def _tagged_records(lines):
     "Yield the records of PubMed's tagged text, each as a dict from tag to list of values."
-    record = {}
+    record, size = {}, 0
+    def joined(): return {tag: [' '.join(v) for v in values] for tag, values in record.items()}
     for line in lines:
         if line.startswith('PMID-') and record:
-            yield record
-            record = {}
+            yield joined()
+            record, size = {}, 0
+        size = _weighed(size, line)
         if line[4:6] == '- ':
             last = record.setdefault(line[:4].strip(), [])
-            last.append(line[6:].strip())
+            last.append([line[6:].strip()])
         elif line.startswith('      ') and record:
-            last[-1] += ' ' + line.strip()
-    if record: yield record
+            last[-1].append(line.strip())
+    if record: yield joined()
 
 def medline_rows(
     lines: Iterable[str],  # of a PubMed export with tags (PMID, TI, AB, …)
@@ -395,11 +405,11 @@ def summary_rows(
     lines: Iterable[str],  # of a PubMed export of abstracts
 ) -> Iterator[dict]:       # id, title, text and year, not yet cleaned, numbers, kind
     "Read PubMed's text of abstracts, one numbered record after another."
-    block, blank = [], 0
+    block, blank, size = [], 0, 0
     for line in lines:
         if blank > 1 and block and re.match(r'\d+[.:] \S', line):
             yield _summary(''.join(block))
-            block = []
-        blank = 0 if line.strip() else blank + 1
+            block, size = [], 0
+        blank, size = 0 if line.strip() else blank + 1, _weighed(size, line)
         block.append(line)
     yield _summary(''.join(block))

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from ..ground.files import (
     clear_leftovers, disk_is_full, file_sha256, foreign_files, note_written, only_writer,
     peak_memory, read_json, whole_folder, write_whole)
-from ..ground.show import BLUE, GREEN, GREYS, LINES, VERMILION, as_label, canvas
+from ..ground.show import BLUE, GREEN, GREYS, LINES, VERMILION, as_label, canvas, harmless
 from ..model.fast import GPT2
 from ..model.gpt2 import GPT2Config, flops_per_token
 from ..model.weights import save_model
@@ -68,7 +68,8 @@ def _read_checkpoint(folder, shapes):
     "Read one checkpoint, or raise what is wrong with it."
     about = read_json(folder / 'state.json', 'the state of a run')
     if about.get('format') != 1:
-        raise ValueError(f'`format` should be 1, but got {about.get("format")}: take a newer version')
+        raise ValueError(f'`format` should be 1, but got {about.get("format")}: take a newer '
+                         'version')
     step, smoothed = about.get('step'), about.get('smoothed')
     numbers = type(step) is int and step > 0 and type(smoothed) in (int, float, type(None))
     if not numbers or not isinstance(about.get('scaler'), dict):
@@ -92,8 +93,8 @@ def _newest(run_dir, shapes):
     for folder in _checkpoints(run_dir):
         try: return _read_checkpoint(folder, shapes)
         except (OSError, ValueError, KeyError, SafetensorError) as error:
-            print(f'{folder.name} cannot be read ({type(error).__name__}: {error}): '
-                  'trying the checkpoint before it')
+            print(harmless(f'{folder.name} cannot be read ({type(error).__name__}: {error}): '
+                           'trying the checkpoint before it'))
     return {}, dict(step=0)
 
 def load_checkpoint(

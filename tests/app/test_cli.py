@@ -414,7 +414,8 @@ def test_a_file_that_the_desktop_left_in_a_run_does_no_harm(run):
 
 
 ODD = {
-    'steps.json': ['[]', '{"pretrain": 1}', '{"pretrain": {"inputs": [], "done": true}}', '[' * 10**5],
+    'steps.json': ['[]', '{"pretrain": 1}', '{"pretrain": {"inputs": [], "done": true}}',
+                   '[' * 10**5],
     'tokens/meta.json': ['[]', '{', '{}', '{"splits": {"train": {"shards": [1]}}}'],
     'pretrain/config.json': ['[]', '{}', '{"train": 1, "model": {}}', '{"train": {}, "model": {}}'],
     'pretrain/log.jsonl': ['{"loss": 1}\n{"step": 0}\n', '[]\n[]\n', '{"step": 0, "loss": "x"}\n',
@@ -436,17 +437,20 @@ def test_an_odd_file_of_a_run_is_a_sentence(run, name):
 
 def test_a_card_with_words_for_numbers_is_reported_as_it_is(run):
     path = run / 'out/corpus/card.json'
-    path.write_text(json.dumps({**json.loads(path.read_text()), 'words': 'many', 'licences': {'x': 'y'}}))
+    card = json.loads(path.read_text())
+    path.write_text(json.dumps({**card, 'words': 'many', 'licences': {'x': 'y'}}))
     assert cli('report', '--out', run / 'out', '--force').returncode == 0
     assert 'many' in (run / 'out/report.html').read_text()
 
 
 def test_a_name_with_terminal_codes_is_shown_and_not_sent(tmp_path):
-    for name in '\x1b[31mred\x1b]0;pwn\x07.txt', '\udcff.txt', 'x\u202egnp.txt': (tmp_path / name).touch()
+    for name in '\x1b[31mred\x1b]0;pwn\x07.txt', '\udcff.txt', 'x\u202egnp.txt':
+        (tmp_path / name).touch()
     papers(tmp_path / 'p.jsonl', 20)
     done = cli('corpus', tmp_path, '--out', tmp_path.parent / 'run-of-names')
     assert done.returncode == 0 and '\u241b[31mred' in done.stdout, done.stderr
-    missing = refused('\u241b', args=['corpus', tmp_path / 'no\x1b[2J.txt', '--out', tmp_path / 'o'])
+    absent = tmp_path / 'no\x1b[2J.txt'
+    missing = refused('\u241b', args=['corpus', absent, '--out', tmp_path / 'o'])
     for said in done.stdout, missing.stderr: assert not {'\x1b', '\x07', '\u202e'} & set(said)
 
 
@@ -656,3 +660,29 @@ def test_the_doctor_tells_a_server_that_refuses_from_none(network, monkeypatch):
     assert _reachable(network.url) == 'reachable', 'it answers 501, but it answers'
     said = _reachable('http://127.0.0.1:9')
     assert said.startswith('not reachable (') and 'refused' in said and 'retries' not in said
+
+
+def test_two_case_sets_of_nearly_one_name_keep_their_pictures(run):
+    def pictures(): return {path.name for path in (run / 'out/figures').glob('*.png')}
+    before = pictures()
+    shutil.copytree(run / 'out/evaluate/c', run / 'out/evaluate/c-')
+    assert cli('report', '--out', run / 'out', '--force').returncode == 0
+    again = {name.replace('.png', '-and-2.png') for name in before if '-c.' in name}
+    assert again and pictures() == before | again
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='links need rights there')
+def test_links_are_followed_and_large_files_unpacked_as_was_said(tmp_path):
+    import gzip
+    (tmp_path / 'in/secret').mkdir(parents=True)
+    papers(tmp_path / 'in/p.jsonl', 20)
+    (tmp_path / 'in/large.txt.gz').write_bytes(gzip.compress(b'word ' * 10_000))
+    (tmp_path / 'passwd').write_text('root and other words')
+    (tmp_path / 'in/b.txt').symlink_to(tmp_path / 'passwd')
+    done = cli('corpus', tmp_path / 'in', '--out', tmp_path / 'out', '--largest', 9000)
+    assert done.returncode == 0 and '1 linked from outside' in done.stdout
+    assert 'large.txt.gz (broken: a file should unpack to at most' in done.stdout
+    refused('follow_links None there, True here',
+            args=['corpus', tmp_path / 'in', '--out', tmp_path / 'out', '--follow-links'])
+    done = cli('corpus', tmp_path / 'in', '--out', tmp_path / 'out', '--follow-links', '--force')
+    assert done.returncode == 0 and 'Read 22 documents' in done.stdout
