@@ -23,7 +23,8 @@ from datasketch import MinHash, MinHashLSH
 
 from domain_llm.text import overlap
 from domain_llm.text.documents import ReadReport, column_values, read_documents
-from domain_llm.ground.course import data_dir, peak_memory
+from domain_llm.ground.course import data_dir
+from domain_llm.ground.files import peak_memory
 from machine import machine
 
 CHILD = """if True:

@@ -22,6 +22,7 @@ from ..experts.people import accuracy_by, calibration, load_participants
 from ..experts.report import plot_calibration
 from ..experts.verdict import answers_to, compare
 from ..ground.files import sync
+from ..ground.show import harmless
 from ..text.synthetic import Case, SyntheticScience, read_findings
 
 # %% ../../nbs/81_game.ipynb #9e38ff0f
@@ -153,27 +154,29 @@ def play(
         said = answer(r)
         if said is None: return
         answers.add(r, *said)
-        if say: say('\n'.join(reply(match, r, said[0])))
+        if say: say(harmless('\n'.join(reply(match, r, said[0]))))
 
 # %% ../../nbs/81_game.ipynb #1a6932ad
-def _quote(words, other):
-    "Write a stretch of words, between angle quotes where the other version has other words."
-    return ' '.join(words) if words == other else f'«{" ".join(words)}»'
+def _marked(first, second, quote):
+    "Write both texts, each stretch of words that the other does not have as `quote` says."
+    parts = align(first.split(), second.split())
+    return tuple(' '.join(' '.join(x) if x == y else quote(' '.join(x)) for x, y in both)
+                 for both in (parts, [part[::-1] for part in parts]))
 
 def mark(
     first: str,   # a text
     second: str,  # another version of it
 ) -> tuple:       # both texts, with «angle quotes» round the words in which they differ
     "Mark the words in which two versions differ."
-    parts = align(first.split(), second.split())
-    return ' '.join(_quote(a, b) for a, b in parts), ' '.join(_quote(b, a) for a, b in parts)
+    return _marked(first, second, '«{}»'.format)
 
 # %% ../../nbs/81_game.ipynb #0f9cc0d9
 def typed(
     shown: Round,     # to be answered
 ) -> tuple | None:    # (1 or 2, 0 to 100), or None to stop
     "Show a round as text and let a person type the answer."
-    for number, text in enumerate(mark(*shown.texts), 1): print(f'Version {number}: {text}\n')
+    for number, text in enumerate(mark(*shown.texts), 1):
+        print(harmless(f'Version {number}: {text}\n'))
     asked = 'Which is real, and how sure from 0 to 100? Such as 1 70, or nothing to stop: '
     while said := input(asked):
         numbers = re.fullmatch(r'\s*([12])\D+(\d{1,2}|100)\s*', said)
@@ -283,8 +286,8 @@ def _as_html(shown, number, total):
     "Write a round for the page: marked words are bold, underlined and between angle quotes."
     asked = 'Which version is real, and how sure are you, from 0 (a coin toss) to 100 (certain)?'
     written = f'<p>Case {number} of {total}. {asked}</p>'
-    for i, text in enumerate(mark(*shown.texts), 1):
-        bold = re.sub('«(.*?)»', r'<b><u>«\1»</u></b>', html.escape(text))
+    escaped = (html.escape(harmless(text)) for text in shown.texts)
+    for i, bold in enumerate(_marked(*escaped, '<b><u>«{}»</u></b>'.format), 1):
         written += f'<p><b>Version {i}</b><br>{bold}</p>'
     return written
 
@@ -330,7 +333,7 @@ class _Page:
 
     def say(self, sentences):
         "Say something below the button."
-        lines = ''.join(f'<p>{html.escape(s)}</p>' for s in sentences)
+        lines = ''.join(f'<p>{html.escape(harmless(s))}</p>' for s in sentences)
         self.told.value = f'<div role="status">{lines}</div>'
 
 def game_widget(

@@ -8,13 +8,18 @@ __all__ = ['FILES', 'CASE_SETS', 'read_marked', 'make_cases', 'validate_cases', 
 
 # %% ../../nbs/51_cases.ipynb #38e3761c
 import difflib, re
+from collections import Counter
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ..ground.course import ABOUT_DATA, data_dir
-from ..ground.files import download
+from ..ground.files import download, file_sha256
+from ..ground.show import harmless
+from ..text.jats import paper_numbers
 from ..text.synthetic import Case
 
 # %% ../../nbs/51_cases.ipynb #74212144
@@ -30,10 +35,25 @@ def _no_comma(options):
     return ValueError('a mark should hold two options with a comma between them, but got '
                       f'[[{options}]]: write it as [[rose,fell]]')
 
+_MANY = 1000  # marks of one text, each of which is looked for in all of it
+
+def _published_marks(text):
+    r"Yield what re.findall(r'\[\[(.*?)\]\]', text) finds, in a time that grows with the text."
+    at, end = text.find('[['), 0
+    while at >= 0:
+        if end < at + 2: end = text.find(']]', at + 2)
+        if end < 0: return
+        line = text.find('\n', at, end)
+        if line < 0: yield text[at + 2:end]
+        at = text.find('[[', end + 2 if line < 0 else line)
+
 def _read_as_published(text):
     "Cut each mark at every comma, keep two pieces, replace all occurrences: the paper's code."
-    both = [text, text]
-    for options in re.findall(r'\[\[(.*?)\]\]', text):
+    both, marks = [text, text], list(_published_marks(text))
+    if len(marks) > _MANY:
+        raise ValueError(f'a text should hold at most {_MANY:,} marks, but got {len(marks):,}: '
+                         'cut it into cases')
+    for options in marks:
         pieces = options.split(',')
         if len(pieces) < 2: raise _no_comma(options)
         both = [
@@ -131,12 +151,22 @@ CASE_SETS = {
     'brainbench-gpt4': 'BrainBench_GPT-4_v0.1.csv',
 }
 
+@lru_cache
+def _sha256_once(path, size, changed):
+    "Hash a file, once for each time that it changed."
+    return file_sha256(path)
+
 def named_file(
     name: str,  # a key of `FILES`
 ) -> Path:      # the file on this machine
     "Find a published file in DOMAIN_LLM_DATA, or download it once and check it."
     folder, url, sha256 = FILES[name]
-    if data_dir() and (data_dir() / folder / name).is_file(): return data_dir() / folder / name
+    path = data_dir() and data_dir() / folder / name
+    if path and path.is_file():
+        stat = path.stat()
+        if _sha256_once(path, stat.st_size, stat.st_mtime_ns) == sha256: return path
+        raise ValueError(f'{path} should be the published file, but got one with another SHA-256: '
+                         'get it anew, or give cases of your own by the path of their file')
     try:
         return download(f'{url}/{name}', name, sha256)
     except ConnectionError as error:
@@ -192,13 +222,23 @@ def _versions(row, reading):
     return mended if reading == 'mended' else columns or published, mended != published
 
 # %% ../../nbs/51_cases.ipynb #a08799aa
+# how the Journal of Neuroscience numbers its papers: the end is the year in which one was accepted
+_ACCEPTED = re.compile(r'10\.1523/jneurosci\.\d{4}-\d\d\.(20\d\d)')
+
+def _case(row, versions):
+    "Make a case of a row, with the number and the date of its paper where the row has them."
+    doi = paper_numbers(row.get('doi'))['doi']
+    accepted = _ACCEPTED.fullmatch(doi)
+    date = row.get('date') or row.get('year') or (accepted[1] if accepted else '')
+    return Case(row['id'], *versions, row.get('section', ''), doi, date)
+
 def load_cases(
     source: str | Path,       # 'brainbench-human', 'brainbench-gpt4', 'brainbench' for both; a CSV
     reading: str = 'mended',  # how to read damaged marks; 'published' takes the published columns
 ) -> list[Case]:              # in the order of the file
     "Load benchmark cases by name or from a CSV."
     if source == 'brainbench':
-        return [Case(f'{maker}-{c.id}', c.original, c.altered, c.section)
+        return [replace(c, id=f'{maker}-{c.id}')
                 for maker in ('human', 'gpt4') for c in load_cases(f'brainbench-{maker}', reading)]
     path, table = _read_table(source)
     cases, damaged = [], []
@@ -206,12 +246,12 @@ def load_cases(
         where = f'{path}, case {number}'
         try: versions, bad = _versions(row, reading)
         except ValueError as error: raise ValueError(f'{where}: {error}') from None
-        cases.append(_check_case(where, Case(row['id'], *versions, row.get('section', ''))))
+        cases.append(_check_case(where, _case(row, versions)))
         if bad: damaged.append(row['id'])
     if damaged:
         kept = 'mended' if reading == 'mended' else 'left as they were published'
-        print(f'note: {path.name}, case {", ".join(damaged)}: marks that cannot be cut at their '
-              f'first comma, {kept}')
+        print(harmless(f'note: {path.name}, case {", ".join(damaged)}: marks that cannot be cut at '
+                       f'their first comma, {kept}'))
     return cases
 
 # %% ../../nbs/51_cases.ipynb #9141aea2
@@ -242,7 +282,8 @@ def split_sentences(
     "Cut a text into sentences."
     found, start = [], 0
     for end in _END.finditer(text):
-        if _SHORT.search(text[start:end.start()]): continue
+        at = end.start()  # the longest abbreviation has seven letters
+        if _SHORT.search(text, max(start, at - 8), at): continue
         found.append(text[start:end.end()].strip())
         start = end.end()
     return found + [text[start:].strip()]
@@ -253,8 +294,24 @@ def align(
     b: list,  # others of the kind
 ) -> list:    # of (part of a, part of b) in order, equal or different in turn
     "Lay two lists beside each other, so that what they share stands together."
-    codes = difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes()
-    return [(a[i:j], b[k:l]) for _, i, j, k, l in codes]
+    if _pairs(a, b) <= _PAIRS:
+        codes = difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes()
+        return [(a[i:j], b[k:l]) for _, i, j, k, l in codes]
+    shorter = min(len(a), len(b))
+    head = next((i for i in range(shorter) if a[i] != b[i]), shorter)
+    left = range(shorter - head)
+    tail = next((i for i in left if a[-1 - i] != b[-1 - i]), shorter - head)
+    x, y = a[head:len(a) - tail], b[head:len(b) - tail]
+    middle = align(x, y) if _pairs(x, y) <= _PAIRS else [(x, y)]
+    ends = (a[:head], b[:head]), (a[len(a) - tail:], b[len(b) - tail:])
+    return [part for part in (ends[0], *middle, ends[1]) if part[0] or part[1]]
+
+_PAIRS = 60_000  # up to so many the search takes a fraction of a second, whatever it meets
+
+def _pairs(a, b):
+    "Count the pairs of equal items of two lists, which is what the search goes by."
+    there = Counter(b)
+    return sum(n * there[item] for item, n in Counter(a).items())
 
 # %% ../../nbs/51_cases.ipynb #5df0c9c0
 def sentence_pairs(
@@ -319,6 +376,7 @@ def swapped_context(
         both = [
             p if p[0] == p[1] else _draw_sentence(pool, rng, case) for p in sentence_pairs(case)
         ]
-        made.append(Case(case.id, *(' '.join(version) for version in zip(*both)), case.section))
+        one, other = (' '.join(version) for version in zip(*both))
+        made.append(replace(case, original=one, altered=other))
         labels.append(int(rng.rand() > 0.5))
     return made, np.array(labels)

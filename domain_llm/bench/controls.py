@@ -8,6 +8,7 @@ __all__ = ['swap_labels', 'guessers', 'guessed', 'run_controls', 'check_cases', 
 # %% ../../nbs/55_controls.ipynb #ddeb4283
 import json, math, re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ def swap_labels(
     cases: list[Case],  # as `load_cases` or `make_cases` gives them
 ) -> list[Case]:        # the same, the altered version in the place of the original
     "Exchange the two versions of every case."
-    return [Case(c.id, c.altered, c.original, c.section) for c in cases]
+    return [replace(c, original=c.altered, altered=c.original) for c in cases]
 
 # %% ../../nbs/55_controls.ipynb #8df783a1
 def _word_counter(order, texts, cases):

@@ -134,12 +134,16 @@ class Scores:
     ):                     # the same Scores
         "Read what `save` wrote."
         import pyarrow.parquet as pq
-        table = pq.read_table(path)
-        about = (table.schema.metadata or {}).get(b'domain_llm')
-        if about is None:
-            raise ValueError(f'{path} should be a table that Scores.save wrote, but got one that '
-                             'does not say how it was made: save the scores with it')
-        return cls(frame=table.to_pandas(), **json.loads(about))
+        try:
+            table = pq.read_table(path)
+            about = json.loads((table.schema.metadata or {})[b'domain_llm'])
+            table.select(['id', 'section', 'original', 'altered'])
+            return cls(frame=table.to_pandas(), name=str(about['name']), meta=dict(about['meta']))
+        except FileNotFoundError: raise
+        except Exception as error:
+            raise ValueError(f'{path} should be a table that Scores.save wrote, but got what '
+                             f'cannot be read as one ({type(error).__name__}): save the scores '
+                             'with it') from None
 
 # %% ../../nbs/54_scores.ipynb #302826d5
 def _encode_cases(tokenizer, cases, protocol, prompt, n_ctx):
@@ -204,7 +208,8 @@ def _describe(model, tokenizer, cases, protocol, prompt, dtype, order, windowed)
     for name, tensor in sorted(state.items()):
         weights.update(name.encode())
         weights.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    told = json.dumps([asdict(c) for c in cases], ensure_ascii=False)
+    asked = ({k: v for k, v in asdict(c).items() if k not in ('doi', 'date')} for c in cases)
+    told = json.dumps([*asked], ensure_ascii=False)
     versions = dict(python=platform.python_version(), **package_versions(_MATTER))
     kinds = (str(t.dtype).removeprefix('torch.') for t in state.values() if t.is_floating_point())
     return dict(

@@ -21,8 +21,8 @@ from .verdict import (
     against_experts, answers_by_case, difficulty, error_correlation, expert_correlation,
     gaps_from_experts, gaps_table, what_was_found, who_is_right)
 from ..ground.files import write_whole
-from ..ground.show import (BLACK, BLUE, COLOUR_MAP, GREEN, SKY, VERMILION, canvas,
-                                    in_words, look, page)
+from ..ground.show import (BLACK, BLUE, COLOUR_MAP, GREEN, SKY, VERMILION,
+                                    as_label, canvas, in_words, look, page)
 
 # %% ../../nbs/62_report.ipynb #31e88fdc
 def write_report(
@@ -116,7 +116,7 @@ def plot_gaps(
             ax.plot(bold, [y, y], color=colour, lw=4)
             ax.plot(100 * middle, y, marker, ms=8, color=colour, mfc=face, zorder=4)
         ax.axvline(0, color=BLACK, ls=':', lw=1.5)
-        ax.set_yticks(range(len(gaps)), [gap.who for gap in gaps])
+        ax.set_yticks(range(len(gaps)), [as_label(gap.who) for gap in gaps])
         than = gaps[0].than if gaps else 'the experts'
         ax.set(ylim=(len(gaps) - 0.4, -0.6), xlabel=f'points from {than}')
         green = f'green: the margin of {100 * margin:g} points' if margin is not None else ''
@@ -142,10 +142,11 @@ def plot_groups(
             y = [order.index(group) + (i - (k - 1) / 2) * 0.22 for group in t[by]]
             apart = look(i) | dict(linestyle='none')
             ax.errorbar(
-                t.accuracy, y, xerr=_whiskers(t), label=name, **apart, ms=8, elinewidth=2, capsize=4
+                t.accuracy, y, xerr=_whiskers(t), label=as_label(name), **apart, ms=8, elinewidth=2,
+                capsize=4
             )
         ax.axvline(0.5, color=BLACK, ls=':', lw=1.5)
-        ax.set_yticks(range(len(order)), order)
+        ax.set_yticks(range(len(order)), map(as_label, order))
         ax.set(
             xlim=(0, 1),
             ylim=(len(order) - 0.4, -0.6),
@@ -170,7 +171,7 @@ def plot_calibration(
                 x,
                 t.accuracy,
                 _whiskers(t),
-                label=name,
+                label=as_label(name),
                 **look(i),
                 ms=7,
                 lw=2,
@@ -200,7 +201,7 @@ def plot_expertise(
         upper.hlines(y, table['25 %'], table['75 %'], color=SKY, lw=12)
         upper.plot(table['50 %'], y, '|', color=BLACK, ms=16, mew=3)
         upper.plot(table['80 %'], y, 'D', color=VERMILION, ms=8)
-        upper.set_yticks(y, table.section)
+        upper.set_yticks(y, map(as_label, table.section))
         upper.set(xlim=(-2, 102), ylim=(len(table) - 0.5, -0.5))
         upper.set_xlabel('self-rated expertise: middle half, 10 to 90 %, median')
         x = range(1, len(quarters) + 1)
@@ -243,8 +244,9 @@ def plot_correlation(
         for i, j in zip(*np.tril_indices(k - 1)):
             ink = 'white' if shown[i, j] < 0.45 else 'black'
             ax.text(j, i, f'{shown[i, j]:.2f}', ha='center', va='center', color=ink)
-        ax.set_xticks(range(k - 1), names[:-1], rotation=40, ha='right', rotation_mode='anchor')
-        ax.set_yticks(range(k - 1), names[1:])
+        ax.set_xticks(range(k - 1), map(as_label, names[:-1]), rotation=40, ha='right',
+                      rotation_mode='anchor')
+        ax.set_yticks(range(k - 1), map(as_label, names[1:]))
         fig.suptitle(
             'Spearman correlation of what is easy for whom', fontsize=12, x=0.01, ha='left'
         )
@@ -270,7 +272,7 @@ def plot_beside(
                 marker=marker,
                 alpha=0.65,
                 lw=0,
-                label=label,
+                label=as_label(label),
             )
         ax.axhline(0.5, color=BLACK, ls=':', lw=1)
         ax.axvline(0, color=BLACK, ls=':', lw=1)

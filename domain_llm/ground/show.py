@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['BLUE', 'VERMILION', 'GREEN', 'PURPLE', 'ORANGE', 'SKY', 'BLACK', 'YELLOW', 'COLOURS', 'TINTS', 'SHADES', 'GREYS',
-           'COLOUR_MAP', 'MARKERS', 'LINES', 'as_seen', 'look', 'canvas', 'figure_png', 'as_text', 'in_words',
-           'is_figure', 'page', 'fragment', 'visible', 'two_digits', 'with_values', 'pieces_text', 'Pieces',
-           'piece_tables', 'plot_predictions', 'progress']
+           'COLOUR_MAP', 'MARKERS', 'LINES', 'as_seen', 'look', 'canvas', 'figure_png', 'visible', 'harmless',
+           'as_label', 'as_text', 'in_words', 'is_figure', 'page', 'fragment', 'two_digits', 'with_values',
+           'pieces_text', 'Pieces', 'piece_tables', 'plot_predictions', 'progress']
 
 # %% ../../nbs/02_show.ipynb #aaab8139
-import base64, io, math, textwrap, unicodedata
+import base64, io, math, re, textwrap, unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -82,6 +82,34 @@ def figure_png(
     figure.savefig(file, format='png', dpi=144, facecolor='white', metadata=dict(Software=None))
     return file.getvalue()
 
+# %% ../../nbs/02_show.ipynb #00c2fbd5
+_PICTURES = {i: 0x2400 + i for i in range(32)} | {127: 0x2421}
+
+def visible(
+    text: str,  # any
+) -> str:       # the same, with a picture or a number for what is not seen
+    "Write characters that nobody sees so that they are seen."
+    hidden = 'Cc', 'Cf', 'Cs', 'Zl', 'Zp'  # Unicode's kinds: controls, formats, halves, separators
+    return ''.join(ascii(c)[1:-1] if unicodedata.category(c) in hidden else c
+                   for c in text.translate(_PICTURES))
+
+# controls but line ends and tabs, halves of characters, and marks that turn the writing round
+_HARMFUL = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069'
+                      '\ud800-\udfff]')
+
+def harmless(
+    text: str,  # a name or text that somebody else wrote
+) -> str:       # the same, but what would command a terminal or turn the writing is shown
+    "Write a text so that it is read and not obeyed: line ends stay, other controls are seen."
+    return _HARMFUL.sub(lambda match: visible(match[0]), text)
+
+def as_label(
+    name: object,  # of a model, a section, a folder, a case
+) -> str:          # one line that a legend shows
+    "Write a name as matplotlib shall draw it; a legend leaves out what begins with _."
+    said = ' '.join(harmless(str(name)).split())
+    return f' {said}' if said.startswith('_') else said
+
 # %% ../../nbs/02_show.ipynb #b667af20
 def as_text(
     value: object,  # one value of a table
@@ -107,7 +135,10 @@ def in_words(
 def _templates():
     "Open the templates that lie beside this module."
     from jinja2 import Environment, PackageLoader, StrictUndefined
-    return Environment(loader=PackageLoader('domain_llm.ground'), autoescape=True,
+    def seen(value):
+        "Show controls, also in what a filter has marked as safe."
+        return type(value)(harmless(value)) if isinstance(value, str) else value
+    return Environment(loader=PackageLoader('domain_llm.ground'), autoescape=True, finalize=seen,
                        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 def is_figure(
@@ -150,16 +181,6 @@ def fragment(
     return _templates().get_template('fragment.html').render(items=[_item(i, '') for i in items])
 
 # %% ../../nbs/02_show.ipynb #91d616b1
-_PICTURES = {i: 0x2400 + i for i in range(32)} | {127: 0x2421}
-
-def visible(
-    text: str,  # any
-) -> str:       # the same, with a picture or a number for what is not seen
-    "Write characters that nobody sees so that they are seen."
-    hidden = 'Cc', 'Cf', 'Cs', 'Zl', 'Zp'  # Unicode's kinds: controls, formats, halves, separators
-    return ''.join(ascii(c)[1:-1] if unicodedata.category(c) in hidden else c
-                   for c in text.translate(_PICTURES))
-
 def two_digits(
     value: float | None,  # None, or nan: no number
 ) -> str:                 # '' where there is no number

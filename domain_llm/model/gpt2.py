@@ -8,6 +8,7 @@ __all__ = ['PRESETS', 'GPT2Config', 'Attention', 'MLP', 'Block', 'PlainGPT2', 'S
 # %% ../../nbs/30_gpt2.ipynb #36870b17
 import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 import torch
 from torch import nn
@@ -18,6 +19,8 @@ PRESETS = {  # name: layers, heads, channels, context length
     'toy': (2, 4, 128, 64), 'small': (4, 4, 256, 256),
     'gpt2': (12, 12, 768, 1024), 'gpt2-medium': (24, 16, 1024, 1024),
     'gpt2-large': (36, 20, 1280, 1024), 'gpt2-xl': (48, 25, 1600, 1024)}
+
+_LARGEST = dict(vocab_size=2**24, n_layer=1000, n_head=2**14, n_embd=2**17, n_ctx=2**24)
 
 @dataclass(frozen=True)
 class GPT2Config:
@@ -36,18 +39,26 @@ class GPT2Config:
     relu2: bool = False      # the MLP squares the positive part instead of GELU
 
     def __post_init__(self):
-        for name in ('vocab_size', 'n_layer', 'n_head', 'n_embd', 'n_ctx'):
-            if getattr(self, name) < 1:
-                raise ValueError(f'`{name}` should be at least 1, but got {getattr(self, name)}: '
+        for name, largest in _LARGEST.items():
+            value = getattr(self, name)
+            if not isinstance(value, Integral):
+                raise ValueError(f'`{name}` should be a whole number, but got {value!r}: '
                                  "start from a preset, such as 'toy'")
+            if value < 1:
+                raise ValueError(f'`{name}` should be at least 1, but got {value}: '
+                                 "start from a preset, such as 'toy'")
+            if value > largest:  # before any memory is taken
+                raise ValueError(f'`{name}` should be at most {largest:,}, but got {value:,}: '
+                                 'take the configuration that belongs to the weights')
         if self.n_embd % self.n_head:
             raise ValueError(f'`n_embd` should be a multiple of `n_head`, but got {self.n_embd} '
                              f'and {self.n_head}: let the heads share the channels evenly')
-        if not 0 <= self.eos_token_id < self.vocab_size:
+        if not isinstance(self.eos_token_id, Integral) or not (
+                0 <= self.eos_token_id < self.vocab_size):
             raise ValueError('`eos_token_id` should be an id below `vocab_size` '
                              f'{self.vocab_size}, but got {self.eos_token_id}: '
                              'ask the tokenizer for it')
-        if not 0 <= self.dropout < 1:
+        if not isinstance(self.dropout, Real) or not 0 <= self.dropout < 1:
             raise ValueError('`dropout` should be at least 0 and below 1, '
                              f'but got {self.dropout}: 0.1 is usual')
         if self.rotary and self.n_embd // self.n_head % 2:

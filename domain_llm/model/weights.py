@@ -7,7 +7,7 @@ __all__ = ['TOY', 'check_finite', 'check_layout', 'save_model', 'checkpoint_fold
            'hidden_states']
 
 # %% ../../nbs/32_weights.ipynb #32e16b73
-import json, re
+import json, re, sys
 from dataclasses import asdict, fields
 from importlib.resources import files
 from pathlib import Path
@@ -173,7 +173,7 @@ def _own_config(d, folder):
     kind = d.get('model_type') if d.get('model_type') in _FIXED else 'gpt2'
     names = dict(n_ctx='n_positions') if kind == 'gpt2' else _SIZES
     d = d | {ours: d[theirs] for ours, theirs in names.items() if theirs in d}
-    n_inner = 4 * d.get('n_embd', 0)
+    n_inner = 4 * d['n_embd'] if isinstance(d.get('n_embd'), int) else 0
     fixed = _FIXED[kind] | (dict(n_inner=(None, n_inner)) if kind == 'gpt2' else dict(
         intermediate_size=(n_inner,), num_key_value_heads=(d.get('n_head'),)))
     for name, values in fixed.items():
@@ -185,10 +185,12 @@ def _own_config(d, folder):
         raise ValueError(f'{path} should give {names.get(lost[0], lost[0])}, but does not: '
                          'take the one that belongs to the weights')
     activation = d.get('activation_function' if kind == 'gpt2' else 'hidden_act')
+    rates = [d.get(name, 0.1) for name in _DROPOUT[kind]]
+    odd = [rate for rate in rates if not isinstance(rate, (int, float))]
     return GPT2Config(
         d['vocab_size'], d['n_layer'], d['n_head'], d['n_embd'], d['n_ctx'],
         eos_token_id=_end_of_text(d, path),
-        dropout=max(d.get(name, 0.1) for name in _DROPOUT[kind]),
+        dropout=odd[0] if odd else max(rates),
         bias=d.get('bias', kind != 'apertus'), rotary=kind != 'gpt2', relu2=activation == 'relu2',
         rms_norm=kind in ('arcee', 'apertus'), qk_norm=kind == 'apertus')
 
@@ -199,6 +201,7 @@ def _end_of_text(d, path):
     if type(eos) is int and 0 <= eos < d['vocab_size']: return eos
     raise ValueError(f'{path} should give as eos_token_id an id below {d["vocab_size"]}, but got '
                      f'{eos!r}: write the id of the token that ends a text there')
+
 
 # %% ../../nbs/32_weights.ipynb #32e16b79
 def checkpoint_folder(
@@ -211,6 +214,8 @@ def checkpoint_folder(
         raise FileNotFoundError('`name` should be the folder of a checkpoint, '
                                 f'but there is no {name}: check the path')
     from huggingface_hub import snapshot_download
+    print(f'there is no folder {name} here: looking for a model of this name on the Hugging Face '
+          'Hub', file=sys.stderr)
     wanted = ['config.json', '*.safetensors', '*.safetensors.index.json']
     older = ['pytorch_model*.bin', 'pytorch_model.bin.index.json']
     if tokenizer: wanted, older = ['tokenizer.json', 'vocab.json', 'merges.txt'], []
@@ -230,7 +235,11 @@ def _tensor_files(folder):
         if (folder / name).is_file(): return [folder / name]
         index = folder / f'{name}.index.json'
         if index.is_file():
-            parts = read_json(index, "the list of a checkpoint's files")['weight_map'].values()
+            listed = read_json(index, "the list of a checkpoint's files").get('weight_map')
+            parts = listed.values() if isinstance(listed, dict) else [None]
+            if not all(isinstance(part, str) for part in parts):
+                raise ValueError(f'{index} should name a file for each tensor, but got something '
+                                 'else: copy the whole checkpoint')
             return [folder / Path(part).name for part in sorted(set(parts))]
     raise FileNotFoundError(f'{folder} should hold config.json and model.safetensors, '
                             'but has no tensors: copy the whole checkpoint')

@@ -10,6 +10,7 @@ import io, json, re, sys, time, zlib
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 import requests, urllib3
 from lxml import etree
 from ..ground.files import read_json, whole_folder, write_whole
@@ -78,7 +79,10 @@ class _Eutils:
             if wait is None: break
             time.sleep(wait)
         said = ' '.join(clean_text(str(why)[:10_000]).split())
-        said = said.replace(self.fields.get('api_key', '\0'), '…')
+        for secret in filter(None, map(self.fields.get, ('api_key', 'email'))):
+            forms = {secret, quote(secret), quote_plus(secret), json.dumps(secret)[1:-1]}
+            said = re.sub('|'.join(map(re.escape, forms)), '…', said, flags=re.I)
+        url, said = (re.sub('//[^/@ ]*@', '//…@', text) for text in (url, said))  # a password
         raise OSError(f'no good answer from {url} ({said[:300]}): check the network and the query; '
                       'what was fetched is kept, so call again to go on')
 
@@ -201,7 +205,7 @@ def _fetch_batch(client, db, ids):
         records = {_numbers(r)[number].removeprefix('PMC'): r for r in root if r.tag in _RECORDS}
         got |= {i: records[i] for i in missing if i in records}
     if not got:
-        raise OSError(f'{client.server} delivered none of {counted(len(ids), "record")}: '
+        raise OSError(f'the server delivered none of {counted(len(ids), "record")}: '
                       'call again later')
     return {i: got[i] for i in ids if i in got}
 

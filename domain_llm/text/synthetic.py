@@ -88,6 +88,8 @@ class Case:
     original: str      # the version that was published, or is true
     altered: str       # the version with the result changed
     section: str = ''  # subfield, for tables
+    doi: str = ''      # of the paper that it was made from
+    date: str = ''     # when that appeared: a year, or YYYY-MM-DD
 
 # %% ../../nbs/10_synthetic.ipynb #f4a1c5e2
 class SyntheticScience:

@@ -27,7 +27,8 @@ _PIECES = re.compile(r'\s*(?:\S+(?:[^\S \n\t\r]\s*)?)+|\s+')  # from one such cu
 def _cuttable(tokenizer):
     "Say whether no token of this tokenizer can lie across a cut: true of those cut like GPT-2's."
     rules = json.loads(tokenizer.to_str())
-    cut, model = rules['pre_tokenizer'] or {}, rules['model']
+    steps, model = rules['pre_tokenizer'] or {}, rules['model']
+    cut = steps['pretokenizers'][0] if steps.get('type') == 'Sequence' else steps
     like_gpt2 = (cut.get('type') == 'ByteLevel' and cut.get('use_regex')
                  and not cut.get('add_prefix_space'))
     ordinary = model['type'] == 'BPE' and not model.get('dropout') and not rules['normalizer']
@@ -150,7 +151,14 @@ def write_tokens(
     if layout not in ('separated', 'paper', 'paper-spt'):
         raise ValueError("`layout` should be 'separated', 'paper' or 'paper-spt', "
                          f'but got {layout!r}: choose one')
-    for name in splits:
+    if not isinstance(splits, dict):
+        raise ValueError('`splits` should be a dict from names to texts, but got '
+                         f"{type(splits).__name__}: write {{'train': texts}}")
+    for name, texts in splits.items():
+        # a dict and a table would give the names of their columns
+        if isinstance(texts, (str, bytes, dict)) or getattr(texts, 'ndim', 1) != 1:
+            raise ValueError('`splits` should have many texts under each name, but got a '
+                             f'{type(texts).__name__} under {name}: put the texts into a list')
         if not re.fullmatch(r'[\w-]+', name):
             raise ValueError('the name of a split should be letters and digits, for it becomes '
                              f"a file's, but got {name!r}: rename it")
@@ -183,6 +191,18 @@ def _sha256_once(path, size, changed):
     "Hash a file, once for each time that it changed."
     return file_sha256(path)
 
+def _is_sound(meta):
+    "Say whether a description of token files has what is read from it, and names plain files."
+    splits, numbers = meta.get('splits'), (meta.get('vocab_size'), meta.get('eos_token_id'))
+    if meta.get('dtype') not in ('uint16', 'uint32') or {*map(type, numbers)} != {int}: return False
+    if not isinstance(splits, dict): return False
+    if not all(isinstance(split, dict) for split in splits.values()): return False
+    every = [split.get('shards') for split in splits.values()]
+    if not all(isinstance(shards, list) for shards in every): return False
+    return all(isinstance(shard, dict) and re.fullmatch(r'[\w.-]+\.bin', str(shard.get('file')))
+               and type(shard.get('tokens')) is int and shard['tokens'] >= 0
+               for shards in every for shard in shards)
+
 class TokenFile:
     "Map one split of a token folder into memory."
     def __init__(self,
@@ -194,13 +214,14 @@ class TokenFile:
         folder, self.maps = Path(folder), []
         self.meta = meta = read_json(folder / 'meta.json',
                                      'the description that write_tokens put beside the tokens')
+        if not _is_sound(meta):
+            raise ValueError(f'{folder / "meta.json"} should describe token files, but got '
+                             'something else: it was changed, or is of an earlier version; '
+                             'write the tokens anew')
         if split not in meta['splits']:
             raise ValueError(f'`split` should be one of {", ".join(meta["splits"])}, '
                              f'which are in {folder}, but got {split!r}: choose one')
-        if 'shards' not in meta['splits'][split]:
-            raise ValueError(f'{folder / "meta.json"} should list shards, but got one of an '
-                             'earlier version: write the tokens anew')
-        if tokenizer is not None and tokenizer_sha256(tokenizer) != meta['tokenizer_sha256']:
+        if tokenizer is not None and tokenizer_sha256(tokenizer) != meta.get('tokenizer_sha256'):
             raise ValueError(f'`tokenizer` should be the one that made the ids in {folder}, but '
                              'got another tokenizer: give that one, or write the tokens anew')
         dtype, self.shards = np.dtype(meta['dtype']), meta['splits'][split]['shards']
@@ -210,7 +231,7 @@ class TokenFile:
             if size != (got := stat.st_size if stat else 0):
                 raise ValueError(f'{path} should be {size:,} bytes, but got {got:,}: '
                                  'it was cut short; write the tokens anew')
-            if verify and size and _sha256_once(path, got, stat.st_mtime_ns) != shard['sha256']:
+            if verify and size and _sha256_once(path, got, stat.st_mtime_ns) != shard.get('sha256'):
                 raise ValueError(f'{path} should have the SHA-256 in meta.json, but got another: '
                                  'write the tokens anew')
             if size:
@@ -420,27 +441,50 @@ def _holds(path, shard, texts):
     return same and path.is_file() and file_sha256(path) == shard['sha256']
 
 # %% ../../nbs/21_dataset.ipynb #db9d18d1
-class _Line:
+class _Line(np.lib.mixins.NDArrayOperatorsMixin):
     "Read several arrays, laid end to end, as one."
+    ndim = 1
+
     def __init__(self, parts):
         self.parts, self.dtype = parts, parts[0].dtype
         self.ends = list(accumulate(map(len, parts)))
 
     def __len__(self): return self.ends[-1]
 
+    def __iter__(self): return chain.from_iterable(self.parts)
+
+    def __contains__(self, value): return any(value in part for part in self.parts)
+
     def __array__(self, dtype=None, copy=None):
         return self[:].astype(dtype or self.dtype, copy=False)
 
+    def __array_ufunc__(self, ufunc, method, *inputs, **options):
+        inputs = (np.asarray(x) if isinstance(x, _Line) else x for x in inputs)
+        return getattr(ufunc, method)(*inputs, **options)
+
+    def __getattr__(self, name):
+        if name.startswith('_'): raise AttributeError(name)
+        return getattr(self[:], name)                 # shape, tolist, max: what an array has
+
     def __getitem__(self, key):
-        if not isinstance(key, slice):
-            return self[:][key] if np.ndim(key) else self[key % len(self):][0]
-        start, stop, step = key.indices(len(self))
-        found, k = [self.parts[0][:0]], bisect_right(self.ends, start)
-        while start < stop:                           # the shard k holds the id at `start`
+        if isinstance(key, slice): return self._between(*key.indices(len(self)))
+        if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
+            at = range(len(self))[key]                # counts from the end; may raise IndexError
+            k = bisect_right(self.ends, at)
+            return self.parts[k][at - self.ends[k]]   # counted from the end of the shard
+        return self[:][key]
+
+    def _between(self, start, stop, step):
+        "Join what the shards hold of a stretch, every `step`-th of it."
+        wanted = range(start, stop, step)
+        if not wanted: return self.parts[0][:0]
+        first, end = min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1]) + 1
+        found, at, k = [], first, bisect_right(self.ends, first)
+        while at < end:                               # the shard k holds the id at `at`
             before = self.ends[k] - len(self.parts[k])
-            found.append(self.parts[k][start - before:stop - before])
-            start, k = self.ends[k], k + 1
-        return (found[1] if len(found) == 2 else np.concatenate(found))[::step]
+            found.append(self.parts[k][at - before:end - before])
+            at, k = self.ends[k], k + 1
+        return (found[0] if len(found) == 1 else np.concatenate(found))[::step]
 
 # %% ../../nbs/21_dataset.ipynb #65e6ecf4
 def paper_rows(

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from itertools import takewhile
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from ..ground.files import whole_folder, write_whole
 from ..ground.show import Pieces, visible, with_values
@@ -31,16 +31,23 @@ def train_tokenizer(
     vocab_size: int = 50257,     # upper limit; a small corpus may give fewer
     progress: bool = False,      # show a bar
     special_tokens: tuple = (),  # further tokens with a meaning of their own, after `<|endoftext|>`
+    longest: int | None = 256,   # bytes of a word; longer ones are cut; None: none, as in the paper
 ) -> Tokenizer:                  # byte-level BPE, `<|endoftext|>` with id 0
     "Train a byte-level BPE tokenizer like GPT-2's on a field's text."
     special = [EOS, *special_tokens]
     if vocab_size < 256 + len(special):
         raise ValueError(f'`vocab_size` should be at least {256 + len(special)}, the 256 bytes and '
                          f'{", ".join(special)}, but got {vocab_size}: ask for more')
-    if isinstance(texts, str):
-        raise ValueError('`texts` should be many strings, but got one: put it into a list')
+    if isinstance(texts, (str, bytes, dict)) or getattr(texts, 'ndim', 1) != 1:
+        raise ValueError('`texts` should be many strings, but got one of type '
+                         f'{type(texts).__name__}: put one text into a list, of a table take its '
+                         'column of texts')
+    if longest is not None and longest < 1:
+        raise ValueError(f'`longest` should be at least 1, but got {longest}: None cuts no word')
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    pieces = pre_tokenizers.Split(Regex(f'.{{{longest}}}'), 'isolated')
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, pieces]) if longest else words
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.train_from_iterator(texts, trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=special, show_progress=progress,

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from ..ground.files import (
     clear_leftovers, disk_is_full, file_sha256, foreign_files, note_written, only_writer,
     peak_memory, read_json, whole_folder, write_whole)
-from ..ground.show import BLUE, GREEN, GREYS, LINES, VERMILION, canvas
+from ..ground.show import BLUE, GREEN, GREYS, LINES, VERMILION, as_label, canvas, harmless
 from ..model.fast import GPT2, eager
 from ..model.gpt2 import GPT2Config, flops_per_token
 from ..model.weights import check_finite, save_model
@@ -65,27 +65,38 @@ def save_checkpoint(
             if not foreign_files(old): shutil.rmtree(old)
 
 # %% ../../nbs/44_runs.ipynb #82a525b2
-def _read_checkpoint(folder):
+def _read_checkpoint(folder, shapes):
     "Read one checkpoint, or raise what is wrong with it."
     about = read_json(folder / 'state.json', 'the state of a run')
-    if about['format'] != 1:
-        raise ValueError(f'`format` should be 1, but got {about["format"]}: take a newer version')
-    if file_sha256(folder / 'state.safetensors') != about['sha256']:
+    if about.get('format') != 1:
+        raise ValueError(f'`format` should be 1, but got {about.get("format")}: take a newer '
+                         'version')
+    step, smoothed = about.get('step'), about.get('smoothed')
+    numbers = type(step) is int and step > 0 and type(smoothed) in (int, float, type(None))
+    if not numbers or not isinstance(about.get('scaler'), dict):
+        raise ValueError('its state.json should give step, smoothed and scaler, but got something '
+                         'else: it was changed')
+    if file_sha256(folder / 'state.safetensors') != about.get('sha256'):
         raise ValueError('its SHA-256 should be the one noted, but differs: it was damaged')
     tensors = load_file(folder / 'state.safetensors')
+    weights = {name: tuple(t.shape) for name, t in tensors.items() if name.startswith('model.')}
+    others = {name.partition('.')[2] for name in tensors} - set(shapes)
+    if others or weights != {f'model.{name}': shape for name, shape in shapes.items()}:
+        raise ValueError('its tensors should be those of this model, but are others: it is of '
+                         'another run')
     check_finite(tensors, 'its weights')              # an earlier version saved whatever there was
     return tensors, about
 
-def _newest(run_dir):
+def _newest(run_dir, shapes):
     "Read the newest checkpoint that can be read; nothing when there is none."
     folder = Path(run_dir) / 'checkpoints'
     for left in {folder / part.name[1:14] for part in folder.glob('.step-????????.*')}:
         with only_writer(left): clear_leftovers(left)                  # of runs that were killed
     for folder in _checkpoints(run_dir):
-        try: return _read_checkpoint(folder)
+        try: return _read_checkpoint(folder, shapes)
         except (OSError, ValueError, KeyError, SafetensorError, FloatingPointError) as error:
-            print(f'{folder.name} cannot be read ({type(error).__name__}: {error}): '
-                  'trying the checkpoint before it')
+            print(harmless(f'{folder.name} cannot be read ({type(error).__name__}: {error}): '
+                           'trying the checkpoint before it'))
     return {}, dict(step=0)
 
 def load_checkpoint(
@@ -93,7 +104,8 @@ def load_checkpoint(
     trainer: Trainer,     # takes over the state
 ) -> int:                 # updates done, 0 when there is no checkpoint
     "Load the newest readable checkpoint, on however many processes."
-    tensors, about = _newest(run_dir) if trainer.team.rank == 0 else ({}, None)
+    shapes = {name: tuple(p.shape) for name, p in trainer.model.named_parameters()}
+    tensors, about = _newest(run_dir, shapes) if trainer.team.rank == 0 else ({}, None)
     about = trainer.team.broadcast(about)
     if about['step']:
         scatter(trainer, tensors)
@@ -122,7 +134,7 @@ def open_run(
         note_written(run_dir, 'run', ['config.json', 'log.jsonl', 'tensorboard/'])
         return write_whole(path, json.dumps(mine, indent=1))
     theirs = read_json(path, 'the configuration of a run')
-    if not {'train', 'model'} <= set(theirs):
+    if not all(isinstance(theirs.get(part), dict) for part in ('train', 'model')):
         raise ValueError(f'{path} should be the configuration of a run, but got that of something '
                          'else: choose another folder')
     ended = theirs['train'].get('steps', 0)
@@ -201,7 +213,11 @@ def best_so_far(
     "Read which step's model is the best of a run so far."
     path = Path(run_dir) / 'best' / 'best.json'
     if not path.exists(): return dict(step=0, validation_loss=math.inf)
-    return read_json(path, 'a note on the best model')
+    best = read_json(path, 'a note on the best model')
+    if type(best.get('validation_loss')) in (int, float) and type(best.get('step')) is int:
+        return best
+    raise ValueError(f'{path} should give step and validation_loss, but got something else: it was '
+                     'changed; move it away')
 
 def keep_best(
     run_dir: str | Path,     # a run's folder
@@ -222,10 +238,21 @@ def read_log(
 ) -> list[dict]:          # one a line
     "Read a run's log; a last line cut short by a crash is left out."
     path, lines = Path(run_dir) / 'log.jsonl', []
-    for line in path.read_text(encoding='utf-8').splitlines() if path.exists() else []:
-        try: lines.append(json.loads(line))
-        except json.JSONDecodeError: break
+    written = path.read_bytes().splitlines() if path.exists() else []
+    for number, text in enumerate(written, 1):
+        try: line = json.loads(text)
+        except (ValueError, RecursionError): line = None
+        if _is_step(line): lines.append(line)
+        elif line is not None or number < len(written):
+            raise ValueError(f'{path} should hold a step of a run in each line, but got something '
+                             f'else in line {number}: it was changed; move it away')
     return lines
+
+def _is_step(line):
+    "Say whether a line of a log has a step, and numbers where numbers belong."
+    if not isinstance(line, dict) or type(line.get('step')) is not int: return False
+    numbers = 'loss', 'smoothed', 'validation_loss', 'accuracy', 'lr'
+    return all(type(line.get(name, 0)) in (int, float) for name in numbers)
 
 # %% ../../nbs/44_runs.ipynb #4139b387
 @contextmanager
@@ -342,7 +369,9 @@ def _tokens_per_step(run_dir):
     "Read how many tokens a step of a run has; None where no configuration of a run says so."
     path = Path(run_dir) / 'config.json'
     if not path.exists(): return None
-    return read_json(path, 'the configuration of a run').get('train', {}).get('tokens_per_step')
+    train = read_json(path, 'the configuration of a run').get('train')
+    found = train.get('tokens_per_step') if isinstance(train, dict) else None
+    return found if type(found) is int else None
 
 def _series(run_dir, key, scale):
     "Give (step times scale, value) of every line of the log that has the value."
@@ -383,7 +412,7 @@ def plot_run(
         _draw_loss(ax, run_dir, scales[0], (BLUE, VERMILION))
         for (name, value), style in zip((baselines or {}).items(), LINES):
             ax.axhline(value, color=GREYS[0], linestyle=style, linewidth=1.2,
-                       label=f'{name} {value:.2f}')
+                       label=as_label(f'{name} {value:.2f}'))
         ax.set(yscale='log', ylabel='nats per token', title='Loss: lower is better')
         low, high = ax.get_ylim()
         plain = 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 20

@@ -1,5 +1,5 @@
 """The command line as its users meet it: words and exit codes, bad input, kills, a full disk."""
-import csv, functools, io, json, os, shutil, signal, subprocess, sys, time
+import csv, functools, io, json, os, random, shutil, signal, subprocess, sys, time
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partialmethod
 from pathlib import Path
@@ -176,13 +176,15 @@ def test_a_bad_corpus_is_a_sentence(tmp_path, name, content, words):
     assert not (tmp_path / 'out/corpus').exists()
 
 
-def test_bytes_that_are_not_text_are_kept_counted_and_reported(tmp_path):
-    named = {'a.txt': b'na\xefve words', 'b.txt': b'good words', 'c.xml': b'<article>'}
+def test_bytes_that_are_not_text_are_left_out_counted_and_reported(tmp_path):
+    named = {'a.txt': b'na\xefve words', 'b.txt': b'good words', 'c.xml': b'<article>',
+             'd.txt': b'other words'}
     for name, content in named.items(): (tmp_path / name).write_bytes(content)
     done = cli('corpus', *(tmp_path / name for name in named), '--out', tmp_path / 'out')
     assert done.returncode == 0 and 'not UTF-8' in done.stdout and 'c.xml (broken' in done.stdout
     card = json.loads((tmp_path / 'out/corpus/card.json').read_text())
-    assert card['documents'] == 2 and card['dropped'] == {'not read: broken': 1}
+    assert card['documents'] == 2
+    assert card['dropped'] == {'not read: not UTF-8': 1, 'not read: broken': 1}
     assert 'Corpus card' in (tmp_path / 'out/corpus/card.html').read_text()
 
 
@@ -358,6 +360,45 @@ def test_what_lies_beside_and_inside_a_step_stays(tmp_path):
     assert (out / 'corpus/card.json').exists()
 
 
+def test_papers_that_hold_the_run_or_lie_in_a_step_are_refused(run):
+    before = everything(run)
+    for path in '.', 'out', 'out/tokens', 'out/pretrain/model', 'out/evaluate/c', 'out/report.html':
+        refused('should lie outside', args=['corpus', run / path, '--out', run / 'out', '--force'])
+    for step in 'tokenizer', 'pretrain':
+        own = run / 'out' / step
+        refused('should lie outside', args=[step, '--from', own, '--out', run / 'out', '--force'])
+    assert everything(run) == before
+
+
+def test_force_removes_what_we_wrote_and_leaves_what_the_desktop_left(run):
+    left = run / 'out/tokens/.DS_Store', run / 'out/corpus/train/._data', run / 'out/Thumbs.db'
+    for path in left: path.write_bytes(b'x')
+    (run / 'out/evaluate/c/._0-a.parquet').write_bytes(b'x')
+    for step in 'tokens', 'report':
+        assert 'already done' in cli(step, '--out', run / 'out').stdout
+        assert cli(step, '--out', run / 'out', '--force').returncode == 0
+    assert all(path.read_bytes() == b'x' for path in left)
+
+
+def test_a_file_with_the_name_of_published_cases_is_refused(run):
+    shutil.copy(run / 'c.csv', run / 'brainbench-human.csv')
+    refused('should not bear the name of published cases',
+            args=['evaluate', '--cases', run / 'brainbench-human.csv', '--out', run / 'out'])
+
+
+def test_a_second_run_in_a_folder_is_refused_until_the_first_is_killed(run):
+    code = ('import sys, time\nfrom domain_llm.app.steps import one_at_a_time\n'
+            'with one_at_a_time(sys.argv[1]): print("in", flush=True); time.sleep(60)')
+    first = subprocess.Popen([sys.executable, '-c', code, run / 'out'], stdout=subprocess.PIPE)
+    assert first.stdout.readline() == b'in\n'
+    for args in ['demo', '--steps', 5], ['tokens', '--force']:
+        refused('should have one writer at a time', args=[*args, '--out', run / 'out'])
+    first.kill()
+    first.wait()
+    assert cli('tokens', '--out', run / 'out').returncode == 0
+    assert not (run / 'out/.run.lock').exists()
+
+
 @pytest.mark.parametrize('name', ['...csv', '.csv', '..csv', ' .csv'])
 def test_cases_whose_name_is_no_folders_name_delete_nothing(run, monkeypatch, name):
     monkeypatch.chdir(run)
@@ -371,6 +412,47 @@ def test_cases_whose_name_is_no_folders_name_delete_nothing(run, monkeypatch, na
 def test_a_file_that_the_desktop_left_in_a_run_does_no_harm(run):
     (run / 'out/evaluate/.DS_Store').write_bytes(b'x')
     assert cli('report', '--out', run / 'out', '--force').returncode == 0
+
+
+ODD = {
+    'steps.json': ['[]', '{"pretrain": 1}', '{"pretrain": {"inputs": [], "done": true}}',
+                   '[' * 10**5],
+    'tokens/meta.json': ['[]', '{', '{}', '{"splits": {"train": {"shards": [1]}}}'],
+    'pretrain/config.json': ['[]', '{}', '{"train": 1, "model": {}}', '{"train": {}, "model": {}}'],
+    'pretrain/log.jsonl': ['{"loss": 1}\n{"step": 0}\n', '[]\n[]\n', '{"step": 0, "loss": "x"}\n',
+                           '\udcff\udcfe\n{"step": 0}\n', '{"step": 0}\n'],
+    'pretrain/model/config.json': ['[]', '{"n_layer": 10000}', '[' * 10**5],
+    'corpus/card.json': ['[]', '{'],
+    'evaluate/c/2-trained-GPT-2.parquet': ['PAR1', None],
+}
+
+
+@pytest.mark.parametrize('name', ODD)
+def test_an_odd_file_of_a_run_is_a_sentence(run, name):
+    for content in ODD[name]:
+        path = run / 'out' / name
+        if content is None: path.unlink()
+        else: path.write_bytes(content.encode('utf-8', 'surrogateescape'))
+        refused('should', args=['report', '--out', run / 'out', '--force'])
+
+
+def test_a_card_with_words_for_numbers_is_reported_as_it_is(run):
+    path = run / 'out/corpus/card.json'
+    card = json.loads(path.read_text())
+    path.write_text(json.dumps({**card, 'words': 'many', 'licences': {'x': 'y'}}))
+    assert cli('report', '--out', run / 'out', '--force').returncode == 0
+    assert 'many' in (run / 'out/report.html').read_text()
+
+
+def test_a_name_with_terminal_codes_is_shown_and_not_sent(tmp_path):
+    for name in '\x1b[31mred\x1b]0;pwn\x07.txt', '\udcff.txt', 'x\u202egnp.txt':
+        (tmp_path / name).touch()
+    papers(tmp_path / 'p.jsonl', 20)
+    done = cli('corpus', tmp_path, '--out', tmp_path.parent / 'run-of-names')
+    assert done.returncode == 0 and '\u241b[31mred' in done.stdout, done.stderr
+    absent = tmp_path / 'no\x1b[2J.txt'
+    missing = refused('\u241b', args=['corpus', absent, '--out', tmp_path / 'o'])
+    for said in done.stdout, missing.stderr: assert not {'\x1b', '\x07', '\u202e'} & set(said)
 
 
 def test_an_out_that_is_a_file_is_refused(tmp_path):
@@ -484,6 +566,61 @@ def test_near_copies_are_dropped_where_asked_and_make_another_corpus(tmp_path):
     refused('`workers` should be 0 or more', args=[*args, tmp_path / 'bad', '--workers', -1])
 
 
+def test_cases_of_any_length_and_script_are_kept_out_and_all_that_is_dropped_is_listed(tmp_path):
+    short = 'Sleep deprivation impaired recall of the learned maze in aged mice but not young ones'
+    chinese = '我们在小鼠海马体区记录了神经元的活动，发现睡眠期间的重放与记忆巩固有关。'
+    asked = [(short, f'{short}.', '10.1/one', '2021-03'), (chinese, 'b', '', '2022'),
+             ('It rose.', 'It fell.', 'https://doi.org/10.1/X', '')]
+    cases(tmp_path / 'c.csv', asked, ('original_abstract', 'incorrect_abstract', 'doi', 'date'))
+    rows = [dict(id=f'p{i}', text=f'Paper {i} is about rats.', year=2018 + i) for i in range(6)]
+    rows += [dict(id='short', text=f'Before. {short.upper()} after.'), dict(id='zh', text=chinese),
+             dict(id='its paper', text='Another text.', doi='10.1/X', pmid=7),
+             dict(id='linked', text='A third text.', pmid='7'),
+             dict(id='v2', text='The second version.', doi='10.1/y.v2'),
+             dict(id='v1', text='The first one.', doi='10.1/y.v1'),
+             dict(id='gone', text='Retraction.', kind='retraction')]
+    folder = tmp_path / 'papers'
+    folder.mkdir()
+    (folder / 'a.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+    (folder / 'b.txt').write_bytes('na\xefve words'.encode('cp1252'))
+    (folder / 'c.pdf').touch()
+    out = tmp_path / 'out'
+    args = ['corpus', folder, '--cases', tmp_path / 'c.csv', '--out', out]
+    done = cli(*args, '--encoding', 'cp1252')
+    assert done.returncode == 0, done.stderr
+    for words in ('3 texts of cases too short to look for', '1 cases without a date', '1 .pdf',
+                  '3 documents of 2021, the year of the oldest case, or younger'):
+        assert words in done.stdout, done.stdout
+    assert card(out)['dropped'] == {
+        'not read: a retraction': 1, 'a paper of the benchmark': 2,
+        'shares words with the benchmark': 2, 'older version': 1}
+    assert card(out)['passed'] == {'.pdf': 1}
+    assert card(out)['checks']['documents without a year'] == 2
+    listed = [json.loads(line) for line in (out / 'corpus/dropped.jsonl').read_text().splitlines()]
+    assert {row['id']: row['why'] for row in listed} == {
+        '': 'a retraction', 'its paper': 'a paper of the benchmark',
+        'linked': 'a paper of the benchmark', 'short': 'shares words with the benchmark',
+        'zh': 'shares words with the benchmark', 'v1': 'older version'}
+    assert all('a.jsonl' in row['file'] for row in listed) and listed[-1]['kept'] == 'v2'
+    from datasets import load_from_disk
+    kept = [row['text'] for part in load_from_disk(str(out / 'corpus')).values() for row in part]
+    assert len(kept) == 8 and 'na\xefve words' in kept
+    refused('encoding cp1252 there, None here', args=args)
+
+
+def test_near_copies_across_the_split_are_told(tmp_path):
+    draw = random.Random(0)
+    texts = [' '.join(f'w{draw.randrange(3000)}' for _ in range(60)) for _ in range(200)]
+    texts += [text.replace('w1', 'w2', 1) for text in texts]
+    (tmp_path / 'p.jsonl').write_text('\n'.join(json.dumps(dict(text=t)) for t in texts))
+    done = cli('corpus', tmp_path / 'p.jsonl', '--out', tmp_path / 'out')
+    told = 'validation documents of which training has most'
+    assert card(tmp_path / 'out')['checks'][told] == card(tmp_path / 'out')['splits']['validation']
+    assert told in done.stdout
+    cli('corpus', tmp_path / 'p.jsonl', '--near', 0.6, '--out', tmp_path / 'near')
+    assert told not in card(tmp_path / 'near')['checks']
+
+
 @pytest.fixture(scope='module')
 def network():
     "Serve the E-utilities in miniature."
@@ -527,3 +664,29 @@ def test_the_doctor_tells_a_server_that_refuses_from_none(network, monkeypatch):
     assert _reachable(network.url) == 'reachable', 'it answers 501, but it answers'
     said = _reachable('http://127.0.0.1:9')
     assert said.startswith('not reachable (') and 'refused' in said and 'retries' not in said
+
+
+def test_two_case_sets_of_nearly_one_name_keep_their_pictures(run):
+    def pictures(): return {path.name for path in (run / 'out/figures').glob('*.png')}
+    before = pictures()
+    shutil.copytree(run / 'out/evaluate/c', run / 'out/evaluate/c-')
+    assert cli('report', '--out', run / 'out', '--force').returncode == 0
+    again = {name.replace('.png', '-and-2.png') for name in before if '-c.' in name}
+    assert again and pictures() == before | again
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='links need rights there')
+def test_links_are_followed_and_large_files_unpacked_as_was_said(tmp_path):
+    import gzip
+    (tmp_path / 'in/secret').mkdir(parents=True)
+    papers(tmp_path / 'in/p.jsonl', 20)
+    (tmp_path / 'in/large.txt.gz').write_bytes(gzip.compress(b'word ' * 10_000))
+    (tmp_path / 'passwd').write_text('root and other words')
+    (tmp_path / 'in/b.txt').symlink_to(tmp_path / 'passwd')
+    done = cli('corpus', tmp_path / 'in', '--out', tmp_path / 'out', '--largest', 9000)
+    assert done.returncode == 0 and '1 linked from outside' in done.stdout
+    assert 'large.txt.gz (broken: a file should unpack to at most' in done.stdout
+    refused('follow_links None there, True here',
+            args=['corpus', tmp_path / 'in', '--out', tmp_path / 'out', '--follow-links'])
+    done = cli('corpus', tmp_path / 'in', '--out', tmp_path / 'out', '--follow-links', '--force')
+    assert done.returncode == 0 and 'Read 22 documents' in done.stdout

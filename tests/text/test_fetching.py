@@ -163,6 +163,14 @@ def test_no_message_holds_the_key_or_a_control_character(server, tmp_path, more,
     assert not any(key.encode() in content for content in contents(tmp_path/'x').values())
 
 
+def test_no_message_holds_the_password_of_an_address(tmp_path, monkeypatch):
+    monkeypatch.setattr(fetching, '_WAITS', (0,) * 6)
+    word = 'hunter' * 2
+    with pytest.raises(OSError, match='no good answer from http://…@127') as told:
+        fetch_pubmed('brain', tmp_path/'x', server=f'http://me:{word}@127.0.0.1:9/')
+    assert word not in ''.join(traceback.format_exception(told.value))
+
+
 @pytest.mark.parametrize('bad', [
     '', '<Count/>', '<Count>²</Count>', '<Count>-1</Count>', f'<Count>{"9" * 5000}</Count>',
     '<Count>2</Count><IdList><Id>1</Id><Id/></IdList>',

@@ -48,13 +48,14 @@ def test_deduplicate_agrees_with_a_dictionary(texts):
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.text(alphabet='ab ', max_size=30), min_size=1, max_size=6),
-       st.text(alphabet='ab ', max_size=20), st.integers(1, 4))
+       st.text(alphabet='ab ', max_size=40), st.integers(1, 4))
 def test_decontaminate_agrees_with_brute_force(texts, bench, n):
-    want = bench.split()
-    if len(want) < n:
-        with pytest.raises(ValueError, match='position 0'):
-            decontaminate(dataset(texts), [bench], n)
+    want, unchecked = bench.split(), []
+    decontaminate(dataset(texts), [bench], n, unchecked)
+    if len(want) < n and len(''.join(want)) < 27:  # n is below 8
+        assert unchecked == [bench]
         return
+    n = min(n, len(want))
     parts = [' '.join(want[i:i + n]) for i in range(len(want) - n + 1)]
     leak = [any(f' {part} ' in f" {' '.join(t.split())} " for part in parts) for t in texts]
     kept, dropped = decontaminate(dataset(texts), [bench], n)
@@ -79,6 +80,41 @@ def test_every_planted_case_is_found_and_almost_nothing_else(tmp_path):
     assert len(dropped) - len(own) == 600 and len(own) / 6332 < 0.002, own
 
 
+def shuffled(text, draw):
+    words = text.split()
+    draw.shuffle(words)
+    return ' '.join(words)
+
+
+@needs_data
+def test_false_hits_on_a_corpus_without_leaks():
+    """At most one in 10,000 documents: whole cases, their words shuffled, some words of each.
+
+    The reviews end in 2016 and the cases begin in 2022, so what is found is found by accident.
+    """
+    with open(Path(DATA, 'brainbench/BrainBench_Human_v0.1.csv'), encoding='utf-8') as file:
+        whole = [c['original_abstract'] for c in csv.DictReader(file)]
+    data, draw = read(Path(DATA, 'corpus'))[0], random.Random(0)
+    cuts = {k: [] for k in (3, 4, 5, 6, 8, 12)}
+    for text in whole:
+        words = text.split()
+        for k, some in cuts.items():
+            at = draw.randrange(len(words) - k)
+            some.append(' '.join(words[at:at + k]))
+    kinds = {'whole': whole, 'shuffled': [shuffled(text, draw) for text in whole], **cuts}
+    hits = {}
+    for kind, texts in kinds.items():
+        unchecked = []
+        _, dropped = decontaminate(data, texts, unchecked=unchecked)
+        hits[kind] = len(dropped), len(unchecked)
+    few = hits[3][0] + hits[4][0]  # words: half of them are given up, and a rare phrase is found
+    assert few <= 2 * len(data) / 1000, hits
+    looked = len(data) * (len(hits) - 2)
+    assert sum(n for n, _ in hits.values()) - few <= looked / 10_000, hits
+    assert all(hits[kind][1] == 0 for kind in ('whole', 'shuffled', 8, 12)), hits
+    assert hits[6][1] < 0.2 * len(whole), hits
+
+
 # ---- near copies
 
 
@@ -95,7 +131,7 @@ def test_the_similarity_is_that_of_the_sets(a, b):
 def test_each_drop_is_justified_by_a_kept_document(texts, near):
     dropped = []
     kept = deduplicate(dataset(texts), near=near, dropped=dropped)['id'][:]
-    gone = {who: (why, whose) for who, why, whose in dropped}
+    gone = {who: (why, whose) for who, why, whose, _ in dropped}
     everyone = sorted(kept + list(gone), key=lambda i: int(i[1:]))
     assert everyone == [f'd{i}' for i in range(len(texts))], 'every document is kept or dropped'
     for who, (why, whose) in gone.items():

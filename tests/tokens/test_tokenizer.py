@@ -161,6 +161,30 @@ def test_transformers_reads_the_same_tokenizer(tmp_path):
         assert ids == SMALL.encode(text).ids and theirs.decode(ids) == text
 
 
+def test_words_without_an_end_are_cut_alike_by_transformers(tmp_path):
+    transformers = pytest.importorskip('transformers')
+    gene = ''.join(random.Random(0).choices('ACGT', k=5000))
+    tokenizer = train_tokenizer([gene, '海马体' * 300], 500)
+    save_tokenizer(tokenizer, tmp_path / 't')
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / 't')
+    again = load_tokenizer(tmp_path / 't')
+    mixed = f'a {gene}\n\n{gene[:999]} b'
+    for text in gene, mixed, '海马体' * 500, ' ' * 999, '🧠' * 400, EOS * 99:
+        ids = tokenizer.encode(text).ids
+        assert ids == again.encode(text).ids == theirs(text)['input_ids']
+        assert again.decode(ids) == text
+
+
+@needs_data
+def test_the_limit_changes_no_id_of_ordinary_text():
+    with gzip.open(Path(DATA, 'corpus/neuro_reviews.jsonl.gz'), 'rt', encoding='utf-8') as file:
+        texts = [json.loads(line)['text'] for line in file]
+    free, limited = (train_tokenizer(texts[:300], 1000, longest=longest) for longest in (None, 256))
+    assert free.get_vocab() == limited.get_vocab()
+    every = zip(*(each.encode_batch(texts[::4]) for each in (free, limited)), strict=True)
+    assert all(a.ids == b.ids for a, b in every)
+
+
 # views
 
 @given(TEXT, st.booleans())
