@@ -241,7 +241,8 @@ def batches(home, path, rounds, before=None, n=200_000_000, T=1024):
     np.random.default_rng(0).integers(0, 50_257, n, np.uint16).tofile(folder / 'train.bin')
     shard = dict(file='train.bin', tokens=n, documents=1, sha256=file_sha256(folder / 'train.bin'))
     splits = dict(train=dict(tokens=n, documents=1, shards=[shard]))
-    (folder / 'meta.json').write_text(json.dumps(dict(dtype='uint16', splits=splits)))
+    meta = dict(dtype='uint16', vocab_size=65536, eos_token_id=0, splits=splits)
+    (folder / 'meta.json').write_text(json.dumps(meta))
     tokens = TokenFile(folder)
     micro, step, theirs = (
         Batches(tokens, T, 12 * T),

@@ -18,7 +18,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from ..ground.files import file_sha256, read_json, whole_folder, write_whole
-from .tokenizer import EOS, plain_copy, tokenizer_sha256
+from .tokenizer import EOS, GPT2_PATTERN, plain_copy, tokenizer_sha256
 
 # %% ../../nbs/21_dataset.ipynb #9c2060e7
 _CUT = re.compile(r'(?<=\S)(?=[ \n\t\r])')                    # before a space or a line's end
@@ -28,9 +28,11 @@ def _cuttable(tokenizer):
     "Say whether no token of this tokenizer can lie across a cut: true of those cut like GPT-2's."
     rules = json.loads(tokenizer.to_str())
     steps, model = rules['pre_tokenizer'] or {}, rules['model']
-    cut = steps['pretokenizers'][0] if steps.get('type') == 'Sequence' else steps
-    like_gpt2 = (cut.get('type') == 'ByteLevel' and cut.get('use_regex')
-                 and not cut.get('add_prefix_space'))
+    *words, letters = steps['pretokenizers'] if steps.get('type') == 'Sequence' else [steps]
+    patterns = [step.get('pattern', {}).get('Regex', '') for step in words]
+    if letters.get('use_regex'): patterns.append(GPT2_PATTERN)
+    like_gpt2 = (letters.get('type') == 'ByteLevel' and not letters.get('add_prefix_space')
+                 and [re.sub(r'\{1,\d+}', '+', pattern) for pattern in patterns] == [GPT2_PATTERN])
     ordinary = model['type'] == 'BPE' and not model.get('dropout') and not rules['normalizer']
     no_further_words = all(token['special'] for token in rules['added_tokens'])
     return bool(like_gpt2 and ordinary and no_further_words)

@@ -92,7 +92,8 @@ n = 60_000_000
 np.arange(n, dtype=np.uint16).tofile('train.bin')
 shard = dict(file='train.bin', tokens=n, documents=1, sha256=file_sha256('train.bin'))
 train = dict(tokens=n, documents=1, shards=[shard])
-open('meta.json', 'w').write(json.dumps(dict(dtype='uint16', splits=dict(train=train))))
+open('meta.json', 'w').write(json.dumps(dict(
+    dtype='uint16', vocab_size=65536, eos_token_id=0, splits=dict(train=train))))
 def rss():
     pages = int(open('/proc/self/statm').read().split()[1])
     return pages * os.sysconf('SC_PAGE_SIZE') / 1e6
