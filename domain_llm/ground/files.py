@@ -319,7 +319,7 @@ def _receive(url, path, _):
         while block := answer.raw.read1(2**16, decode_content=True):
             size += file.write(block)
             if size > _LARGEST or time.monotonic() > end:
-                raise OSError(f'{size:,} bytes and no end')
+                raise OSError(f'no end in {_LARGEST:,} bytes or {_PATIENCE} seconds')
 
 def download(
     url: str,     # where the file is published

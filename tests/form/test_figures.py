@@ -43,7 +43,7 @@ def colours_in(source):
     "Yield every colour that code names: hexadecimal anywhere, and words given as a colour."
     tree = ast.parse(re.sub(r'^\s*[%!].*$', '', source, flags=re.M))
     for text in strings(tree):
-        yield from re.findall(r'#(?:[0-9a-fA-F]{6}|[0-9a-fA-F]{3})\b', text)
+        yield from re.findall(r'(?<!&)#(?:[0-9a-fA-F]{6}|[0-9a-fA-F]{3})\b', text)
     for node in ast.walk(tree):
         if isinstance(node, ast.keyword) and node.arg in COLOURED: yield from strings(node.value)
 

@@ -27,8 +27,6 @@ ELSEWHERE = {  # lesson -> number as written -> where it comes from
            '1,024': "truncation.max_length in the paper's stored tokenizer.json"},
     '21': {'65,536': 'two bytes: 2 to the power of 16', '7,000': 'an example of a step'},
     '42': {'2.9': 'the version of PyTorch that has torch.optim.Muon, as in settings.ini'},
-    '45': {n: 'tokens in an update of the paper, as tests/train/test_torchrun.py compares them'
-           for n in ('524,288', '262,144', '131,072')},
     '50': {'13.5': 'arithmetic: 27 of 200, the discordant cases of the section before'},
     '61': {'12.2': 'a name: case 12, sentence 2'},
     '80': {'50,304': 'the first multiple of 64 above the 50,257 tokens of GPT-2'},

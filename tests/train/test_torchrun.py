@@ -199,7 +199,7 @@ def test_each_row_of_the_papers_table_is_one_command(tmp_path, monkeypatch, name
             model=steps.new_model(out), size=size, start=how.get('start'))
 
     def make_tokens(folder, corpus, tokenizer, layout): found.update(layout=layout)
-    def make_tokenizer(folder, corpus, vocab_size, start): found.update(tokenizer=start)
+    def make_tokenizer(folder, corpus, vocab_size, start, recipe): found.update(tokenizer=start)
     for part in (once, train, make_tokens, make_tokenizer):
         monkeypatch.setattr(cli, part.__name__, part)
     for part in ('_corpus_step', '_evaluate_steps', '_report_step', 'step_folder', 'fingerprint'):
