@@ -6,7 +6,7 @@ on a machine without the data. Each way runs the cells that `nbdev_test --flags 
 `nbdev_test` where DOMAIN_LLM_DATA is not set, and on a machine with a GPU also those flagged gpu.
 `--compare` also runs as a reader without the data what differs for such a reader.
 """
-import atexit, contextlib, io, json, math, os, platform, re, sys
+import contextlib, io, json, math, os, platform, re, sys
 from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from difflib import unified_diff
@@ -165,7 +165,6 @@ def in_a_process(mode, path):
     with contextlib.redirect_stdout(io.StringIO()) as said:
         try: run_one(mode, path)
         except SystemExit as why: return f'{said.getvalue()}{path.name}: {why}\n', True
-        finally: atexit._run_exitfuncs()  # which a process of a pool leaves out
     return said.getvalue(), False
 
 
