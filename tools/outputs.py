@@ -10,7 +10,7 @@ import contextlib, io, json, math, os, platform, re, sys
 from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from difflib import unified_diff
-from multiprocessing import get_context
+from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 from time import perf_counter
 
@@ -186,9 +186,10 @@ def run_all(mode, paths):
     if mode == 'compare':
         jobs = [(mode, path) for path in slowest_first(paths)]
         if with_data(): jobs += [('run', path) for path in paths if asks_for_data(read_nb(path))]
-    # each is forked from a process that has imported what takes long, and has computed nothing
-    context, failed = get_context('forkserver'), 0
-    context.set_forkserver_preload(['torch', 'datasets', 'scipy.stats', 'execnb.shell'])
+    way, failed = 'forkserver' if 'forkserver' in get_all_start_methods() else 'spawn', 0
+    context = get_context(way)  # Windows has only the second
+    if way == 'forkserver':  # a process that has imported what takes long, and computed nothing
+        context.set_forkserver_preload(['torch', 'datasets', 'scipy.stats', 'execnb.shell'])
     workers = os.cpu_count() if mode == 'compare' else 1
     with ProcessPoolExecutor(workers, context, max_tasks_per_child=1) as pool:
         for said, bad in pool.map(in_a_process, *zip(*jobs)):
