@@ -7,9 +7,10 @@ on a machine without the data. Each way runs the cells that `nbdev_test --flags 
 `--compare` also runs as a reader without the data what differs for such a reader.
 """
 import contextlib, io, json, math, os, platform, re, sys
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from difflib import unified_diff
+from functools import partial
 from multiprocessing import get_all_start_methods, get_context
 from pathlib import Path
 from time import perf_counter
@@ -159,13 +160,27 @@ def run_one(mode, path):
     write_nb(nb, path)
 
 
-def in_a_process(mode, path):
-    "Run one lesson in a process of its own; return what it printed, and whether it failed."
+def tell(pipe, mode, path):
+    "Run one lesson and send what it printed, and whether it failed."
     if mode == 'run': os.environ.pop('DOMAIN_LLM_DATA', None)
+    failed = False
     with contextlib.redirect_stdout(io.StringIO()) as said:
         try: run_one(mode, path)
-        except SystemExit as why: return f'{said.getvalue()}{path.name}: {why}\n', True
-    return said.getvalue(), False
+        except SystemExit as why:
+            print(f'{path.name}: {why}')
+            failed = True
+    pipe.send((said.getvalue(), failed))
+    os._exit(0)  # at a usual end, it would wait minutes for workers of joblib that wait for work
+
+
+def in_a_process(context, mode, path):
+    "Run one lesson in a process of its own; return what it printed, and whether it failed."
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=tell, args=(theirs, mode, path))
+    process.start()
+    theirs.close()
+    try: return ours.recv()
+    except EOFError: return f'{path.name}: its process ended without a word\n', True
 
 
 def slowest_first(paths):
@@ -191,8 +206,8 @@ def run_all(mode, paths):
     if way == 'forkserver':  # a process that has imported what takes long, and computed nothing
         context.set_forkserver_preload(['torch', 'datasets', 'scipy.stats', 'execnb.shell'])
     workers = os.cpu_count() if mode == 'compare' else 1
-    with ProcessPoolExecutor(workers, context, max_tasks_per_child=1) as pool:
-        for said, bad in pool.map(in_a_process, *zip(*jobs)):
+    with ThreadPoolExecutor(workers) as pool:
+        for said, bad in pool.map(partial(in_a_process, context), *zip(*jobs)):
             print(said, end='', flush=True)
             failed += bad
     if failed: sys.exit(f'{failed} of {len(jobs)} runs failed')
