@@ -60,6 +60,13 @@ def in_kernel(cells, folder):
     NotebookClient(notebook, resources=where, kernel_name='python3').execute()
 
 
+def test_processes_start_from_a_kernel(tmp_path):
+    "A kernel has no script that a new process could import."
+    in_kernel(['import operator\nfrom domain_llm.ground.processes import in_processes',
+               'with in_processes(operator.add, [(1, 2), (3, 4)], 2) as sums: found = list(sums)',
+               'assert found == [3, 7]'], tmp_path)
+
+
 def test_a_kernel_notes_what_a_reader_answers_in_a_stub_and_nothing_else(tmp_path, monkeypatch):
     monkeypatch.delenv('DOMAIN_LLM_ANSWERS', raising=False)
     in_kernel([CELL, 'ex.check(6)', *ANSWER, '#@title Solution\nassert ex.check(6)'], tmp_path)
