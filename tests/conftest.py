@@ -18,6 +18,9 @@ def one_thread():
     torch.set_num_threads(was)
 
 
+LONGEST = 'jupyter', 'torchrun', 'ranks', 'killed_runs', 'cli'  # tests/*/test_….py
+
+
 def pytest_collection_modifyitems(items):
     "Begin with what takes longest, so that workers side by side end together."
-    items.sort(key=lambda item: item.path.name != 'test_jupyter.py')
+    items.sort(key=lambda item: item.path.stem not in [f'test_{name}' for name in LONGEST])
