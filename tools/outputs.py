@@ -160,7 +160,7 @@ def run_one(mode, path):
     write_nb(nb, path)
 
 
-def tell(pipe, mode, path):
+def run_and_send(pipe, mode, path):
     "Run one lesson and send what it printed, and whether it failed."
     if mode == 'run': os.environ.pop('DOMAIN_LLM_DATA', None)
     failed = False
@@ -176,7 +176,7 @@ def tell(pipe, mode, path):
 def in_a_process(context, mode, path):
     "Run one lesson in a process of its own; return what it printed, and whether it failed."
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=tell, args=(theirs, mode, path))
+    process = context.Process(target=run_and_send, args=(theirs, mode, path))
     process.start()
     theirs.close()
     try: return ours.recv()
