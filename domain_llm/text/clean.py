@@ -49,7 +49,9 @@ _WINDOWS = {chr(b): bytes([b]).decode('cp1252', 'ignore') or chr(b) for b in ran
 _BYTES = {chr(b): b for b in range(256)} | {c: ord(b) for b, c in _WINDOWS.items()}
 _LATER = '[' + re.escape(''.join(c for c, b in _BYTES.items() if 128 <= b < 192)) + ']'
 _SUSPECT = re.compile('[\x80-\x9fÂÃÎÏËÉÅâïð]')
-_MOJIBAKE = re.compile(f'[ÂÃÎÏ]{_LATER}|Ë[†œ]|É›|Å“(?=[a-zß-ÿ])|[âï]{_LATER}{{2}}|ð{_LATER}{{3}}')
+_MOJIBAKE = re.compile(  # at last: numbers that are no character of Windows
+    f'[ÂÃÎÏ]{_LATER}|Ë[†œ]|É›|Å“(?=[a-zß-ÿ])|[âï]{_LATER}{{2}}|ð{_LATER}{{3}}'
+    '|[Â-ß][\x81\x8d\x8f\x90\x9d]')
 # a word in capitals, or one that ends in â, before what may close it
 _DOUBTFUL = re.compile(r"""(?<=[A-ZÀ-ÖØ-ÞŠŽŒŸ])(?: [ÂÃÎÏËÉÅ] (?: [–—…’] | [”“»›‘†‡](?![^\W\d_]) )
     | [ÃÎÏËÉÅ] (?: [\xa0\xad] | [®™](?![^\W\d_]) ) | (?<=[A-ZÀ-ÖØ-Þ]{2})[ÃÏ][¹²³°ºª](?![^\W\d_]) )
