@@ -31,6 +31,7 @@ setup(
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg['requirements'].split(),
     extras_require={
+        'hf': cfg['hf_requirements'].split(),
         'course': cfg['course_requirements'].split(),
         'dev': cfg['dev_requirements'].split(),
     },

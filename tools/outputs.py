@@ -51,7 +51,7 @@ def skipped(cell):
     "Say whether a cell's directives keep it from being run here."
     if cell.cell_type != 'code': return True
     if re.search(r'^#\|\s*eval:\s*false', cell.source, re.M): return True
-    missing = {'network', 'slow', 'exercise'}
+    missing = {'network', 'slow', 'real', 'exercise'}
     if device_kind()[0] == 'CPU': missing.add('gpu')
     if not with_data(): missing.add('data')
     return bool(directives(cell) & missing)

@@ -16,7 +16,7 @@ from notebooks import ROOT, cells, lessons, module_of, settings
 
 from domain_llm.ground.course import Diagnosis, Exercise, check_exercise
 
-SKIPPED = {'gpu', 'network', 'data', 'slow', 'eval'}
+SKIPPED = {'gpu', 'network', 'data', 'slow', 'real', 'eval'}
 
 
 def directives(source):
