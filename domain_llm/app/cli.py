@@ -312,12 +312,12 @@ def run(
     force: Force = False,
 ):
     "Run everything on real papers and cases."
-    from domain_llm.model.weights import load_model
+    from domain_llm.model.weights import load_gpt2
     _check_training(size, recipe, device, precision)
     layout = layout or ('paper' if recipe == 'paper' else 'separated')
     _one_of('--layout', layout, ('separated', 'paper', 'paper-spt'))
     sets = _case_sets(cases)
-    if start: load_model(start)
+    if start: load_gpt2(start)
     if beside := tokenizer or start: start_tokenizer(beside)
     with one_at_a_time(out):
         reading = dict(encoding=encoding, largest=largest, follow_links=follow_links)

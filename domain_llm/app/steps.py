@@ -285,9 +285,9 @@ def start_model(
     start: str,       # a model's folder, or its name on the hub
 ) -> object:          # a `GPT2`
     "Load the model that a run starts from, or refuse one that does not fit the run's tokens."
-    from domain_llm.model.weights import load_model
+    from domain_llm.model.weights import load_gpt2
     from domain_llm.tokens.tokenizer import load_tokenizer, tokenizer_sha256
-    model, own = load_model(start), load_tokenizer(start_tokenizer(start))
+    model, own = load_gpt2(start), load_tokenizer(start_tokenizer(start))
     meta = _read_json(step_folder(out, 'tokens') / 'meta.json')
     if tokenizer_sha256(own) != meta['tokenizer_sha256']:
         raise ValueError('`start` should be a model whose tokenizer made the tokens, but got '
@@ -443,7 +443,7 @@ def evaluate_cases(
     "Score cases with the untrained, the counting and the trained model."
     from domain_llm.bench.controls import run_controls
     from domain_llm.bench.scores import score_cases, score_texts
-    from domain_llm.model.weights import load_model
+    from domain_llm.model.weights import load_gpt2
     from domain_llm.tokens.tokenizer import load_tokenizer
     from domain_llm.train.recipe import device_info
     tokenizer = load_tokenizer(step_folder(out, 'tokenizer'))
@@ -456,7 +456,7 @@ def evaluate_cases(
         return score_cases(
             model, tokenizer, cases, protocol, prompt, name, progress=True, plan=plan)
 
-    trained = load_model(step_folder(out, 'pretrain') / 'model')
+    trained = load_gpt2(step_folder(out, 'pretrain') / 'model')
     goes_on = 'start' in _steps(out)['pretrain']['inputs']
     scores = [ask(new_model(out), 'pretrained GPT-2' if goes_on else 'untrained GPT-2'),
               trigram_scores(out, tokenizer, cases, plan=plan), ask(trained, 'trained GPT-2')]
@@ -575,13 +575,13 @@ def make_report(
     import torch
     from domain_llm import __version__
     from domain_llm.experts.report import write_report
-    from domain_llm.model.weights import load_model
+    from domain_llm.model.weights import load_gpt2
     from domain_llm.ground.show import figure_png, is_figure
     from domain_llm.tokens.tokenizer import load_tokenizer
     from domain_llm.train.recipe import device_info
     out, sections = Path(out), [('What this is', about)]
     for folder in scored_sets(out): sections += _case_sections(folder, out)
-    model = load_model(out / 'pretrain' / 'model')
+    model = load_gpt2(out / 'pretrain' / 'model')
     tokenizer = load_tokenizer(out / 'tokenizer')
     made_by = (f'domain_llm {__version__}, torch {torch.__version__}, '
                f'Python {platform.python_version()}; {device_info()}.')

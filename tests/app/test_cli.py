@@ -151,11 +151,11 @@ def test_the_report_puts_the_experts_beside_the_model(run, monkeypatch):
 def test_the_model_is_what_transformers_loads(run):
     import torch
     import transformers
-    from domain_llm.model.weights import load_model
+    from domain_llm.model.weights import load_gpt2
     folder = run / 'out/pretrain/model'
     judge = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
     cut = transformers.AutoTokenizer.from_pretrained(folder)
-    model, ids = load_model(folder), torch.tensor([cut('Muscimol in the amygdala')['input_ids']])
+    model, ids = load_gpt2(folder), torch.tensor([cut('Muscimol in the amygdala')['input_ids']])
     with torch.no_grad(): assert (model(ids) - judge(ids).logits).abs().max() < 1e-4
 
 
