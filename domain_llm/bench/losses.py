@@ -146,6 +146,7 @@ def backend_tokenizer(
     raise ValueError('`tokenizer` should be one of tokenizers, or a fast one of transformers, but '
                      f'got {type(tokenizer).__name__}: load it with AutoTokenizer')
 
+# %% ../../nbs/52_losses.ipynb #0538f121
 def first_tokens(
     tokenizer: Tokenizer,       # or a fast one of `transformers`
     model: object = None,       # whose configuration may name the end of a text
@@ -164,6 +165,7 @@ def first_tokens(
     raise ValueError('`tokenizer` should have an end-of-text token for the default protocol, '
                      f"but got one without: add {EOS!r} or use protocol='paper'")
 
+# %% ../../nbs/52_losses.ipynb #76c98bb4
 def encode_version(
     tokenizer: Tokenizer,       # or a fast one of `transformers`
     text: str,                  # one version of a case
