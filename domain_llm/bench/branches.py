@@ -145,7 +145,7 @@ class _CannotKeep(Exception):
     "Say how a model fails to keep what it has read."
 
 def _go_on(model, ids, cache, too_many):
-    "Let a model of `transformers` read on; give logits (T, V), and what it keeps by the name it has."
+    "Let a model of `transformers` read on; give logits (T, V), and {name: what it keeps}."
     import torch
     try:
         for kept in cache.values(): kept.crop(-too_many)

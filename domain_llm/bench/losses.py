@@ -74,9 +74,9 @@ def _next_losses(model, ids):
         theirs = hasattr(getattr(model, 'config', None), 'get_text_config')
         logits = model(ids, **(dict(use_cache=False) if theirs else {}))
         logits = getattr(logits, 'logits', logits)[:, :-1].float()                   # (B, T - 1, V)
-        losses = torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1), ids[:, 1:].flatten(), reduction='none')            # (B * (T - 1),)
-        return losses.view(len(ids), -1).cpu().numpy()
+        logits, wanted = logits.flatten(0, 1), ids[:, 1:].flatten()                # (B * (T-1), …)
+        losses = torch.nn.functional.cross_entropy(logits, wanted, reduction='none')
+        return losses.view(len(ids), -1).cpu().numpy()                               # (B, T - 1)
 
 # %% ../../nbs/52_losses.ipynb #bf1de6a0
 def fewer_when_full(
@@ -151,8 +151,8 @@ def first_tokens(
     tokenizer: Tokenizer,       # or a fast one of `transformers`
     model: object = None,       # whose configuration may name the end of a text
     protocol: str = 'default',  # with 'paper' only what the tokenizer itself puts there
-) -> tuple:                     # (ids, how many of them the tokenizer itself puts there: all or none)
-    "Find what a document begins with: the tokenizer's own beginning, else the end of another text."
+) -> tuple:                     # (ids, how many of them the tokenizer itself puts there)
+    "Find what a document begins with: the tokenizer's own beginning, else the end of a text."
     backend = backend_tokenizer(tokenizer)
     read = backend.encode('a')
     own = [i for i, _ in takewhile(lambda pair: pair[1], zip(read.ids, read.special_tokens_mask))]

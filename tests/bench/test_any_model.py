@@ -83,7 +83,7 @@ def test_every_family_scores_as_a_plain_loop(family, world, capsys):
                 own, before = ids(' ' + text), ids('In short:')
                 if protocol == 'default': row, n = [first, *before, *own], len(own)
                 else:
-                    row = [first] * (name == '<s>') + ids('In short: ' + text)
+                    row = [*([first] if name == '<s>' else []), *ids('In short: ' + text)]
                     n = len(row) - 1
                 wanted.append(plain_loop(model, row, n))
             for how in dict(), dict(share=False), dict(share=False, batch_size=4):
@@ -199,14 +199,14 @@ def test_a_flat_row_that_is_too_large_is_read_in_parts(small):
     wanted, read = score_cases(model, tokenizer, cases, share=False), []
     def fills(block, inputs):
         read.append(inputs[0].shape[1])
-        if most < inputs[0].shape[1]: raise torch.OutOfMemoryError('CUDA out of memory')
+        if max_tokens < inputs[0].shape[1]: raise torch.OutOfMemoryError('CUDA out of memory')
     hook = model.h[1].register_forward_pre_hook(fills)
     try:
-        for most in 200, 100:
+        for max_tokens in 200, 100:
             read.clear()
             found = score_cases(model, tokenizer, cases)
             assert np.allclose(found.frame['altered'], wanted.frame['altered'], rtol=1e-5)
-            assert max(read) > most                                        # or nothing was tried
+            assert max(read) > max_tokens                               # or nothing was tried
     finally: hook.remove()
 
 
