@@ -2,11 +2,13 @@
 
 DOMAIN_LLM_DATA=… python benchmarks/scoring.py              prints the table of RESULTS.md
 DOMAIN_LLM_DATA=… python benchmarks/scoring.py --cases 12   a quick try instead of all 200 cases
+DOMAIN_LLM_DATA=… python benchmarks/scoring.py --model smollm2   weights that load_model finds
 
 The weights are random and made here (124M, seed 0), the tokenizer is the paper's, the protocol is
 the paper's. The ways take turns on slices of the cases. A time is the sum over the slices, a ratio
 that of the sums. Where there is a GPU the ways are measured on it, and the CPU gives only the
-values that they are compared with.
+values that they are compared with. With --model the weights and the tokenizer are that model's, and
+the plain loop is compared with `score_cases` of the same model.
 """
 import argparse, os, tempfile, time
 from pathlib import Path
@@ -17,10 +19,11 @@ import transformers
 
 from domain_llm.tokens.tokenizer import load_tokenizer
 from domain_llm.bench.cases import load_cases
-from domain_llm.bench.losses import PROMPT
+from domain_llm.bench.losses import PROMPT, backend_tokenizer
 from domain_llm.bench.scores import score_cases
 from domain_llm.model.fast import GPT2
 from domain_llm.model.gpt2 import GPT2Config
+from domain_llm.model.models import load_model
 from domain_llm.model.weights import save_model
 from machine import machine
 
@@ -31,7 +34,8 @@ def plain_loop(model, tokenizer, cases):
     with torch.no_grad():
         for case in cases:
             for text in (case.original, case.altered):
-                ids = torch.tensor([tokenizer.encode((PROMPT + text).strip()).ids], device=device)
+                read = backend_tokenizer(tokenizer).encode((PROMPT + text).strip())
+                ids = torch.tensor([read.ids], device=device)
                 found.append(model(ids, labels=ids).loss.item())
     return np.array(found).reshape(-1, 2)
 
@@ -46,11 +50,12 @@ def ours(model, tokenizer, cases, **how):
 
 
 def timed(way, *args):
-    "Run a way once; give its result and its seconds."
-    start = time.perf_counter()
+    "Run a way once; give its result and its seconds, on a processor those of its own work."
+    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
+    start = clock()
     found = way(*args)
     if torch.cuda.is_available(): torch.cuda.synchronize()
-    return found, time.perf_counter() - start
+    return found, clock() - start
 
 
 def measure(ways, tokenizer, cases, slices):
@@ -90,24 +95,19 @@ def show(device, found, cases, base=None):
 
 
 def ways_on(model, judge):
-    "List the ways to score, the plain loop first."
+    "List the ways to score, the plain loop first; ours only where there is a model of ours."
+    if model is None:
+        name = type(judge).__name__
+        return {f'plain loop, {name}, fp32': lambda t, c: plain_loop(judge, t, c),
+                f'`score_cases`, {name}, fp32': lambda t, c: ours(judge, t, c)}
     return {'plain loop, transformers, fp32': lambda t, c: plain_loop(judge, t, c),
             '`score_cases`, our GPT2, fp32': lambda t, c: ours(model, t, c),
             '`score_cases`, our GPT2, bf16': lambda t, c: ours(model, t, c, dtype='bfloat16'),
             '`score_cases`, transformers, fp32': lambda t, c: ours(judge, t, c)}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--cases', type=int, default=200)
-    parser.add_argument('--slices', type=int, default=4)
-    parser.add_argument('--threads', type=int, default=torch.get_num_threads())
-    chosen = parser.parse_args()
-    torch.set_num_threads(chosen.threads)
-    if not os.environ.get('DOMAIN_LLM_DATA'):
-        parser.error("needs DOMAIN_LLM_DATA for the cases and the paper's tokenizer")
-    tokenizer = load_tokenizer(Path(os.environ['DOMAIN_LLM_DATA']) / 'tokenizers' / 'neuro')
-    cases = load_cases('brainbench-human')[:chosen.cases]
+def random_gpt2():
+    "Make a model of GPT-2's size, ours and theirs, and read the paper's tokenizer."
     torch.manual_seed(0)
     model = GPT2(GPT2Config()).eval()
     with tempfile.TemporaryDirectory() as home:
@@ -115,10 +115,31 @@ def main():
         judge = transformers.AutoModelForCausalLM.from_pretrained(
             f'{home}/model', dtype=torch.float32
         ).eval()
+    tokenizers = Path(os.environ['DOMAIN_LLM_DATA']) / 'tokenizers'
+    return model, judge, load_tokenizer(tokenizers / 'neuro')
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--cases', type=int, default=200)
+    parser.add_argument('--slices', type=int, default=4)
+    parser.add_argument('--model', help='a name or folder that load_model reads by transformers')
+    parser.add_argument('--threads', type=int, default=torch.get_num_threads())
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    if not os.environ.get('DOMAIN_LLM_DATA'):
+        parser.error("needs DOMAIN_LLM_DATA for the cases and the paper's tokenizer")
+    cases = load_cases('brainbench-human')[:chosen.cases]
+    if chosen.model:
+        model, (judge, tokenizer) = None, load_model(chosen.model)
+        about = f'of {chosen.model}, its tokenizer'
+    else:
+        model, judge, tokenizer = random_gpt2()
+        about = "that are random, the paper's tokenizer"
     print(
         f"\n{machine('torch', 'transformers')}, {torch.get_num_threads()} threads; {len(cases)} "
-        f"cases, {sum(p.numel() for p in model.parameters()):,} random parameters, the paper's "
-        "tokenizer and protocol\n"
+        f"cases, {sum(p.numel() for p in judge.parameters()):,} parameters {about} and the paper's "
+        'protocol\n'
     )
     print(
         '| on | way | seconds | cases/s | times as fast | in the slices | largest Δ ln PPL | '
@@ -126,8 +147,8 @@ def main():
     )
     device, base = 'CPU', None
     if torch.cuda.is_available():
-        device, base = torch.cuda.get_device_name(), ours(model, tokenizer, cases)
-        model, judge = model.cuda(), judge.cuda()
+        device, base = torch.cuda.get_device_name(), ours(model or judge, tokenizer, cases)
+        model, judge = model and model.cuda(), judge.cuda()
     notes = show(
         device, measure(ways_on(model, judge), tokenizer, cases, chosen.slices), cases, base
     )
