@@ -8,6 +8,8 @@ from collections import Counter
 import pandas as pd
 import pytest
 
+from domain_llm.app.game import Match, Round, reply, rounds, write_game
+from domain_llm.bench.scores import Scores
 from domain_llm.experts.exam_page import write_exam
 from domain_llm.text.synthetic import Case
 
@@ -259,3 +261,64 @@ def test_it_fits_a_phone_and_says_what_everything_is(exam, page):
     assert radio.aria_role == 'radio' and page.shown()[1] in radio.accessible_name
     assert page.browser.switch_to.active_element.text == 'Case 1 of 10'   # where a reader begins
     assert page.get('refused').get_attribute('role') == 'alert'
+
+
+# ---- the game
+
+@pytest.fixture(scope='module')
+def game(tmp_path_factory):
+    "Write a game of ten rounds about ice, with a model, two people, clues and a drawing."
+    cases = ice_cases()[:20]
+    right = [i % 3 > 0 for i in range(20)]
+    frame = pd.DataFrame(dict(id=[c.id for c in cases], section='', original=1.0,
+                              altered=[2.0 if r else 0.5 for r in right]))
+    people = pd.DataFrame([dict(participant=p, id=c.id, correct=p == 'a' or i % 2 == 0,
+                                confidence=60)
+                           for i, c in enumerate(cases) for p in 'ab'])
+
+    class Drawn:
+        def _repr_html_(self): return '<p>drawn</p>'
+    match = Match(cases, Scores('a model', frame), people, 'two people', xray=lambda case: Drawn(),
+                  clues=lambda case: [f'clue {k}: {ATTACK}' for k in (1, 2, 3)])
+    shown = rounds(cases, 10, seed=4)
+    path = write_game(tmp_path_factory.mktemp('game') / 'game.html', match, shown)
+    return path, match, shown
+
+
+@pytest.mark.parametrize('way', ['keys', 'mouse'])
+def test_ten_rounds_are_played_as_a_page(game, page, way):
+    from selenium.webdriver import Keys
+    path, match, shown = game
+    by_id = {r.case.id: r.case for r in shown}
+    page.open(path, way, agree=False)
+    tally = [0, 0, 0.0]
+    for i in range(10):
+        at, first, second = page.shown()
+        assert at == f'Case {i + 1} of 10'
+        choice = 1 + i % 2
+        if way == 'keys': page.keys(str(choice), Keys.TAB, Keys.ARROW_RIGHT, Keys.ENTER)
+        else:
+            for what in page.browser.find_elements('class name', 'version')[choice - 1], \
+                    page.get('confidence'), page.get('answer'): what.click()
+        told, score, cards = page.browser.execute_script(
+            "return ['#told', '#score', '#clues ol'].map(w => document.querySelector(w).innerText)")
+        text = (first, second)[choice - 1].replace('«', '').replace('»', '')
+        case = next(c for c in by_id.values() if text in c.original or text in c.altered)
+        real = choice if text in case.original else 3 - choice
+        lines = [line for line in told.splitlines() if line.strip()]
+        assert lines == [*reply(match, Round(case, real), choice), 'drawn']
+        row = match.model.frame.set_index('id').loc[case.id]
+        share = match.people[match.people.id == case.id].correct.mean()
+        tally = [n + more for n, more in zip(tally, (choice == real, row.correct, share))]
+        assert score == (f'You {tally[0]} of {i + 1}, a model {tally[1]} of {i + 1}, '
+                         f'two people {tally[2]:.1f} of {i + 1} on average.')
+        assert cards.splitlines() == [f'clue {k}: {ATTACK}' for k in (1, 2, 3)]
+        if way == 'keys': page.keys(Keys.ENTER)
+        else: page.get('answer').click()
+    assert page.text('result') == score
+    assert score in page.get('picture').accessible_name
+    drawn = page.download('png').read_bytes()
+    assert drawn.startswith(b'\x89PNG') and len(drawn) > 5000
+    table = pd.read_csv(page.download())
+    assert table.correct.sum() == tally[0] and set(table.case) == set(by_id)
+    assert page.browser.execute_script('return typeof hacked') == 'undefined'
