@@ -18,7 +18,8 @@ import pandas as pd
 from ..bench.cases import align, load_cases
 from ..bench.controls import guessers
 from ..bench.scores import Scores
-from ..experts.people import accuracy_by, calibration, load_participants
+from ..experts.people import accuracy_by, calibration
+from ..experts.responses import load_responses
 from ..experts.report import plot_calibration
 from ..experts.verdict import answers_to, compare
 from ..ground.files import sync
@@ -113,7 +114,7 @@ class Match:
     "Hold the cases of a game, and who else has answered them."
     cases: list           # of `Case`
     model: Scores         # a model's, of these cases
-    people: pd.DataFrame  # one row per answer: id, correct, confidence
+    people: pd.DataFrame  # one row per answer: person, case, correct, confidence
     who: str              # what the people are called
 
 # %% ../../nbs/81_game.ipynb #7349f1ef
@@ -124,7 +125,7 @@ def reply(
 ) -> list:         # of sentences
     "Tell what was real, what the model chose, and what people answered."
     row = match.model.frame.set_index('id').loc[shown.case.id]
-    people = match.people[match.people.id == shown.case.id]
+    people = match.people[match.people.case == shown.case.id]
     version = shown.real if row.correct else 3 - shown.real
     picked = 'could not choose' if row.original == row.altered else f'chose version {version}'
     verdict = 'Right' if choice == shown.real else 'Wrong'
@@ -190,7 +191,7 @@ def brainbench_match(
     "Play on the real cases, against the published experts."
     cases = load_cases('brainbench-human')
     model = model or guessers(cases)['word trigram']
-    return Match(cases, model, answers_to(model, load_participants(), 'human'), 'experts')
+    return Match(cases, model, answers_to(model, load_responses('brainbench-human')), 'experts')
 
 # %% ../../nbs/81_game.ipynb #8dc45321
 def _read_papers(papers):
@@ -204,7 +205,7 @@ def invented_readers(
     cases: list,                               # of `Case`, of a `SyntheticScience`
     papers: list,                              # its literature, texts
     read: tuple = (30, 35, 40, 45, 50, 55, 60),  # papers that each reader has read
-) -> pd.DataFrame:  # one row per answer: participant, id, section, correct, confidence
+) -> pd.DataFrame:  # one row per answer: person, case, section, correct, confidence
     "Let invented readers of a few papers answer by analogy."
     asked, found = [read_findings(c.original)[0] for c in cases], []
     for person, n in enumerate(read):
@@ -215,7 +216,7 @@ def invented_readers(
         coin = np.random.default_rng(person).random(len(vote)) < 0.5
         sure = pd.Series(abs(vote)).rank(pct=True).mul(100).round().where(vote != 0, 0)
         found.append(pd.DataFrame(dict(
-            participant=str(person), id=[c.id for c in cases], section=[c.section for c in cases],
+            person=str(person), case=[c.id for c in cases], section=[c.section for c in cases],
             correct=np.where(vote == 0, coin, vote > 0), confidence=sure)))
     return pd.concat(found, ignore_index=True)
 
@@ -238,24 +239,25 @@ def synthetic_match(
 def answered(
     match: Match,      # who else has answered
     answers: Answers,  # the reader's file
-) -> pd.DataFrame:     # one row per answer: who, participant, maker, case, id, correct, confidence
+) -> pd.DataFrame:     # one row per answer: who, person, case, correct, confidence
     "Put all answers to the cases that the reader has answered into one table."
     given = {c.id: answers.of(c) for c in match.cases}
     rows = [(id, row['correct'], row['confidence']) for id, row in given.items() if row]
-    mine = pd.DataFrame(rows, columns=['id', 'correct', 'confidence'])
-    model = match.model.frame.assign(confidence=abs(match.model.log_margin))
+    mine = pd.DataFrame(rows, columns=['case', 'correct', 'confidence'])
+    model = match.model.frame.rename(columns=dict(id='case'))
+    model = model.assign(confidence=abs(match.model.log_margin))
     parts = {'player': mine, match.model.name: model, match.who: match.people}
-    asked = {who: part[part.id.isin(mine.id)] for who, part in parts.items()}
-    rows = [part.assign(who=who, participant=part.get('participant', who))
+    asked = {who: part[part.case.isin(mine.case)] for who, part in parts.items()}
+    rows = [part.assign(who=who, person=part.get('person', who))
             for who, part in asked.items()]
-    table = pd.concat(rows, ignore_index=True).assign(maker='', case=lambda t: t.id)
-    return table[['who', 'participant', 'maker', 'case', 'id', 'correct', 'confidence']]
+    table = pd.concat(rows, ignore_index=True)
+    return table[['who', 'person', 'case', 'correct', 'confidence']]
 
 # %% ../../nbs/81_game.ipynb #f5958424
 def _as_scores(name, part):
     "See right and wrong answers as `Scores`, for a paired test."
     altered = np.where(part.correct.astype(bool), 2.0, 0.5)
-    return Scores(name, part.assign(section='', original=1.0, altered=altered))
+    return Scores(name, part.assign(id=part.case, section='', original=1.0, altered=altered))
 
 def show_result(
     match: Match,      # who else has answered
@@ -273,7 +275,7 @@ def show_result(
     bins = max(1, min(8, len(parts['player']) // 5))
     curves = {
         f'{who}, {len(part)} answers':
-            calibration(part.confidence, part.correct, bins, [part.case, part.participant])
+            calibration(part.confidence, part.correct, bins, [part.case, part.person])
         for who, part in parts.items()
     }
     for who, curve in curves.items():
