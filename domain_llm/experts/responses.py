@@ -34,7 +34,7 @@ def _read_table(path, needed):
                          f'{", ".join(table)}: rename them')
     return table.apply(lambda column: column.str.strip())
 
-# %% ../../nbs/59_responses.ipynb #3298b298
+# %% ../../nbs/59_responses.ipynb #d262fa16
 _YES = {'true': True, 'yes': True, '1': True, 'false': False, 'no': False, '0': False}
 
 def _read_key(paths):
@@ -54,7 +54,7 @@ def _read_key(paths):
 def _judge(rows, key, path):
     "Say of each row of a file whether its choice is right; None where nothing was chosen."
     said, plain = rows.get('choice', rows.get('correct')), dict(original=True, altered=False)
-    known = _YES if 'choice' not in rows else plain
+    known = plain if 'choice' in rows else _YES
     found = [known.get(word.lower()) for word in said]
     if known is plain and key is not None:
         columns = [c for c in ('exam', 'case') if c in rows and c in key]
@@ -66,12 +66,10 @@ def _judge(rows, key, path):
         found = [truth.get(one, right) for one, right in zip(asked, found)]
     for row, word, right in zip(rows.index + 2, said, found):
         if not word or right is not None: continue
-        names = 'original, altered' + (' or a version of the case in the key' if key is not None
-                                       else '')
-        should = f'choice should be {names}' if known is plain else 'correct should be true or false'
-        help = ('use the key that belongs to these answers' if key is not None or known is _YES
-                else 'put the key of the exam, *.key.csv, beside it')
-        raise ValueError(f'{path}: {should}, but got {word!r} in row {row}: {help}')
+        what, help = 'original or altered', 'put the key of the exam, *.key.csv, beside the file'
+        if key is not None: what, help = 'a version of the case in the key', 'use the key of its exam'
+        if known is _YES: what, help = 'true or false', 'correct it, or leave it empty'
+        raise ValueError(f'{path}: the choice in row {row} should be {what}, but got {word!r}: {help}')
     return found
 
 # %% ../../nbs/59_responses.ipynb #d531b780
@@ -111,7 +109,7 @@ def exclude(
     table.attrs['caption'] = 'Answers that do not count, and why'
     return responses, table
 
-# %% ../../nbs/59_responses.ipynb #9df19e2a
+# %% ../../nbs/59_responses.ipynb #1e1e526e
 def _is_key(path): return path.name.endswith('.key.csv')
 
 def _find_files(source, key):
@@ -129,18 +127,13 @@ def _find_files(source, key):
                                 'responses (.csv), but got none: put them there')
     return files, keys
 
-def _marked(rows, column):
-    "Say where a column of yes and no says yes."
-    return rows[column].fillna('').str.lower().map(_YES).fillna(False).astype(bool)
-
 def _checked(rows):
     "Take out the attention checks, and count for each person those that failed."
-    if 'attention' not in rows: return rows
-    check = _marked(rows, 'attention')
-    wrong = rows[check & rows.correct.eq(False)]
-    failed = wrong.drop_duplicates(['person', 'case']).person.value_counts()
-    failed = rows.person.map(failed).fillna(0).astype(int)
-    return rows.drop(columns='attention').assign(failed_checks=failed)[~check]
+    check = rows.case.str.startswith('attention-')
+    if not check.any(): return rows
+    wrong = rows[check & rows.correct.eq(False)].drop_duplicates(['person', 'case'])
+    failed = rows.person.map(wrong.person.value_counts()).fillna(0).astype(int)
+    return rows.assign(failed_checks=failed)[~check]
 
 def _refuse_two_minds(rows):
     "Refuse two different answers of one person to one case."
@@ -185,7 +178,7 @@ def _brainbench(raw, which):
         parts.append(part)
     return pd.concat(parts).sort_index()
 
-# %% ../../nbs/59_responses.ipynb #ca3848bc
+# %% ../../nbs/59_responses.ipynb #44f9ceb2
 def _read_responses(path, key, which):
     "Read one file: a row an answer, with True, False or None as `correct`."
     three = [['person', 'pid'], ['case', 'abstract_id'], ['choice', 'correct']]
@@ -211,7 +204,8 @@ def load_responses(
     key, which = _read_key(keys), cases if isinstance(cases, str) else 'brainbench'
     rows = pd.concat([_read_responses(p, key, which) for p in files], ignore_index=True)
     _refuse_two_minds(rows)
-    if 'known' in rows: rows['known'] = _marked(rows, 'known')
+    if 'known' in rows:
+        rows['known'] = rows.known.fillna('').str.lower().map(_YES).fillna(False).astype(bool)
     rows = _checked(rows)
     faults = {'nothing was chosen': lambda rows: rows.correct.isna(),
               'the same answer was there before': lambda rows: rows.duplicated(['person', 'case'])}

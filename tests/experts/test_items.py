@@ -1,6 +1,5 @@
 """What lessons 64 and 65 cannot show in a cell: other libraries' numbers, and known truths."""
 import math, os
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
