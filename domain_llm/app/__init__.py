@@ -5,7 +5,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
     'cli': ['app', 'DEMO', 'Force', 'ABOUT', 'Out', 'Corpus', 'Near', 'Workers', 'Encoding',
         'Largest', 'Follow', 'Cases', 'Size', 'Minutes', 'Prompt', 'Seed', 'Compile', 'Device',
         'Precision', 'Recipe', 'Start', 'Rate', 'Layout', 'BOTH', 'Paths', 'Keep_out',
-        'Vocab_size', 'command', 'demo', 'run', 'plan', 'corpus', 'tokenizer', 'tokens',
+        'Vocab_size', 'command', 'demo', 'run', 'plan', 'exam', 'corpus', 'tokenizer', 'tokens',
         'pretrain', 'evaluate', 'report', 'fetch', 'main', 'health', 'doctor'],
     'game': ['Round', 'rounds', 'case_key', 'Answers', 'Match', 'reply', 'still_open', 'play',
         'mark', 'typed', 'brainbench_match', 'invented_readers', 'synthetic_match', 'answered',

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'DEMO', 'Force', 'ABOUT', 'Out', 'Corpus', 'Near', 'Workers', 'Encoding', 'Largest', 'Follow', 'Cases', 'Size',
            'Minutes', 'Prompt', 'Seed', 'Compile', 'Device', 'Precision', 'Recipe', 'Start', 'Rate', 'Layout', 'BOTH',
-           'Paths', 'Keep_out', 'Vocab_size', 'command', 'demo', 'run', 'plan', 'corpus', 'tokenizer', 'tokens',
+           'Paths', 'Keep_out', 'Vocab_size', 'command', 'demo', 'run', 'plan', 'exam', 'corpus', 'tokenizer', 'tokens',
            'pretrain', 'evaluate', 'report', 'fetch', 'main', 'health', 'doctor']
 
 # %% ../../nbs/82_cli.ipynb #65580ba9
@@ -357,6 +357,33 @@ def plan(
     when = 'after the first score, as the report will say' if scored else 'before the first score'
     typer.echo(harmless(f'{out / "plan.json"}: {parties[0]} against {parties[1]}, within '
                         f'{margin:g} points, declared {when} ({declared["declared"]})'))
+
+# %% ../../nbs/82_cli.ipynb #338cc9c0
+@command
+def exam(
+    *,
+    cases: Annotated[str, typer.Option(
+        '--cases', help='A CSV with original_abstract and incorrect_abstract.')],
+    out: Annotated[Path, typer.Option(
+        '--out', help='The page to write; the key is written beside it.')] = Path('exam.html'),
+    title: Annotated[str, typer.Option(
+        '--title', help="The page's heading.")] = 'Which result is the real one?',
+    per_person: Annotated[int | None, typer.Option(
+        '--per-person', min=1, help='Cases that one person gets; by default all.')] = None,
+    checks: Annotated[int, typer.Option(
+        '--checks', min=0, help='Attention checks for each person.')] = 0,
+    consent: Annotated[str | None, typer.Option(
+        '--consent', help='What people agree to before they begin.')] = None,
+    seed: Annotated[int, typer.Option(
+        '--seed', help="Decides who gets which cases, and with a person's code the order.")] = 0,
+):
+    "Write an exam for experts as one page, and its key."
+    from domain_llm.bench.cases import load_cases
+    from domain_llm.experts.exam_page import CONSENT, write_exam
+    agreed = CONSENT if consent is None else consent
+    key = write_exam(out, load_cases(cases), title, per_person, checks, seed, agreed)
+    typer.echo(harmless(f'{out}: mail this page; give each person a code that ends in a number, '
+                        f'1, 2, 3 and so on\n{key}: keep this key, and show it to nobody'))
 
 # %% ../../nbs/82_cli.ipynb #d9ae7d54
 Paths = Annotated[list[str], typer.Argument(help='Files, folders, or a Hugging Face dataset.')]

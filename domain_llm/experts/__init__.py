@@ -2,6 +2,8 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
+    'exam_page': ['CONSENT', 'POSITIONS', 'SLIDERS', 'COLUMNS', 'deal_cases', 'in_pieces',
+        'random_names', 'page_case', 'attention_checks', 'question_page', 'write_exam'],
     'items': ['answers_table', 'item_table', 'reliability'],
     'people': ['people_and_cases', 'crossed_error', 'answers_line', 'human_accuracy',
         'accuracy_by', 'compare_answers', 'top_experts', 'calibration', 'rank_bins',
