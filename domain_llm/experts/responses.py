@@ -34,7 +34,7 @@ def _read_table(path, needed):
                          f'{", ".join(table)}: rename them')
     return table.apply(lambda column: column.str.strip())
 
-# %% ../../nbs/59_responses.ipynb #d262fa16
+# %% ../../nbs/59_responses.ipynb #50466c9c
 _YES = {'true': True, 'yes': True, '1': True, 'false': False, 'no': False, '0': False}
 
 def _read_key(paths):
@@ -67,9 +67,9 @@ def _judge(rows, key, path):
     for row, word, right in zip(rows.index + 2, said, found):
         if not word or right is not None: continue
         what, help = 'original or altered', 'put the key of the exam, *.key.csv, beside the file'
-        if key is not None: what, help = 'a version of the case in the key', 'use the key of its exam'
+        if key is not None: what, help = 'a version of the case in the key', 'use the right key'
         if known is _YES: what, help = 'true or false', 'correct it, or leave it empty'
-        raise ValueError(f'{path}: the choice in row {row} should be {what}, but got {word!r}: {help}')
+        raise ValueError(f'{path}: row {row} should choose {what}, but got {word!r}: {help}')
     return found
 
 # %% ../../nbs/59_responses.ipynb #d531b780
@@ -178,7 +178,7 @@ def _brainbench(raw, which):
         parts.append(part)
     return pd.concat(parts).sort_index()
 
-# %% ../../nbs/59_responses.ipynb #44f9ceb2
+# %% ../../nbs/59_responses.ipynb #4da37ee5
 def _read_responses(path, key, which):
     "Read one file: a row an answer, with True, False or None as `correct`."
     three = [['person', 'pid'], ['case', 'abstract_id'], ['choice', 'correct']]
@@ -219,8 +219,8 @@ def load_responses(
     for why, people, n in left_out.itertuples(index=False):
         print(harmless(f'note: {n} answers of {people} people are left out: {why}'))
     if not len(rows):
-        raise ValueError(f'{files[0]} should hold an answer that counts, but got none (its first is '
-                         f'to {first!r}): are these the answers to these cases?')
+        raise ValueError(f'{files[0]} should hold an answer that counts, but got none (its first '
+                         f'is to {first!r}): are these the answers to these cases?')
     rows = rows.assign(correct=rows.correct.astype(bool)).reset_index(drop=True)
     empty = [c for c in rows if rows[c].isna().all() or rows[c].eq('').all()]
     order = ['person', 'case', 'correct']
