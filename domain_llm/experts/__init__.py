@@ -2,6 +2,8 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
+    'asked': ['QUESTION', 'write_questions', 'read_answer', 'load_answers', 'order_bias',
+        'asked_scores', 'asked_sentence'],
     'exam_page': ['CONSENT', 'POSITIONS', 'SLIDERS', 'COLUMNS', 'deal_cases', 'in_pieces',
         'random_names', 'page_case', 'attention_checks', 'question_page', 'write_exam'],
     'items': ['answers_table', 'item_table', 'reliability'],
