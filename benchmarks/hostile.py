@@ -95,7 +95,7 @@ def attempts(home):
     from domain_llm.app.steps import _run_config, _steps, fingerprint
     from domain_llm.bench.cases import load_cases
     from domain_llm.bench.scores import Scores
-    from domain_llm.model.weights import load_model
+    from domain_llm.model.weights import load_gpt2
     from domain_llm.text.documents import ReadReport, read_documents
     from domain_llm.tokens.dataset import TokenFile
     from domain_llm.tokens.tokenizer import load_tokenizer
@@ -116,7 +116,7 @@ def attempts(home):
     beside = dict(  # what reads a file that this library wrote, with the others beside it
         tokens=(of('tokens/meta.json', 'tokens/train.bin'), lambda p: TokenFile(p.parent)),
         tokenizer=(of('tokenizer/tokenizer.json'), lambda p: load_tokenizer(p.parent)),
-        model=(of('model/config.json', 'model/model.safetensors'), lambda p: load_model(p.parent)),
+        model=(of('model/config.json', 'model/model.safetensors'), lambda p: load_gpt2(p.parent)),
         log=(of('run/log.jsonl'), draw),
         config=(of('run/config.json'), lambda p: _run_config(p.parent)),
         steps=(of('run/steps.json'), lambda p: _steps(p.parent)),

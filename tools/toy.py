@@ -8,7 +8,7 @@ from pathlib import Path
 
 from domain_llm.bench.scores import score_cases
 from domain_llm.ground.files import write_whole
-from domain_llm.model.weights import TOY, load_model, save_model
+from domain_llm.model.weights import TOY, load_gpt2, save_model
 from domain_llm.text.synthetic import SyntheticScience
 from domain_llm.tokens.tokenizer import load_tokenizer
 from domain_llm.train.runs import read_log
@@ -26,14 +26,14 @@ def short_log(run):
 
 def store(run, folder):
     "Write a run's model, tokenizer and log; say what half precision has cost."
-    model, tokenizer = load_model(run / 'pretrain/model'), load_tokenizer(run / 'tokenizer')
+    model, tokenizer = load_gpt2(run / 'pretrain/model'), load_tokenizer(run / 'tokenizer')
     with tempfile.TemporaryDirectory() as home:
         save_model(copy.deepcopy(model).half(), Path(home) / 'toy', tokenizer)
         folder.mkdir(exist_ok=True)
         for path in Path(home, 'toy').glob('[!.]*'): shutil.copyfile(path, folder / path.name)
     write_whole(folder / 'log.jsonl', ''.join(json.dumps(line) + '\n' for line in short_log(run)))
     cases = SyntheticScience(0).cases()
-    both = {'as trained': model, 'as stored': load_model(folder)}
+    both = {'as trained': model, 'as stored': load_gpt2(folder)}
     exact, short = (score_cases(m, tokenizer, cases, prompt='', name=n) for n, m in both.items())
     print(exact, short, sep='\n')
     print(f'other answers: {(exact.correct != short.correct).sum()}, '

@@ -20,7 +20,8 @@ from ..bench.cases import align, load_cases
 from ..bench.losses import encode_version, show_versions, token_losses
 from ..bench.scores import Scores
 from ..experts.exam_page import page_case, question_page, random_names
-from ..experts.people import accuracy_by, calibration, load_participants
+from ..experts.people import accuracy_by, calibration
+from ..experts.responses import load_responses
 from ..experts.report import plot_calibration
 from ..experts.verdict import answers_to, compare, published_scores
 from ..ground.course import has_data
@@ -116,7 +117,7 @@ class Match:
     "Hold the cases of a game, and who else has answered them."
     cases: list           # of `Case`
     model: Scores         # a model's, of these cases
-    people: pd.DataFrame  # one row per answer: id, correct, confidence
+    people: pd.DataFrame  # one row per answer: person, case, correct, confidence
     who: str              # what the people are called
     xray: Callable | None = None      # xray(case) shows where the model was surprised
     clues: Callable | None = None     # clues(case) gives three texts from which its result follows
@@ -125,7 +126,7 @@ class Match:
 # %% ../../nbs/81_game.ipynb #7349f1ef
 def _people_of(match, case):
     "Give what people answered to a case."
-    return match.people[match.people.id == case.id]
+    return match.people[match.people.case == case.id]
 
 def reply(
     match: Match,  # who else has answered
@@ -218,7 +219,7 @@ def brainbench_match(
     "Play on the real cases, against the published experts."
     cases = load_cases('brainbench-human')
     model = model or published_scores('gpt2_scratch_neuro_tokenizer')
-    people = answers_to(model, load_participants(), 'human')
+    people = answers_to(model, load_responses('brainbench-human'))
     return Match(cases, model, people, 'experts', printed=_printed(cases))
 
 # %% ../../nbs/81_game.ipynb #8dc45321
@@ -233,7 +234,7 @@ def invented_readers(
     cases: list,                               # of `Case`, of a `SyntheticScience`
     papers: list,                              # its literature, texts
     read: tuple = (30, 35, 40, 45, 50, 55, 60),  # papers that each reader has read
-) -> pd.DataFrame:  # one row per answer: participant, id, section, correct, confidence
+) -> pd.DataFrame:  # one row per answer: person, case, section, correct, confidence
     "Let invented readers of a few papers answer by analogy."
     asked, found = [read_findings(c.original)[0] for c in cases], []
     for person, n in enumerate(read):
@@ -244,7 +245,7 @@ def invented_readers(
         coin = np.random.default_rng(person).random(len(vote)) < 0.5
         sure = pd.Series(abs(vote)).rank(pct=True).mul(100).round().where(vote != 0, 0)
         found.append(pd.DataFrame(dict(
-            participant=str(person), id=[c.id for c in cases], section=[c.section for c in cases],
+            person=str(person), case=[c.id for c in cases], section=[c.section for c in cases],
             correct=np.where(vote == 0, coin, vote > 0), confidence=sure)))
     return pd.concat(found, ignore_index=True)
 
@@ -309,18 +310,19 @@ def synthetic_match(
 def answered(
     match: Match,      # who else has answered
     answers: Answers,  # the reader's file
-) -> pd.DataFrame:     # one row per answer: who, participant, maker, case, id, correct, confidence
+) -> pd.DataFrame:     # one row per answer: who, person, case, correct, confidence
     "Put all answers to the cases that the reader has answered into one table."
     given = {c.id: answers.of(c) for c in match.cases}
     rows = [(id, row['correct'], row['confidence']) for id, row in given.items() if row]
-    mine = pd.DataFrame(rows, columns=['id', 'correct', 'confidence'])
-    model = match.model.frame.assign(confidence=abs(match.model.log_margin))
+    mine = pd.DataFrame(rows, columns=['case', 'correct', 'confidence'])
+    model = match.model.frame.rename(columns=dict(id='case'))
+    model = model.assign(confidence=abs(match.model.log_margin))
     parts = {'player': mine, match.model.name: model, match.who: match.people}
-    asked = {who: part[part.id.isin(mine.id)] for who, part in parts.items()}
-    rows = [part.assign(who=who, participant=part.get('participant', who))
+    asked = {who: part[part.case.isin(mine.case)] for who, part in parts.items()}
+    rows = [part.assign(who=who, person=part.get('person', who))
             for who, part in asked.items()]
-    table = pd.concat(rows, ignore_index=True).assign(maker='', case=lambda t: t.id)
-    return table[['who', 'participant', 'maker', 'case', 'id', 'correct', 'confidence']]
+    table = pd.concat(rows, ignore_index=True)
+    return table[['who', 'person', 'case', 'correct', 'confidence']]
 
 # %% ../../nbs/81_game.ipynb #36258def
 def standing(
@@ -340,7 +342,7 @@ def standing(
 def _as_scores(name, part):
     "See right and wrong answers as `Scores`, for a paired test."
     altered = np.where(part.correct.astype(bool), 2.0, 0.5)
-    return Scores(name, part.assign(section='', original=1.0, altered=altered))
+    return Scores(name, part.assign(id=part.case, section='', original=1.0, altered=altered))
 
 def show_result(
     match: Match,      # who else has answered
@@ -358,7 +360,7 @@ def show_result(
     bins = max(1, min(8, len(parts['player']) // 5))
     curves = {
         f'{who}, {len(part)} answers':
-            calibration(part.confidence, part.correct, bins, [part.case, part.participant])
+            calibration(part.confidence, part.correct, bins, [part.case, part.person])
         for who, part in parts.items()
     }
     for who, curve in curves.items():
@@ -481,7 +483,7 @@ def match_for(
     scores = score_cases(own, tokenizer, asked, prompt='', name=Path(model).name)
     if cases == 'science': found = synthetic_match(scores)
     elif cases == 'brainbench-human': found = brainbench_match(scores)
-    else: found = Match(asked, scores, pd.DataFrame(columns=['id', 'correct', 'confidence']), '')
+    else: found = Match(asked, scores, pd.DataFrame(columns=['case', 'correct', 'confidence']), '')
     return replace(found, xray=xray_of(own, tokenizer, scores.name))
 
 def write_game(

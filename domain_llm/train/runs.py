@@ -225,7 +225,7 @@ def keep_best(
     step: int,               # updates done
     validation_loss: float,  # nats per token
 ):
-    "Save a model as the best so far; it loads with `load_model`."
+    "Save a model as the best so far; it loads with `load_gpt2`."
     about = dict(step=step, validation_loss=validation_loss)
     with _if_space(f'the best model, of step {step},'):
         with whole_folder(Path(run_dir) / 'best', 'best') as part:

@@ -26,7 +26,7 @@ def match():
     frame = pd.DataFrame(dict(id=[c.id for c in CASES], section='behaviour',
                               original=np.where(right, 1.0, 2.0),
                               altered=np.where(right, 2.0, 1.0) + np.arange(40) / 100))
-    people = pd.DataFrame([dict(participant=p, id=str(i), correct=i % 3 == 0, confidence=10 * p + i)
+    people = pd.DataFrame([dict(person=p, case=str(i), correct=i % 3 == 0, confidence=10 * p + i)
                            for i in range(40) for p in (1, 2)])
     return Match(CASES, Scores('a model', frame), people, 'two people')
 

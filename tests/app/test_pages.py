@@ -272,7 +272,7 @@ def game(tmp_path_factory):
     right = [i % 3 > 0 for i in range(20)]
     frame = pd.DataFrame(dict(id=[c.id for c in cases], section='', original=1.0,
                               altered=[2.0 if r else 0.5 for r in right]))
-    people = pd.DataFrame([dict(participant=p, id=c.id, correct=p == 'a' or i % 2 == 0,
+    people = pd.DataFrame([dict(person=p, case=c.id, correct=p == 'a' or i % 2 == 0,
                                 confidence=60)
                            for i, c in enumerate(cases) for p in 'ab'])
 
@@ -308,7 +308,7 @@ def test_ten_rounds_are_played_as_a_page(game, page, way):
         lines = [line for line in told.splitlines() if line.strip()]
         assert lines == [*reply(match, Round(case, real), choice), 'drawn']
         row = match.model.frame.set_index('id').loc[case.id]
-        share = match.people[match.people.id == case.id].correct.mean()
+        share = match.people[match.people.case == case.id].correct.mean()
         tally = [n + more for n, more in zip(tally, (choice == real, row.correct, share))]
         assert score == (f'You {tally[0]} of {i + 1}, a model {tally[1]} of {i + 1}, '
                          f'two people {tally[2]:.1f} of {i + 1} on average.')

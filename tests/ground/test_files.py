@@ -99,7 +99,7 @@ def tokenizer():
 def test_a_tokenizer_saved_into_the_folder_of_its_model_leaves_the_weights(tmp_path, tokenizer):
     from domain_llm.model.fast import GPT2
     from domain_llm.model.gpt2 import GPT2Config
-    from domain_llm.model.weights import load_model, save_model
+    from domain_llm.model.weights import load_gpt2, save_model
     from domain_llm.tokens.tokenizer import load_tokenizer, save_tokenizer
     model = GPT2(GPT2Config(tokenizer.get_vocab_size(), 1, 1, 16, 8))
     for order in ('model', 'tokenizer'), ('tokenizer', 'model'):
@@ -111,7 +111,7 @@ def test_a_tokenizer_saved_into_the_folder_of_its_model_leaves_the_weights(tmp_p
                 save_model(model, folder) if what == 'model' else save_tokenizer(tokenizer, folder)
         assert (folder / 'thesis.docx').read_text() == 'mine'
         assert load_tokenizer(folder).get_vocab() == tokenizer.get_vocab()
-        assert load_model(folder).cfg == model.cfg
+        assert load_gpt2(folder).cfg == model.cfg
     (tmp_path / 'theirs').mkdir()
     (tmp_path / 'theirs/tokenizer.json').write_text('of another program')
     with pytest.raises(FileExistsError, match='tokenizer.json'):

@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from domain_llm.bench.scores import score_cases
-from domain_llm.model.weights import TOY, load_model, stored_model
+from domain_llm.model.weights import TOY, load_gpt2, stored_model
 from domain_llm.text.synthetic import SyntheticScience
 from domain_llm.train.runs import read_log
 
@@ -58,4 +58,4 @@ def test_a_wheel_brings_the_toy(tmp_path):
         wheel.extractall(tmp_path / 'installed')
     toy = tmp_path / 'installed/domain_llm/stored/toy'
     assert {p.name for p in toy.iterdir()} == {p.name for p in TOY.iterdir()}
-    assert load_model(toy).cfg == stored_model()[0].cfg
+    assert load_gpt2(toy).cfg == stored_model()[0].cfg

@@ -8,7 +8,7 @@ import transformers
 from domain_llm.model import weights
 from domain_llm.model.fast import GPT2
 from domain_llm.model.gpt2 import GPT2Config, PlainGPT2
-from domain_llm.model.weights import hidden_states, load_model, save_model
+from domain_llm.model.weights import hidden_states, load_gpt2, save_model
 from domain_llm.tokens.tokenizer import EOS, load_tokenizer, save_tokenizer, train_tokenizer
 from noisy_models import noisy, theirs_from
 
@@ -21,7 +21,7 @@ def same_weights(model, other):
 def test_their_checkpoint_loads_here(pair):
     ours, theirs, tmp_path = pair
     theirs.save_pretrained(tmp_path / 'theirs')
-    again = load_model(tmp_path / 'theirs')
+    again = load_gpt2(tmp_path / 'theirs')
     assert same_weights(ours, again) and not again.training
     ids = torch.zeros(1, 3, dtype=torch.long)
     again(ids, ids).backward()                                # it can be trained on
@@ -38,10 +38,10 @@ def test_shards_old_bins_and_prefixes_load(small, tmp_path):
     assert '_orig_mod.module.lm_head.weight' in prefixed
     torch.save(prefixed, tmp_path / 'bin/pytorch_model.bin')
     for name in ('shards', 'bin'):
-        again = load_model(tmp_path / name)
+        again = load_gpt2(tmp_path / name)
         assert again.cfg == ours.cfg and same_weights(ours, again)
     next((tmp_path / 'shards').glob('*-00002-of-*')).unlink()
-    with pytest.raises(FileNotFoundError, match='00002.*copy it'): load_model(tmp_path / 'shards')
+    with pytest.raises(FileNotFoundError, match='00002.*copy it'): load_gpt2(tmp_path / 'shards')
 
 
 @pytest.mark.parametrize('changes', [dict(bias=False), dict(dropout=0.1)], ids=str)
@@ -50,7 +50,7 @@ def test_variants_with_a_gpt2_layout_come_back_and_agree(changes, tmp_path):
     save_model(ours, tmp_path / 'model')
     theirs, ids = theirs_from(tmp_path / 'model'), torch.randint(60, (2, 32))
     assert (ours(ids) - theirs(ids).logits).abs().max() < 1e-5
-    again = load_model(tmp_path / 'model')
+    again = load_gpt2(tmp_path / 'model')
     assert again.cfg == ours.cfg and torch.equal(again(ids), ours(ids))
 
 
@@ -68,7 +68,7 @@ def test_what_came_after_gpt2_is_what_transformers_calls_by_another_name(parts, 
     with torch.no_grad():
         assert (ours(ids) - theirs(ids).logits).abs().max() < 1e-5 * ours(ids).abs().max()
         theirs.save_pretrained(tmp_path / 'theirs')
-        again = load_model(tmp_path / 'theirs')
+        again = load_gpt2(tmp_path / 'theirs')
         assert torch.allclose(again(ids), ours(ids), rtol=1e-5, atol=1e-5)
     assert replace(again.cfg, bias=ours.cfg.bias) == ours.cfg
 
@@ -76,7 +76,7 @@ def test_what_came_after_gpt2_is_what_transformers_calls_by_another_name(parts, 
 def test_the_plain_model_is_saved_in_the_same_words(tmp_path):
     plain = noisy(GPT2Config(60, 2, 2, 16, 32), Model=PlainGPT2)
     save_model(plain, tmp_path / 'plain')
-    assert same_weights(plain, load_model(tmp_path / 'plain'))
+    assert same_weights(plain, load_gpt2(tmp_path / 'plain'))
     theirs, ids = theirs_from(tmp_path / 'plain'), torch.randint(60, (2, 32))
     assert (plain(ids) - theirs(ids).logits).abs().max() < 1e-5
 
@@ -87,7 +87,7 @@ def test_model_and_tokenizer_in_one_folder(small, tmp_path):
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / 'both')
     assert theirs('the amygdala')['input_ids'] == tokenizer.encode('the amygdala').ids
     their_config = transformers.AutoConfig.from_pretrained(tmp_path / 'both').to_dict()
-    assert load_model(tmp_path / 'both').cfg == small[0].cfg
+    assert load_gpt2(tmp_path / 'both').cfg == small[0].cfg
     assert weights._own_config(their_config, tmp_path) == small[0].cfg
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from processes import HERE, on_ranks
 
-from domain_llm.model.weights import load_model
+from domain_llm.model.weights import load_gpt2
 from domain_llm.train.distributed import Trainer
 from domain_llm.train.recipe import Device
 from domain_llm.train.runs import best_so_far, read_log, validation_loss
@@ -62,7 +62,7 @@ def test_two_processes_count_each_target_once(home, way):
 def test_what_two_processes_saved_is_one_plain_model(home, way):
     def files(run): return sorted(str(p.relative_to(run)) for p in run.rglob('*') if p.is_file())
     one, two = home / 'adamw-1', home / f'adamw-{way}'
-    pairs = zip(*(load_model(run / 'model').parameters() for run in (one, two)))
+    pairs = zip(*(load_gpt2(run / 'model').parameters() for run in (one, two)))
     assert max((p - q).abs().max() for p, q in pairs) < 1e-4
     best = [best_so_far(run)['validation_loss'] for run in (one, two)]
     assert abs(best[0] - best[1]) < 1e-5

@@ -8,7 +8,7 @@ from processes import HERE, TORCHRUN, launch
 
 from domain_llm.model.fast import GPT2
 from domain_llm.model.gpt2 import GPT2Config, num_params
-from domain_llm.model.weights import load_model, save_model
+from domain_llm.model.weights import load_gpt2, save_model
 from domain_llm.text.synthetic import SyntheticScience
 from domain_llm.tokens.tokenizer import load_tokenizer, train_tokenizer
 from domain_llm.train.runs import read_log
@@ -106,7 +106,7 @@ def test_from_a_padded_table_a_name_on_the_hub_and_without_a_tokenizer(
     model = GPT2(GPT2Config.preset('toy', 512))         # the tokenizer has 500
     save_model(model, start, load_tokenizer(out / 'tokenizer'))
     go = ['pretrain', '--size', 'demo', '--steps', 1, '--out', out, '--force', '--from']
-    assert command(*go, start) == 0 and load_model(out / 'pretrain/model').cfg.vocab_size == 512
+    assert command(*go, start) == 0 and load_gpt2(out / 'pretrain/model').cfg.vocab_size == 512
 
     assert command('tokenizer', '--from', 'some/model', '--out', out, '--force') == 1
     assert 'nothing could be fetched' in capsys.readouterr().err
@@ -213,7 +213,7 @@ def test_each_row_of_the_papers_table_is_one_command(tmp_path, monkeypatch, name
     monkeypatch.setattr('domain_llm.tokens.tokenizer.tokenizer_sha256', lambda _: 'that of GPT-2')
     monkeypatch.setattr('domain_llm.model.fast.GPT2', lambda cfg: SimpleNamespace(cfg=cfg))
     pretrained = SimpleNamespace(cfg=GPT2Config(dropout=0.1))
-    monkeypatch.setattr('domain_llm.model.weights.load_model', lambda name: pretrained)
+    monkeypatch.setattr('domain_llm.model.weights.load_gpt2', lambda name: pretrained)
     assert command(*words) == 0
 
     config = found['config']
