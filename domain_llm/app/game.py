@@ -474,11 +474,9 @@ def match_for(
         if cases == 'brainbench-human': return brainbench_match()
         raise ValueError(f'`model` should be given with {cases}, since a game needs a model to '
                          'play against, but got None: name the folder of one')
-    from domain_llm.app.steps import start_tokenizer
     from domain_llm.bench.scores import score_cases
-    from domain_llm.model.weights import load_model
-    from domain_llm.tokens.tokenizer import load_tokenizer
-    own, tokenizer = load_model(model), load_tokenizer(start_tokenizer(model))
+    from domain_llm.model.models import load_model
+    own, tokenizer = load_model(model)
     asked = SyntheticScience(0).cases() if cases == 'science' else load_cases(cases)
     scores = score_cases(own, tokenizer, asked, prompt='', name=Path(model).name)
     if cases == 'science': found = synthetic_match(scores)

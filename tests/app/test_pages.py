@@ -11,6 +11,7 @@ import pytest
 from domain_llm.app.game import Match, Round, reply, rounds, write_game
 from domain_llm.bench.scores import Scores
 from domain_llm.experts.exam_page import write_exam
+from domain_llm.experts.responses import load_responses
 from domain_llm.text.synthetic import Case
 
 NAMES = 'chromium', 'chromium-browser', 'google-chrome'
@@ -122,7 +123,7 @@ def answer(page, where, wrong=False, sure=5):
     rises = any(f'After {cause},' in first for cause in CAUSES[1::2])
     real = 1 if ('faster' in first) == rises or '«this»' in first else 2
     if '«this»' in second: real = 2
-    choice = 3 - real if wrong else real
+    choice = 3 - real if wrong and '«this»' not in first + second else real
     up = [Keys.ARROW_RIGHT] * sure
     page.keys(str(choice), Keys.TAB, *up, Keys.TAB, *up[:3], Keys.ENTER)
     return (first, second)[choice - 1]
@@ -137,7 +138,7 @@ def responses(page, exam):
         page.open(exam, person)
         for i in range(10):
             if (n, i) == (3, 4): page.open(exam, person)
-            seen.setdefault(n, []).append(answer(page, f'Case {i + 1} of 10', i % 4 == 3, i + 1))
+            seen.setdefault(n, []).append(answer(page, f'Case {i + 1} of 10', i % 4 == 3, i % 3 + 1))
         assert page.text('end').startswith('Thank you')
         files.append(page.download())
         assert files[-1].read_text() == page.get('text').get_property('value')
@@ -152,15 +153,20 @@ def test_eight_people_answer_an_exam_by_keys_and_their_files_meet_the_key(exam, 
                            'position', 'seconds']
     key = pd.read_csv(exam.with_suffix('.key.csv'))
     place = table.groupby('person').cumcount()
-    assert (table.confidence == 51 + place).all() and not table.known.any()
+    assert (table.confidence == 51 + place % 3).all() and not table.known.any()
     chosen = ['exam', 'case', 'choice']
     right = table.merge(key.rename(columns=dict(version='choice')), on=chosen)
     assert len(right) == len(table) == 80
-    assert (right.original == (right.groupby('person').cumcount() % 4 != 3)).all()
+    is_check = right.case.str.startswith('attention-')
+    place = right.groupby('person').cumcount()
+    assert (right.original == (is_check | (place % 4 != 3))).all()
     checks = table[table.case.str.startswith('attention-')]
     assert checks.person.nunique() == len(checks) == 8
     asked = Counter(table.case) - Counter(checks.case)
     assert len(asked) == 40 and set(asked.values()) == {1, 2}    # nine cases of eight people
+    counted = load_responses(files, ice_cases(), exam.with_suffix('.key.csv'))
+    assert len(counted) == 72 and counted.person.nunique() == 8 and not counted.attrs['left_out']
+    assert counted.correct.sum() == right.original[~is_check].sum()
     texts = {c.id: {c.original, c.altered} for c in ice_cases()}
     for n, rows in table.groupby('person'):
         own = [c for c in rows.case if c in texts]
@@ -319,6 +325,6 @@ def test_ten_rounds_are_played_as_a_page(game, page, way):
     assert score in page.get('picture').accessible_name
     drawn = page.download('png').read_bytes()
     assert drawn.startswith(b'\x89PNG') and len(drawn) > 5000
-    table = pd.read_csv(page.download())
+    table = load_responses(page.download())
     assert table.correct.sum() == tally[0] and set(table.case) == set(by_id)
     assert page.browser.execute_script('return typeof hacked') == 'undefined'
