@@ -502,8 +502,7 @@ def model_scores(
     return [Path(out) / step for step in steps if (Path(out) / step).is_file()]
 
 # %% ../../nbs/80_steps.ipynb #7b2f9cfd
-EXPERTS = {  # case set: whose cases the experts answered
-    'brainbench-human': 'human', 'brainbench-gpt4': 'gpt4'}
+EXPERTS = 'brainbench-human', 'brainbench-gpt4'  # case sets whose experts' answers are published
 PARTIES = 'trained GPT-2', 'untrained GPT-2', 'pretrained GPT-2', 'token trigram', 'experts'
 
 def scored_sets(
@@ -539,7 +538,7 @@ def case_results(
 ) -> dict:      # what `evaluation_sections` of lesson 62 takes
     "Read a case set's scores, and the experts' answers where there are any."
     from domain_llm.bench.scores import Scores
-    from domain_llm.experts.people import load_participants
+    from domain_llm.experts.responses import load_responses
     files = sorted((Path(out) / 'evaluate' / name).glob('*.parquet'))
     found = {s.name: s for s in map(Scores.load, (f for f in files if not is_passer_by(f.name)))}
     scores = [Scores.load(path) for path in model_scores(out, name)]
@@ -549,8 +548,8 @@ def case_results(
                          f'GPT-2, but got {", ".join(found) or "none"}: evaluate these cases anew')
     oracle = found.pop('oracle', None)
     return dict(scores=scores, others=list(found.values()), oracle=oracle,
-                maker=EXPERTS.get(name, 'human'), plan=plan_for(out, name),
-                participants=load_participants() if name in EXPERTS else None)
+                plan=plan_for(out, name),
+                responses=load_responses(name) if name in EXPERTS else None)
 
 # %% ../../nbs/80_steps.ipynb #3daae467
 def _how_scored(scores):

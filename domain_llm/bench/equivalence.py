@@ -82,7 +82,7 @@ def match_sentence(
     gap: Gap,                     # of a model against the experts
     margin: float | None = None,  # named beforehand, as 0.05 for five points; None: none was
     beforehand: bool = True,      # False: it was named after the first score
-) -> str:                         # two sentences
+) -> str:                         # one sentence
     "Say whether a model matches the experts, within which margin, and what could not be seen."
     points, within = 100 * gap.difference, 100 * gap.within
     low, high = (100 * end for end in gap.interval)
@@ -102,9 +102,9 @@ def match_sentence(
         if not beforehand: said += '; the margin was named after the first score'
     alone = '' if gap.corrected is None else ' of this look alone'
     return (f'{said}: {points:+.1f} points (95 % interval{alone} {low:+.1f} to {high:+.1f}; '
-            f'{gap.random} random, {gap.tested} for a difference). A true difference of less than '
-            f'{100 * gap.could_show():.1f} points could not have been seen reliably: such a study '
-            'misses it more than once in five times.')
+            f'{gap.random} random, {gap.tested} for a difference); a true difference of less than '
+            f'{100 * gap.could_show():.1f} points could not have been seen reliably (such a '
+            'study misses it more than once in five times).')
 
 # %% ../../nbs/56_equivalence.ipynb #96ec39a5
 @dataclass(frozen=True)

@@ -315,7 +315,7 @@ def cluster_df(
     clusters: list,  # arrays of (n,) labels: what the values share
 ) -> int:            # degrees of freedom of `clustered_error`
     "Count on how many free differences the error of a mean rests."
-    fewest = min(len(set(labels)) for labels in clusters)
+    fewest = min(pd.Series(labels).nunique(dropna=False) for labels in clusters)
     if fewest < 2:
         raise ValueError(
             'An interval for other people and other cases should rest on at least two of '

@@ -2,13 +2,18 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
+    'asked': ['QUESTION', 'write_questions', 'read_answer', 'load_answers', 'order_bias',
+        'asked_scores', 'asked_sentence'],
+    'exam_page': ['CONSENT', 'POSITIONS', 'SLIDERS', 'COLUMNS', 'deal_cases', 'in_pieces',
+        'random_names', 'page_case', 'attention_checks', 'question_page', 'write_exam'],
     'items': ['answers_table', 'item_table', 'reliability'],
-    'people': ['load_participants', 'people_and_cases', 'crossed_error', 'answers_line',
-        'human_accuracy', 'accuracy_by', 'compare_answers', 'case_ids', 'top_experts',
-        'calibration', 'rank_bins', 'calibration_slope', 'Logistic', 'logistic',
-        'logistic_draws', 'expertise_spread', 'noise_ceiling', 'ceiling_interval'],
+    'people': ['people_and_cases', 'crossed_error', 'answers_line', 'human_accuracy',
+        'accuracy_by', 'compare_answers', 'top_experts', 'calibration', 'rank_bins',
+        'calibration_slope', 'Logistic', 'logistic', 'logistic_draws', 'expertise_spread',
+        'noise_ceiling', 'ceiling_interval'],
     'report': ['write_report', 'plot_accuracy', 'plot_gaps', 'plot_groups', 'plot_calibration',
         'plot_expertise', 'plot_correlation', 'plot_beside', 'evaluation_sections'],
+    'responses': ['RULES', 'exclude', 'case_ids', 'load_responses'],
     'together': ['proper_scores', 'pair_answers', 'pair_gain', 'pair_sentence'],
     'verdict': ['answers_to', 'answers_by_case', 'against_experts', 'state_verdict',
         'published_scores', 'pilot_spread', 'compare', 'summary_table', 'gaps_table',

@@ -16,13 +16,11 @@ from ..bench.stats import accuracy_interval, chance_test, middle_of, two_sided_p
 
 # %% ../../nbs/64_items.ipynb #3442d7e6
 def answers_table(
-    participants: pd.DataFrame,  # answers, as load_participants returns them
-    maker: str = 'human',        # who made the cases: 'human' or 'gpt4'
-) -> pd.DataFrame:               # (cases, people) 1 where right, 0 where wrong, NaN where not asked
+    responses: pd.DataFrame,  # answers, as load_responses returns them
+) -> pd.DataFrame:            # (cases, people) 1 where right, 0 where wrong, NaN where not asked
     "Put people's answers into a table of cases and people."
-    rows = participants[participants.maker == maker]
-    return rows.assign(correct=rows.correct.astype(float)).pivot(
-        index='case', columns='participant', values='correct'
+    return responses.assign(correct=responses.correct.astype(float)).pivot(
+        index='case', columns='person', values='correct'
     )
 
 # %% ../../nbs/64_items.ipynb #8d79d65e

@@ -188,12 +188,11 @@ def plot_calibration(
 
 # %% ../../nbs/62_report.ipynb #bd75fcb2
 def plot_expertise(
-    participants: pd.DataFrame,  # answers, as load_participants returns them
-    maker: str = 'human',        # who made the cases: 'human' or 'gpt4'
+    responses: pd.DataFrame,  # answers, as load_responses returns them
 ):  # a matplotlib Figure
     "Draw self-rated expertise by subfield, and accuracy by its quarters."
-    rows, table = participants[participants.maker == maker], expertise_spread(participants, maker)
-    quarters = calibration(rows.expertise, rows.correct, 4, [rows.case, rows.participant])
+    rows, table = responses, expertise_spread(responses)
+    quarters = calibration(rows.expertise, rows.correct, 4, [rows.case, rows.person])
     height = 1.2 + 0.55 * len(table)
     with canvas(7, height + 4, 2, height_ratios=[height, 3]) as (fig, (upper, lower)):
         y = range(len(table))
@@ -276,7 +275,7 @@ def plot_beside(
             )
         ax.axhline(0.5, color=BLACK, ls=':', lw=1)
         ax.axvline(0, color=BLACK, ls=':', lw=1)
-        ax.set(ylim=(-0.05, 1.05), xlabel='log-perplexity of altered minus original',
+        ax.set(ylim=(-0.05, 1.05), xlabel='how clearly the model prefers the original',
                ylabel="share of the case's experts who are right")
         ax.set_title(
             'Upper left: only people know; lower right: only the model', fontsize=12, loc='left'
@@ -285,9 +284,9 @@ def plot_beside(
     return fig
 
 # %% ../../nbs/62_report.ipynb #f69a44af
-def _fields_section(rows, scores, people, maker):
+def _fields_section(rows, scores, people):
     "Write the section on subfields from {name: answers or the frame of Scores}, or none."
-    fields = {name: accuracy_by(r, 'section') for name, r in rows.items()}
+    fields = {name: accuracy_by(r, 'section') for name, r in rows.items() if 'section' in r}
     if max(map(len, fields.values())) < 2: return []
     table = pd.concat(
         [t.assign(section=f'{name}, ' + t.section) for name, t in fields.items()], ignore_index=True
@@ -298,7 +297,7 @@ def _fields_section(rows, scores, people, maker):
         name: Scores(name, frame, scores.meta) for name, frame in scores.frame.groupby('section')
     }
     try:
-        gaps = [against_experts(part, people, maker) for part in parts.values()]
+        gaps = [against_experts(part, people) for part in parts.values()]
     except ValueError as error:
         why = str(error).rstrip('.')
         return [(*found, f'The subfields cannot be compared with the experts one by one: {why}.')]
@@ -350,24 +349,25 @@ def _calibration_section(curves):
     )
 
 # %% ../../nbs/62_report.ipynb #4464249d
-def _correlation_section(scores, answers, maker):
-    "Write the section on whether the same cases are hard for models and experts."
-    table = difficulty(scores, answers, maker)
-    ends = '{:.2f} to {:.2f}'.format(*ceiling_interval(answers, maker))
+def _correlation_section(scores, responses):
+    "Write the section on whether the same cases are hard for models and experts, or none."
+    table = difficulty(scores, responses)
+    if len(table) < 4 or responses.groupby('case').size().max() < 2: return []
+    ends = '{:.2f} to {:.2f}'.format(*ceiling_interval(responses))
     ceiling = (
         'The share of the experts who are right is a rough measure of how easy a case is: someone '
         'who knew the true difficulties would reach a correlation of about '
-        f'{noise_ceiling(answers, maker):.2f} (95 % interval {ends}).'
+        f'{noise_ceiling(responses):.2f} (95 % interval {ends}).'
     )
     found = 'Are the same cases hard for all?', ceiling, expert_correlation(table)
-    if len(scores) < 2: return found
+    if len(scores) < 2: return [found]
     matrix = error_correlation(table)
-    return *found, (plot_correlation(matrix), in_words(matrix.reset_index(), *matrix)), matrix
+    return [(*found, (plot_correlation(matrix), in_words(matrix.reset_index(), *matrix)), matrix)]
 
 # %% ../../nbs/62_report.ipynb #a80ae923
-def _beside_section(scores, answers, maker):
+def _beside_section(scores, responses):
     "Write the section on who is right where the others are wrong."
-    table = answers_by_case(scores, answers, maker)
+    table = answers_by_case(scores, responses)
     counts, heading = who_is_right(table), f'Who is right where the others are wrong? {scores.name}'
     every = table[['id', 'margin', 'correct', 'answers', 'right', 'share']]
     every.attrs['caption'] = (
@@ -380,11 +380,21 @@ def _beside_section(scores, answers, maker):
         every,
     )
 
+# %% ../../nbs/62_report.ipynb #5850c868
+def _answered_section(responses):
+    "Write the section on who answered what, and what was left out."
+    by_person, by_case = (responses.groupby(what).size() for what in ('person', 'case'))
+    said = (f'{len(responses):,} answers count: {len(by_person)} people answered {len(by_case)} '
+            f'cases, {by_person.median():g} each in the median, and each of these cases was '
+            f'answered by {by_case.min()} to {by_case.max()} of them.')
+    left_out = pd.DataFrame(responses.attrs.get('left_out', []))
+    left_out.attrs['caption'] = 'Answers that do not count, and why'
+    return ('Who answered', said, left_out if len(left_out) else 'None was left out.')
+
 # %% ../../nbs/62_report.ipynb #34b561a2
 def evaluation_sections(
     scores: Scores | list[Scores],                # of models on the same cases, the main one first
-    participants: pd.DataFrame | None = None,     # answers, as load_participants returns them
-    maker: str = 'human',                         # who made the cases: 'human' or 'gpt4'
+    responses: pd.DataFrame | None = None,        # answers, as load_responses returns them
     oracle: Line | Scores | float | None = None,  # the accuracy of one who knows the truth
     others: list[Scores] = (),                    # those who are there to be beaten
     name: str = '',                               # of the cases, for a report on several sets
@@ -392,30 +402,25 @@ def evaluation_sections(
 ) -> list:                                        # sections for write_report
     "Gather what one evaluation's report should hold."
     scores = [scores] if isinstance(scores, Scores) else list(scores)
-    table, said = what_was_found(scores, participants, maker, oracle, others, plan)
+    table, said = what_was_found(scores, responses, oracle, others, plan)
     rows = {s.name: s.frame for s in scores[:3]}
-    curves, people, against = {}, None, []
+    curves, against = {}, []
     for s in scores[:3]: curves |= _confidence(s)
-    if participants is not None:
-        people = participants[participants.maker == maker]
-        rows = {'experts': people} | rows
-        crossed = (
-            (people.case, people.participant)
-            if human_accuracy(people, maker).error is not None
-            else ()
-        )
-        curves = {'experts': (people.confidence, people.correct, crossed)} | curves
-        if crossed:
-            gaps = gaps_from_experts(scores, people, maker, plan)
+    if responses is not None:
+        rows, several = {'experts': responses} | rows, human_accuracy(responses).error is not None
+        if 'confidence' in responses:
+            sure = responses.dropna(subset='confidence')
+            shared = (sure.case, sure.person) if several else ()
+            curves = {'experts': (sure.confidence, sure.correct, shared)} | curves
+        if several:
+            gaps = gaps_from_experts(scores, responses, plan)
             margin, differences = None if plan is None else plan['margin'], gaps_table(gaps)
             words = in_words(differences, 'points', 'low', 'high', 'within', 'corrected')
             against = [('Against the experts', (plot_gaps(gaps, margin), words), differences)]
     bars = plot_accuracy(table), in_words(table, 'accuracy', 'low', 'high')
     sections = [('What was found', *said), *against, ('Accuracy', table, bars)]
-    sections += [*_fields_section(rows, scores[0], people, maker), _calibration_section(curves)]
-    if participants is not None:
-        sections += [
-            _correlation_section(scores, people, maker),
-            _beside_section(scores[0], people, maker),
-        ]
+    sections += [*_fields_section(rows, scores[0], responses), _calibration_section(curves)]
+    if responses is not None:
+        sections += [*_correlation_section(scores, responses),
+                     _beside_section(scores[0], responses), _answered_section(responses)]
     return [(f'{heading} ({name})' if name else heading, *items) for heading, *items in sections]

@@ -52,25 +52,27 @@ def proper_scores(
 
 # %% ../../nbs/65_together.ipynb #342cb892
 def pair_answers(
-    scores: Scores,              # of a model
-    participants: pd.DataFrame,  # answers, as load_participants returns them
-    maker: str = 'human',        # who made the cases: 'human' or 'gpt4'
-    folds: int = 10,             # parts of the cases
-    seed: int = 0,               # of the cut
-) -> pd.DataFrame:               # a row per answer: who, id, three choices, three probabilities
+    scores: Scores,           # of a model
+    responses: pd.DataFrame,  # answers, as load_responses returns them, with their confidence
+    folds: int = 10,          # parts of the cases
+    seed: int = 0,            # of the cut
+) -> pd.DataFrame:            # a row per answer: person, case, three choices, three probabilities
     "Join each expert's answer with the model's, by weights from other cases."
-    rows = answers_to(scores, participants, maker).reset_index(drop=True)
+    if 'confidence' not in responses:
+        raise ValueError('`responses` should have the column confidence, for a pair weighs it, but '
+                         f'got {", ".join(responses)}: ask how sure people are')
+    rows = answers_to(scores, responses).dropna(subset='confidence').reset_index(drop=True)
     side = np.where(rows.correct, 1.0, -1.0)
-    margin = pd.Series(scores.log_margin, scores.frame.id).loc[rows.id].to_numpy()
+    margin = pd.Series(scores.log_margin, scores.frame.id).loc[rows.case].to_numpy()
     margin = margin / (np.std(scores.log_margin) or 1)
     opinions = dict(
         expert=np.column_stack([side, side * rows.confidence / 100]), model=margin[:, None]
     )
     opinions['pair'] = np.column_stack([*opinions.values()])
-    ids = rows.id.unique()
+    ids = rows.case.unique()
     part = (
         pd.Series(np.random.default_rng(seed).permutation(len(ids)) % folds, ids)
-        .loc[rows.id]
+        .loc[rows.case]
         .to_numpy()
     )
     def probability(X):
@@ -85,7 +87,7 @@ def pair_answers(
                 X[part == fold] @ minimize(loss, np.zeros(X.shape[1]), jac=slope).x
             )
         return found
-    table = rows[['participant', 'id']].assign(expert=rows.correct.astype(bool), model=margin > 0)
+    table = rows[['person', 'case']].assign(expert=rows.correct.astype(bool), model=margin > 0)
     for name, X in opinions.items(): table[f'p_{name}'] = probability(X)
     return table.assign(pair=table.p_pair > 0.5)
 
@@ -93,7 +95,7 @@ def pair_gain(
     table: pd.DataFrame,  # what `pair_answers` returns
 ) -> list:                # two `Gap`s: the pair minus the expert, and minus the model
     "Compare the pair with each of its members on the same answers, cases and participants random."
-    gaps, labels = [], [table.id, table.participant]
+    gaps, labels = [], [table.case, table.person]
     for member in 'expert', 'model':
         change = table.pair.astype(float) - table[member].astype(float)
         error = (change - change.mean()) / len(change)

@@ -26,45 +26,41 @@ from ..bench.seeds import answers_matrix, pooled_df, seed_variance
 from ..bench.losses import PROMPT
 from ..bench.scores import Scores
 from ..ground.course import ABOUT_DATA, data_dir
-from .people import case_ids, human_accuracy
+from .people import human_accuracy
 
 _all_ = ['Gap']                                            # its home is lesson 56
 
 # %% ../../nbs/61_verdict.ipynb #71301a73
 def answers_to(
-    scores: Scores,              # of a model
-    participants: pd.DataFrame,  # answers, as load_participants returns them
-    maker: str,                  # who made the cases: 'human' or 'gpt4'
-) -> pd.DataFrame:               # the answers to the scored cases, with `id` as in the scores
+    scores: Scores,           # of a model
+    responses: pd.DataFrame,  # answers, as load_responses returns them
+) -> pd.DataFrame:            # the answers to the scored cases
     "Find the answers to the cases that were scored."
-    what_to_do = f'choose the maker of these cases (here {maker!r})'
-    rows = participants[participants.maker == maker]
-    rows = rows.assign(id=rows.case if maker == 'human' else rows.case.map(case_ids(maker)))
     frame = scores.frame.set_index('id')
-    twice, lacking = len(frame) - frame.index.nunique(), len(set(frame.index) - set(rows.id))
-    if twice or lacking:
+    rows, twice = responses[responses.case.isin(frame.index)], len(frame) - frame.index.nunique()
+    if twice or not len(rows):
         raise ValueError(
-            f'Every case, each once, should have been answered by an expert, but got {twice} cases '
-            f'of {scores.name} twice and {lacking} without an answer: {what_to_do}.'
+            f'Every case, each once, should have been scored, and some answered, but got {twice} '
+            f'cases of {scores.name} twice and {len(rows)} answers to them: score the cases that '
+            'the experts answered.'
         )
-    rows = rows[rows.id.isin(frame.index)]
-    known = frame.section[rows.id].to_numpy()
-    strange = np.mean((known != rows.section) & (known != ''))
-    if strange > 0.1:
-        raise ValueError(
-            f'The experts should have answered these cases, but got {strange:.0%} of their answers '
-            f'with another subfield than the scores: {what_to_do}.'
-        )
+    if 'section' in rows:
+        known = frame.section[rows.case].to_numpy()
+        strange = np.mean((known != rows.section) & (known != ''))
+        if strange > 0.1:
+            raise ValueError(
+                f'The experts should have answered these cases, but got {strange:.0%} of their '
+                'answers with another subfield than the scores: take the answers to these cases.'
+            )
     return rows
 
 # %% ../../nbs/61_verdict.ipynb #24fa5883
 def answers_by_case(
-    scores: Scores,              # of a model
-    participants: pd.DataFrame,  # answers, as load_participants returns them
-    maker: str = 'human',        # who made the cases: 'human' or 'gpt4'
-) -> pd.DataFrame:               # by case: id, section, correct, margin, answers, right, share
-    "Put the experts' answers beside the model's, case by case."
-    answers = answers_to(scores, participants, maker).groupby('id').correct
+    scores: Scores,           # of a model
+    responses: pd.DataFrame,  # answers, as load_responses returns them
+) -> pd.DataFrame:            # by case: id, section, correct, margin, answers, right, share
+    "Put the experts' answers beside the model's, case by case, where there are any."
+    answers = answers_to(scores, responses).groupby('case').correct
     counts = answers.agg(answers='count', right='sum')
     table = scores.frame[['id', 'section', 'correct']].assign(margin=scores.log_margin)
     table = table.merge(counts, left_on='id', right_index=True).reset_index(drop=True)
@@ -73,19 +69,19 @@ def answers_by_case(
 # %% ../../nbs/61_verdict.ipynb #4cfebf79
 def against_experts(
     scores: Scores | list[Scores],  # of a model; or of one recipe's models, one for each seed
-    participants: pd.DataFrame,     # answers, as load_participants returns them
-    maker: str = 'human',           # who made the cases: 'human' or 'gpt4'
+    responses: pd.DataFrame,        # answers, as load_responses returns them
 ) -> Gap:                           # the difference, and how sure we are
     "Compare a model with the experts, cases and people random; a recipe, with seeds random too."
     seeds = [scores] if isinstance(scores, Scores) else list(scores)
-    rows = answers_to(seeds[0], participants, maker)
+    rows = answers_to(seeds[0], responses)
     # (cases, seeds), (n,)
     right, experts = answers_matrix(seeds).astype(float), rows.correct.astype(float)
+    right = right[right.index.isin(rows.case.unique())]
     model = right.mean(axis=1)
     own, error = (model - model.mean()) / len(model), (experts - experts.mean()) / len(rows)
-    by_case = cluster_covariance(np.r_[own, -error], [[*model.index, *rows.id]], few=True)
-    by_person = max(0, cluster_covariance(error, [rows.participant], few=True) - (error**2).sum())
-    df, difference = cluster_df([rows.id, rows.participant]), float(model.mean() - experts.mean())
+    by_case = cluster_covariance(np.r_[own, -error], [[*model.index, *rows.case]], few=True)
+    by_person = max(0, cluster_covariance(error, [rows.person], few=True) - (error**2).sum())
+    df, difference = cluster_df([rows.case, rows.person]), float(model.mean() - experts.mean())
     if len(seeds) == 1:
         return Gap(seeds[0].name, difference, float(np.sqrt(by_case + by_person)), df)
     scatter = float(right.mean(axis=0).var(ddof=1) / len(seeds))
@@ -104,7 +100,6 @@ def _gap_of_counts(a, b):
 def state_verdict(
     scores: Scores,  # of one model
     experts: pd.DataFrame | Line | Scores | None = None,  # their answers, or only their counts
-    maker: str = 'human',          # who made the cases, where answers are given
     margin: float | None = None,   # named beforehand, as 0.05 for five points; None: none was
     beforehand: bool = True,       # False: it was named after the first score
     gap: Gap | None = None,        # the comparison, where it was made already, as one of several
@@ -122,11 +117,14 @@ def state_verdict(
         about = f'{shown}: {found} ({alone}, corrected for several models {format_p(p)}).'
     if experts is None: return about
     if isinstance(experts, pd.DataFrame):
-        people = human_accuracy(experts, maker)
-        try: gap = gap or against_experts(scores, experts, maker)
+        people, open_cases = human_accuracy(experts), set(scores.frame.id) - set(experts.case)
+        try: gap = gap or against_experts(scores, experts)
         except ValueError as error:
             if 'at least two' not in str(error): raise
             return f'Whether {scores.name} matches experts cannot be said. {error} {about}'
+        if open_cases:
+            about = (f'The comparison leaves out {len(open_cases)} of {line.n} cases, which no '
+                     f'expert answered. {about}')
     else:
         people = experts.line if isinstance(experts, Scores) else experts
         gap = gap or _gap_of_counts(line, people)
@@ -160,21 +158,20 @@ def published_scores(
 
 # %% ../../nbs/61_verdict.ipynb #b5211cb7
 def pilot_spread(
-    scores: Scores,              # of a model
-    participants: pd.DataFrame,  # answers, as load_participants returns them
-    maker: str = 'human',        # who made the cases: 'human' or 'gpt4'
-) -> Spread:                     # for `planned_error` and `planning_table`
+    scores: Scores,           # of a model
+    responses: pd.DataFrame,  # answers, as load_responses returns them
+) -> Spread:                  # for `planned_error` and `planning_table`
     "Measure from a pilot study where the luck in a comparison with experts lies."
-    rows = answers_to(scores, participants, maker)
+    rows = answers_to(scores, responses)
     error = rows.correct - rows.correct.mean()
     def shared(labels):
         "Average the product of two different answers that share a label."
         sums = error.groupby(labels.to_numpy()).agg(['sum', 'count'])
         products, pairs = (sums**2).sum() - [(error**2).sum(), len(error)]
         return max(0.0, float(products / pairs))
-    person, ease = shared(rows.participant), shared(rows.id)
+    person, ease = shared(rows.person), shared(rows.case)
     model = scores.frame.set_index('id').correct.astype(float)
-    together = float(((model - model.mean())[rows.id].to_numpy() * error.to_numpy()).mean())
+    together = float(((model - model.mean())[rows.case].to_numpy() * error.to_numpy()).mean())
     favour, luck = float(model.var(ddof=1)) + ease - 2 * together, float((error**2).mean())
     return Spread(favour, person, luck - person - ease)
 
@@ -246,33 +243,32 @@ def gaps_table(
 
 # %% ../../nbs/61_verdict.ipynb #3357fd50
 def gaps_from_experts(
-    scores: list[Scores],        # of several models
-    participants: pd.DataFrame,  # answers, as load_participants returns them
-    maker: str = 'human',        # who made the cases: 'human' or 'gpt4'
-    plan: dict | None = None,    # what was declared: that comparison is left alone
-) -> list:                       # a `Gap` for each model, in their order
+    scores: list[Scores],      # of several models
+    responses: pd.DataFrame,   # answers, as load_responses returns them
+    plan: dict | None = None,  # what was declared: that comparison is left alone
+) -> list:                     # a `Gap` for each model, in their order
     "Compare each model with the experts, all but a declared comparison corrected for many looks."
     declared = set() if plan is None else set(plan['primary'])
-    gaps = [against_experts(s, participants, maker) for s in scores]
+    gaps = [against_experts(s, responses) for s in scores]
     others = correct_looks([g for g in gaps if {g.who, 'experts'} != declared])
     return [g if {g.who, 'experts'} == declared else others.pop(0) for g in gaps]
 
 # %% ../../nbs/61_verdict.ipynb #9b59bd28
-def _declared(plan, scores, participants, maker):
+def _declared(plan, scores, responses):
     "State the one comparison that was declared, tested alone."
     known, (a, b) = {s.name: s for s in scores}, plan['primary']
     if b in known and a == 'experts': a, b = b, a
     lacking = [
-        name for name in (a, b) if name not in known and (name != 'experts' or participants is None)
+        name for name in (a, b) if name not in known and (name != 'experts' or responses is None)
     ]
     if lacking:
         raise ValueError(
             f'The plan should name what was scored ({", ".join(known)}'
-            f'{"" if participants is None else ", experts"}), but got {lacking[0]}: score what was '
+            f'{"" if responses is None else ", experts"}), but got {lacking[0]}: score what was '
             'declared.'
         )
     beforehand = declared_beforehand(plan, [known[name].meta for name in (a, b) if name in known])
-    if b == 'experts': gap = against_experts(known[a], participants, maker)
+    if b == 'experts': gap = against_experts(known[a], responses)
     else:
         change = answers_matrix([known[b], known[a]]).astype(float).diff(axis=1).iloc[:, -1]
         error = clustered_error(change, [known[b].abstract], few=True)
@@ -282,24 +278,23 @@ def _declared(plan, scores, participants, maker):
 
 def what_was_found(
     scores: Scores | list[Scores],              # of models on the same cases, the main one first
-    participants: pd.DataFrame | None = None,   # answers, as load_participants returns them
-    maker: str = 'human',                       # who made the cases: 'human' or 'gpt4'
+    responses: pd.DataFrame | None = None,      # answers, as load_responses returns them
     oracle: Line | Scores | float | None = None,  # the accuracy of one who knows the truth
     others: list[Scores] = (),                  # those who are there to be beaten
     plan: dict | None = None,                   # what was declared, as `read_plan` gives it
 ) -> tuple:                                     # the summary table, and a list of sentences
     "Say in a table and in sentences what an evaluation found."
     scores = [scores] if isinstance(scores, Scores) else list(scores)
-    experts = None if participants is None else human_accuracy(participants, maker)
-    said = [] if plan is None else [_declared(plan, [*scores, *others], participants, maker)]
+    experts = None if responses is None else human_accuracy(responses)
+    said = [] if plan is None else [_declared(plan, [*scores, *others], responses)]
     declared, gaps = set() if plan is None else set(plan['primary']), [None] * len(scores)
     if experts is not None and experts.error is not None:
-        gaps = gaps_from_experts(scores, participants, maker, plan)
+        gaps = gaps_from_experts(scores, responses, plan)
     several = len(scores) > 1
     guessing = holm([s.line.p_guessing for s in scores]) if several else [None]
     for s, gap, p in zip(scores, gaps, guessing):
-        people = None if {s.name, 'experts'} == declared else participants   # that was said above
-        said.append(state_verdict(s, people, maker, gap=gap, p_guessing=p))
+        people = None if {s.name, 'experts'} == declared else responses      # that was said above
+        said.append(state_verdict(s, people, gap=gap, p_guessing=p))
     pairs = [*combinations(scores, 2), *((scores[0], other) for other in others)]
     found = [compare(a, b) for a, b in pairs if {a.name, b.name} != declared]
     said += map(str, correct_looks(found))
@@ -322,28 +317,26 @@ def who_is_right(
 
 # %% ../../nbs/61_verdict.ipynb #d1d271ea
 def difficulty(
-    scores: list[Scores],                      # of several models on the same cases
-    participants: pd.DataFrame | None = None,  # answers of load_participants; None: models only
-    maker: str = 'human',                      # who made the cases: 'human' or 'gpt4'
-    how: str = 'log',                          # 'log', 'published' perplexities, or 'correct'
-) -> pd.DataFrame:                             # a row a case, a column a model, and the experts
+    scores: list[Scores],                   # of several models on the same cases
+    responses: pd.DataFrame | None = None,  # answers of load_responses; None: models only
+    how: str = 'log',                       # 'log', 'published' perplexities, or 'correct'
+) -> pd.DataFrame:                          # a row a case, a column a model, and the experts
     "Say how easy each case was for whom."
     ways = dict(
-        log=lambda f: np.log(f.altered) - np.log(f.original),
-        published=lambda f: f.altered - f.original,
-        correct=lambda f: f.correct.astype(float),
+        log=lambda s: s.log_margin, published=lambda s: s.margin,
+        correct=lambda s: s.correct.astype(float),
     )
     if how not in ways:
         raise ValueError(f'`how` should be one of {", ".join(ways)}, but got {how!r}: choose one.')
-    table = pd.DataFrame({s.name: ways[how](s.frame.set_index('id')) for s in scores})
-    if participants is not None:
-        table['experts'] = answers_by_case(scores[0], participants, maker).set_index('id').share
+    table = pd.DataFrame({s.name: pd.Series(ways[how](s), s.frame.id) for s in scores})
     if not len(scores) or table.isna().any(axis=None):
         raise ValueError(
             'Correlation should be of at least one model, and all models on the same cases, but '
             f'got {len(scores)} models with other cases: score them on one file.'
         )
-    return table
+    if responses is None: return table
+    shares = answers_by_case(scores[0], responses).set_index('id').share
+    return table.loc[shares.index].assign(experts=shares)
 
 # %% ../../nbs/61_verdict.ipynb #f262f03a
 def error_correlation(

@@ -14,6 +14,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
     'show': ['BLUE', 'VERMILION', 'GREEN', 'PURPLE', 'ORANGE', 'SKY', 'BLACK', 'YELLOW',
         'COLOURS', 'TINTS', 'SHADES', 'GREYS', 'COLOUR_MAP', 'MARKERS', 'LINES', 'as_seen',
         'look', 'canvas', 'figure_png', 'visible', 'harmless', 'as_label', 'as_text', 'in_words',
-        'is_figure', 'page', 'fragment', 'two_digits', 'with_values', 'pieces_text', 'Pieces',
-        'piece_tables', 'plot_predictions', 'progress'],
+        'fill_template', 'is_figure', 'page', 'fragment', 'two_digits', 'with_values',
+        'pieces_text', 'Pieces', 'piece_tables', 'plot_predictions', 'progress'],
 })

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['BLUE', 'VERMILION', 'GREEN', 'PURPLE', 'ORANGE', 'SKY', 'BLACK', 'YELLOW', 'COLOURS', 'TINTS', 'SHADES', 'GREYS',
            'COLOUR_MAP', 'MARKERS', 'LINES', 'as_seen', 'look', 'canvas', 'figure_png', 'visible', 'harmless',
-           'as_label', 'as_text', 'in_words', 'is_figure', 'page', 'fragment', 'two_digits', 'with_values',
-           'pieces_text', 'Pieces', 'piece_tables', 'plot_predictions', 'progress']
+           'as_label', 'as_text', 'in_words', 'fill_template', 'is_figure', 'page', 'fragment', 'two_digits',
+           'with_values', 'pieces_text', 'Pieces', 'piece_tables', 'plot_predictions', 'progress']
 
 # %% ../../nbs/02_show.ipynb #aaab8139
-import base64, io, math, re, textwrap, unicodedata
+import base64, hashlib, io, math, re, textwrap, unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -131,6 +131,10 @@ def in_words(
     return '; '.join(f'{first}: {words}' for first, words in zip(table.iloc[:, 0], told)) + '.'
 
 # %% ../../nbs/02_show.ipynb #2051e46a
+def _sha256(script):
+    "Name a script as a content security policy does, so that this one may run and no other."
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
 @lru_cache
 def _templates():
     "Open the templates that lie beside this module."
@@ -138,8 +142,17 @@ def _templates():
     def seen(value):
         "Show controls, also in what a filter has marked as safe."
         return type(value)(harmless(value)) if isinstance(value, str) else value
-    return Environment(loader=PackageLoader('domain_llm.ground'), autoescape=True, finalize=seen,
-                       undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    found = Environment(loader=PackageLoader('domain_llm.ground'), autoescape=True, finalize=seen,
+                        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    found.filters['sha256'] = _sha256
+    return found
+
+def fill_template(
+    name: str,         # a file of `domain_llm/ground/templates`
+    **values: object,  # what the template asks for
+) -> str:              # HTML in which every text is escaped
+    "Fill one of the course's templates."
+    return _templates().get_template(name).render(**values)
 
 def is_figure(
     item: object,  # a piece of a section
@@ -172,13 +185,13 @@ def page(
 ) -> str:            # HTML that needs nothing from elsewhere
     "Write one self-contained HTML page."
     filled = [(heading, [_item(i, heading) for i in items]) for heading, *items in sections]
-    return _templates().get_template('page.html').render(title=title, sections=filled)
+    return fill_template('page.html', title=title, sections=filled)
 
 def fragment(
     *items: object,  # str, DataFrame, or (Figure, text)
 ) -> str:            # HTML for a notebook
     "Write texts, tables and figures in the style of a page."
-    return _templates().get_template('fragment.html').render(items=[_item(i, '') for i in items])
+    return fill_template('fragment.html', items=[_item(i, '') for i in items])
 
 # %% ../../nbs/02_show.ipynb #91d616b1
 def two_digits(

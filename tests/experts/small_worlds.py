@@ -28,8 +28,7 @@ def world(rng, people, each, cases=200, skill=.22):
     person = np.repeat(np.arange(people), each)
     rows = pd.DataFrame(
         dict(
-            participant=person.astype(str),
-            maker='human',
+            person=person.astype(str),
             case=case.astype(str),
             section='',
             confidence=50,
@@ -47,8 +46,7 @@ def answered(people, cases, rng, skill=0., each=None):
     right = rng.random(len(person)) < .63 + rng.normal(0, skill, people)[person]
     return pd.DataFrame(
         dict(
-            participant=person.astype(str),
-            maker='human',
+            person=person.astype(str),
             case=case.astype(str),
             section='x',
             confidence=rng.integers(0, 101, len(person)),

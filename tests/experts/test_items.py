@@ -1,6 +1,5 @@
 """What lessons 64 and 65 cannot show in a cell: other libraries' numbers, and known truths."""
 import math, os
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +9,7 @@ from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
 from domain_llm.bench.scores import Scores
 from domain_llm.experts.items import answers_table, item_table, reliability
-from domain_llm.experts.people import load_participants
+from domain_llm.experts.responses import load_responses
 from domain_llm.experts.together import pair_answers, pair_gain, pair_sentence, proper_scores
 from domain_llm.experts.verdict import published_scores
 
@@ -77,7 +76,7 @@ def test_takers_who_do_not_differ_have_no_reliability():
 
 @needs_data
 def test_the_real_experts_differ_little():
-    found = reliability(answers_table(load_participants(Path(DATA) / 'brainbench'))).set_index(
+    found = reliability(answers_table(load_responses('brainbench-human'))).set_index(
         'scores of'
     )
     assert (
@@ -127,8 +126,7 @@ def world(rng, same, cases=150, people=20, each=15, mean=.5):
     opinion = mean + known[case] + .4 * rng.normal(size=len(case))
     rows = pd.DataFrame(
         dict(
-            participant=person.astype(str),
-            maker='human',
+            person=person.astype(str),
             case=case.astype(str),
             section='',
             correct=opinion > 0,
@@ -200,7 +198,7 @@ def test_the_gains_interval_covers():
 def test_the_real_pair():
     table = pair_answers(
         published_scores('gpt2-large_scratch_neuro_tokenizer'),
-        load_participants(Path(DATA) / 'brainbench'),
+        load_responses('brainbench-human'),
     )
     assert len(table) == 1011 and abs(table.pair.mean() - .743) < .002
     expert, model = pair_gain(table)

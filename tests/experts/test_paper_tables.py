@@ -64,7 +64,10 @@ FIELDS = [
 
 
 @pytest.fixture(scope='module')
-def answers(): return ex.load_participants()
+def answers():
+    "Read the answers to both sets, and say of each by its case's id who made the case."
+    both = ex.load_responses('brainbench')
+    return both.assign(maker=both.case.str.partition('-')[0])
 
 
 def line_of(rows): return Line('', int(rows.correct.sum()), len(rows))
@@ -209,15 +212,21 @@ HUMANS_2_5 = {
 }
 
 
+def upper_of(answers, maker):
+    "Keep those with the most expertise of all answers, and of them the answers to one set."
+    upper = ex.top_experts(answers)
+    return upper[upper.maker == maker]
+
+
 @pytest.mark.parametrize('maker', HUMANS_2_5)
 def test_humans(answers, maker):
     rows_ = answers[answers.maker == maker]
     line, top, upper = (
-        ex.human_accuracy(answers, maker),
-        ex.human_accuracy(ex.top_experts(answers, published=True), maker),
-        ex.human_accuracy(ex.top_experts(answers), maker),
+        ex.human_accuracy(rows_),
+        ex.human_accuracy(ex.top_experts(rows_, published=True)),
+        ex.human_accuracy(upper_of(answers, maker)),
     )
-    case, person = rows_.groupby('case').correct.mean(), rows_.groupby('participant').correct.mean()
+    case, person = rows_.groupby('case').correct.mean(), rows_.groupby('person').correct.mean()
     vote = np.where(case > .5, 1, np.where(case < .5, 0, .5)).mean()
     trust, skill = (stats.spearmanr(rows_[c], rows_.correct) for c in ('confidence', 'expertise'))
     check(
@@ -256,12 +265,12 @@ def test_what_the_published_rule_for_top_experts_does(answers, maker, empty, kep
         [g.nlargest(int(0.2 * len(g)), 'expertise', keep='all') for _, g in rows_.groupby('case')]
     )
     assert len(ties) == kept
-    end = ex.human_accuracy(ex.top_experts(rows_[::-1], published=True), maker)
+    end = ex.human_accuracy(ex.top_experts(rows_[::-1], published=True))
     check([ties.correct.mean(), end.n, end.accuracy], [all_ties, str(last[0]), last[1]])
 
 
 def test_who_answered_how_much(answers):
-    assert answers.participant.value_counts().value_counts().to_dict() == {
+    assert answers.person.value_counts().value_counts().to_dict() == {
         9: 154,
         8: 14,
         7: 2,
@@ -317,7 +326,7 @@ def test_humans_by_subfield(answers, row):
 def test_humans_by_position(answers, row):
     mine = answers[answers.position.str.startswith(row[0])]
     if not len(mine): mine = answers[answers.position == row[0]]
-    check([len(mine), len(mine) / len(answers), mine.participant.nunique()], row[1:4])
+    check([len(mine), len(mine) / len(answers), mine.person.nunique()], row[1:4])
     for maker, (count, *numbers) in (('human', row[4:7]), ('gpt4', row[7:10])):
         line = ex.accuracy_by(mine[mine.maker == maker], 'position').iloc[0]
         assert f'{line.correct}/{line.n}' == count
@@ -426,9 +435,10 @@ def test_logistic_five_draws(answers, block):
 # 2.9 error correlation
 
 @pytest.mark.parametrize('row', **by_id(BLOCKS['2.9 errors in common with experts']))
-def test_error_correlation_with_experts(answers, row):
+def test_error_correlation_with_experts(row):
     s = published(row[0])
-    (whole,), (binary,) = (ex.expert_correlation(ex.difficulty([s], answers, how=h)).itertuples()
+    human = ex.load_responses('brainbench-human')
+    (whole,), (binary,) = (ex.expert_correlation(ex.difficulty([s], human, how=h)).itertuples()
                            for h in ('published', 'correct'))
     check([whole.rho, whole.p, binary.rho], row[1:4])
 
@@ -490,4 +500,5 @@ def test_case_numbers_are_matched_by_doi(answers):
     assert len(found) == 100 and sorted(found.values(), key=int) == [str(i + 1) for i in range(100)]
     assert all(doi_of[number] == own[int(i) - 1] for number, i in found.items())
     assert ex.case_ids('human') == {str(i): str(i) for i in range(1, 201)}
-    assert set(answers.case[answers.maker == 'gpt4']) == set(found)
+    asked = answers.case[answers.maker == 'gpt4'].str.removeprefix('gpt4-')
+    assert set(asked) == set(found.values())

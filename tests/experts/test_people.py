@@ -72,7 +72,7 @@ def test_two_groups_are_compared_by_their_difference():
     rng, held = np.random.default_rng(1), []
     for _ in range(150):
         both = [
-            answered(12, 30, rng, 0.1).assign(participant=lambda t, g=g: g + t.participant)
+            answered(12, 30, rng, 0.1).assign(person=lambda t, g=g: g + t.person)
             for g in 'ab'
         ]
         gap = compare_answers('a', both[0], 'b', both[1])

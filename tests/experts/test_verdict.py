@@ -15,10 +15,10 @@ from domain_llm.bench.equivalence import Spread, planned_error
 from domain_llm.bench.looks import correct_looks
 from domain_llm.bench.stats import Line, format_p, two_proportions
 from domain_llm.bench.scores import Scores
-from domain_llm.experts.people import (
-    human_accuracy, load_participants)
+from domain_llm.experts.people import human_accuracy
+from domain_llm.experts.responses import load_responses
 from domain_llm.experts.verdict import (
-    against_experts, answers_by_case, compare, expert_correlation,
+    against_experts, answers_by_case, compare, difficulty, expert_correlation,
     finetuning_boost, gaps_table, pilot_spread, published_scores, state_verdict,
     summary_table, what_was_found, who_is_right)
 from small_worlds import answered, made_up, world
@@ -33,7 +33,7 @@ published = published_scores
 # against the raw file and the paper's tests
 
 @pytest.fixture(scope='module')
-def answers(): return load_participants(Path(DATA) / 'brainbench')
+def answers(): return load_responses('brainbench-human')
 
 
 @needs_data
@@ -163,7 +163,6 @@ def test_the_crossed_intervals_cover(people, each):
     rng, gaps, lines, naive = np.random.default_rng(people), [], [], []
     while len(gaps) < 200:
         scores, rows = world(rng, people, each)
-        if rows.case.nunique() < 200: continue
         gap, line = against_experts(scores, rows), human_accuracy(rows)
         gaps.append(gap.interval[0] < .07 < gap.interval[1])
         lines.append(line.interval[0] < .63 < line.interval[1])
@@ -178,7 +177,7 @@ def test_against_experts_by_the_long_way():
     gap, n, cases = against_experts(scores, rows), len(rows), len(scores.frame)
     m, e = scores.frame.set_index('id').correct, rows.correct - rows.correct.mean()
     by_case = [(m[c] - m.mean()) / cases - e[rows.case == c].sum() / n for c in m.index]
-    by_person = [e[rows.participant == p].sum() / n for p in rows.participant.unique()]
+    by_person = [e[rows.person == p].sum() / n for p in rows.person.unique()]
     variance = cases / (cases - 1) * np.square(by_case).sum() + max(0,
         40 / 39 * np.square(by_person).sum() - np.square(e / n).sum())
     assert math.isclose(gap.error**2, variance) and math.isclose(
@@ -192,15 +191,25 @@ def test_against_experts_by_the_long_way():
 
 def test_other_cases_than_the_scored_are_refused():
     scores, rows = world(np.random.default_rng(3), 40, 50)
-    for bad, lacking in (rows[rows.case != '7'], 1), (rows.assign(maker='gpt4'), 200):
-        with pytest.raises(ValueError, match=f'{lacking} without an answer'):
-            against_experts(scores, bad)
+    with pytest.raises(ValueError, match='got 0 cases of model twice and 0 answers'):
+        against_experts(scores, rows.assign(case='x' + rows.case))
     with pytest.raises(ValueError, match='got [12] cases of model twice'):
         against_experts(Scores('model', pd.concat([scores.frame, scores.frame[:1]]), {}), rows)
     # a part of the cases is fine
     against_experts(Scores('model', scores.frame[:50], {}), rows)
     with pytest.raises(ValueError, match='another subfield'):
-        against_experts(Scores('m', scores.frame.assign(section='here'), {}), rows)
+        other = Scores('m', scores.frame.assign(section='here'), {})
+        against_experts(other, rows.assign(section='there'))
+
+
+def test_cases_that_nobody_answered_count_on_neither_side_and_are_told():
+    scores, rows = world(np.random.default_rng(3), 40, 50)
+    some = rows[~rows.case.isin(['7', '8'])]
+    part = Scores('model', scores.frame[~scores.frame.id.isin(['7', '8'])], {})
+    assert against_experts(scores, some) == against_experts(part, some)
+    told = 'The comparison leaves out 2 of 200 cases, which no expert answered.'
+    assert told in state_verdict(scores, some) and 'leaves out' not in state_verdict(part, some)
+    assert len(answers_by_case(scores, some)) == len(difficulty([scores], some)) == 198
 
 
 @needs_data
@@ -208,22 +217,23 @@ def test_the_other_set_cannot_be_taken_for_this_one(answers):
     cases = pd.read_csv(Path(DATA) / 'brainbench' / 'BrainBench_GPT-4_v0.1.csv')
     scores = made_up('m', np.arange(100) % 3 > 0, [str(i + 1) for i in range(100)])
     scores = Scores('m', scores.frame.assign(section=cases.journal_section), {})
-    table = answers_by_case(scores, answers, 'gpt4')
+    others = load_responses('brainbench-gpt4')
+    table = answers_by_case(scores, others)
     assert len(table) == 100 and (table.answers.sum(), table.right.sum()) == (503, 351)
+    raw = pd.read_csv(Path(DATA) / 'brainbench' / 'participant_data.csv')
     human_number = {
-        doi: str(i)
+        doi: i
         for i, doi in enumerate(
             pd.read_csv(Path(DATA) / 'brainbench' / 'BrainBench_Human_v0.1.csv').doi, 1
         )
     }
     for row, doi in zip(table.itertuples(), cases.doi):
-        mine = answers[(answers.maker == 'gpt4') & (answers.case == human_number[doi])]
+        mine = raw[raw.journal_section.str.startswith('machine')
+                   & (raw.abstract_id == human_number[doi])]
         assert (row.answers, row.right) == (len(mine), mine.correct.sum())
-    assert math.isclose(
-        against_experts(scores, answers, 'gpt4').difference, scores.accuracy - 351 / 503
-    )
+    assert math.isclose(against_experts(scores, others).difference, scores.accuracy - 351 / 503)
     with pytest.raises(ValueError, match='another subfield'):
-        answers_by_case(scores, answers, 'human')
+        answers_by_case(scores, answers)
 
 
 # the experts' intervals and verdicts
