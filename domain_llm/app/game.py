@@ -136,11 +136,13 @@ def reply(
     "Tell what was real, what the model chose, and what people answered."
     row = match.model.frame.set_index('id').loc[shown.case.id]
     version = shown.real if row.correct else 3 - shown.real
-    picked = 'could not choose' if row.original == row.altered else f'chose version {version}'
+    tied = row.original == row.altered
+    picked = 'could not choose' if tied else f'chose version {version}'
     verdict = 'Right' if choice == shown.real else 'Wrong'
     first, second = (row.original, row.altered)[::1 if shown.real == 1 else -1]
     said = [f'{verdict}: version {shown.real} is the real one.',
             f'The model, {match.model.name}, {picked}: {"right" if row.correct else "wrong"}.',
+            f'It gave {first:.4g} to both versions.' if tied else
             f'It gave {first:.4g} to version 1 and {second:.4g} to version 2; the smaller number '
             'is its choice.']
     people = _people_of(match, shown.case)

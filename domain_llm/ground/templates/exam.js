@@ -242,11 +242,14 @@ function draw() {  // a row of boxes for each player, and how many each got righ
   canvas.setAttribute('aria-label', `A row of boxes for each player, one box a case. ${said}`)
   canvas.parentElement.hidden = false
   at('png').href = canvas.toDataURL('image/png')
+  at('png').download = `game-${fileName()}.png`
 }
 
 // ---- what leaves the browser: a file, or text
 
 const quoted = value => /[",\r\n]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : String(value)
+
+const fileName = () => person.replaceAll(' ', '-')
 
 function csv() {
   const rows = answers.map(row => data.columns.map(name => quoted(row[name])).join(','))
@@ -257,7 +260,7 @@ function finish(whole = true) {
   at('end').querySelector('h2').textContent = whole ? 'Thank you' : 'So far'
   at('result').textContent = game ? standing() : `You have answered ${answers.length} of ${order.length}.`
   at('text').value = csv()
-  at('csv').download = `responses-${person.replaceAll(' ', '-')}.csv`
+  at('csv').download = `responses-${fileName()}.csv`
   at('csv').href = URL.createObjectURL(new Blob([csv()], {type: 'text/csv'}))
   if (game) draw()
   show('end')
