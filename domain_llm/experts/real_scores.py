@@ -12,12 +12,9 @@ from ..bench.scores import Scores
 
 # %% ../../nbs/66_real_scores.ipynb #1cca8fdf
 def stored_scores(
-    maker: str = 'human',     # who made the cases: 'human' or 'gpt4'
-    protocol: str = 'paper',  # 'paper' as the published scores, or 'default'
-) -> Scores:                  # of SmolLM2-135M-Instruct on these cases of BrainBench
-    "Read the scores of a real model that come with the package."
-    name = f'smollm2-{protocol}-{maker}.parquet'
-    path = files('domain_llm') / 'stored' / 'scores' / name
+    maker: str = 'human',  # who made the cases: 'human' or 'gpt4'
+) -> Scores:               # of SmolLM2-135M-Instruct on these cases of BrainBench
+    "Read the scores of a real model that come with the package, by the paper's protocol."
+    path = files('domain_llm') / 'stored' / 'scores' / f'smollm2-{maker}.parquet'
     if path.is_file(): return Scores.load(path)
-    raise ValueError('`maker` should be human or gpt4 and `protocol` paper or default, but got '
-                     f'{maker!r} and {protocol!r}: choose two of these')
+    raise ValueError(f'`maker` should be human or gpt4, but got {maker!r}: choose one')
