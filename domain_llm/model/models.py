@@ -56,7 +56,7 @@ def _theirs(name, place, **how):
             folder, output_loading_info=True, **safe, **how)
         tokenizer = AutoTokenizer.from_pretrained(folder, **safe)
     except Exception as error:
-        why = str(error).strip().split('\n')[0]
+        why = str(error).strip().split('\n')[0].split('. ')[0]
         raise ValueError(f'{name} should be a causal language model with its tokenizer, but '
                          f'transformers gives {type(error).__name__}: {why}') from None
     if lost := sorted(map(str, [*told['missing_keys'], *told['mismatched_keys']])):
@@ -86,7 +86,7 @@ def _adapted(name, folder, **how):
             warnings.filterwarnings('error', 'Found missing adapter keys')
             model = PeftModel.from_pretrained(model, folder)
     except Exception as error:
-        why = str(error).strip().split('\n')[0]
+        why = str(error).strip().split('\n')[0].split('. ')[0]
         raise ValueError(f'{name} should be an adapter for {base}, but peft gives '
                          f'{type(error).__name__}: {why}') from None
     exact = how['dtype'] == torch.float32 and 'quantization_config' not in how

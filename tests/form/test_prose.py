@@ -28,6 +28,8 @@ ELSEWHERE = {  # lesson -> number as written -> where it comes from
     '21': {'65,536': 'two bytes: 2 to the power of 16', '7,000': 'an example of a step'},
     '42': {'2.9': 'the version of PyTorch that has torch.optim.Muon, as in settings.ini'},
     '50': {'13.5': 'arithmetic: 27 of 200, the discordant cases of the section before'},
+    '52': {'5.9': 'a perplexity in billions, quoted from lm-evaluation-harness, pull request 1465',
+           '3.5': 'the right one, quoted from the same place'},
     '61': {'12.2': 'a name: case 12, sentence 2'},
     '80': {'50,304': 'the first multiple of 64 above the 50,257 tokens of GPT-2'},
 }

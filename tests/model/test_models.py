@@ -1,0 +1,80 @@
+"""Models that come as GGUF files and as adapters: transformers and peft are the judges."""
+import json
+
+import pytest
+import torch
+import transformers
+
+from domain_llm.bench.scores import score_cases
+from domain_llm.model.fast import GPT2
+from domain_llm.model.gpt2 import GPT2Config
+from domain_llm.model.models import load_model
+from domain_llm.model.weights import save_model
+from domain_llm.text.synthetic import SyntheticScience
+from domain_llm.tokens.tokenizer import train_tokenizer
+from test_real import write_gguf
+
+peft = pytest.importorskip('peft')
+
+
+@pytest.fixture(scope='module')
+def adapted(tmp_path_factory):
+    "Save a GPT-2 of ours, an adapter on it that has two tokens more, and what peft computes."
+    home = tmp_path_factory.mktemp('models')
+    tokenizer = train_tokenizer(['muscimol in the amygdala'] * 3, 300)
+    torch.manual_seed(0)
+    base = GPT2(GPT2Config(tokenizer.get_vocab_size(), 2, 2, 32, 256)).eval()
+    for p in base.parameters(): torch.nn.init.normal_(p, std=0.2)
+    save_model(base, home / 'base', tokenizer)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(home / 'base')
+    model = peft.get_peft_model(theirs, peft.LoraConfig(
+        r=2, target_modules=['c_attn', 'c_fc'], fan_in_fan_out=True, task_type='CAUSAL_LM'))
+    for p in model.parameters():
+        if p.requires_grad: torch.nn.init.normal_(p, std=0.2)
+    model.save_pretrained(home / 'adapter')
+    return home, model.eval(), base
+
+
+def test_an_adapter_is_merged_where_nothing_is_lost(adapted):
+    home, judge, base = adapted
+    ids = torch.arange(50)[None]
+    with torch.no_grad():
+        wanted, model = judge(ids).logits, load_model(home / 'adapter')[0]
+        assert type(model) is transformers.GPT2LMHeadModel
+        assert torch.allclose(model(ids).logits, wanted, rtol=1e-4, atol=1e-4)
+        assert (wanted - base(ids)).abs().max() > 0.1
+        half, _ = load_model(home / 'adapter', 'bfloat16')
+    assert isinstance(half, peft.PeftModel) and half.dtype == torch.bfloat16
+    # and it can be scored as it is
+    cases, tokenizer = SyntheticScience(0).cases()[:9], load_model(home / 'base')[1]
+    exact, rough = (score_cases(m, tokenizer, cases) for m in (model, half))
+    assert abs(exact.log_margin - rough.log_margin).max() < 0.2
+    assert rough.meta['dtype'] == 'bfloat16' and exact.meta['dtype'] == 'float32'
+
+
+def test_an_adapter_may_bring_tokens(adapted):
+    home, *_ = adapted
+    tokenizer = transformers.AutoTokenizer.from_pretrained(home / 'base')
+    tokenizer.add_tokens(['<new>', '<newer>'])
+    tokenizer.save_pretrained(home / 'adapter')
+    model, found = load_model(home / 'adapter')
+    for file in (home / 'adapter').glob('tokenizer*'): file.unlink()
+    assert len(found) == len(tokenizer) == model.get_input_embeddings().num_embeddings
+    about = json.loads((home / 'adapter/adapter_config.json').read_text())
+    nowhere = home / 'nowhere'
+    nowhere.mkdir()
+    (nowhere / 'adapter_config.json').write_text(json.dumps(
+        about | dict(base_model_name_or_path=None)))
+    with pytest.raises(ValueError, match='should give base_model_name_or_path'):
+        load_model(nowhere)
+
+
+def test_a_gguf_file_is_a_model(tmp_path):
+    write_gguf(tmp_path / 'm.gguf')
+    ids = torch.arange(20)[None]
+    judge = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path, gguf_file='m.gguf', dtype=torch.float32).eval()
+    for name in tmp_path, str(tmp_path / 'm.gguf'):
+        model, tokenizer = load_model(name)
+        assert not model.training and len(tokenizer) <= model.config.vocab_size
+        with torch.no_grad(): assert torch.equal(model(ids).logits, judge(ids).logits)
