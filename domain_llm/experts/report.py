@@ -136,7 +136,8 @@ def plot_groups(
 ):  # a matplotlib Figure
     "Draw accuracies by subfield or position, with their intervals."
     first, k = next(iter(tables.values())), len(tables)
-    by, order = first.columns[0], first.iloc[:, 0].tolist()
+    by = first.columns[0]
+    order = [*dict.fromkeys(group for t in tables.values() for group in t[by])]
     with canvas(7, 1.6 + len(order) * (0.3 + 0.2 * k) + 0.3 * k) as (fig, ax):
         for i, (name, t) in enumerate(tables.items()):
             y = [order.index(group) + (i - (k - 1) / 2) * 0.22 for group in t[by]]
@@ -286,13 +287,14 @@ def plot_beside(
 # %% ../../nbs/62_report.ipynb #f69a44af
 def _fields_section(rows, scores, people):
     "Write the section on subfields from {name: answers or the frame of Scores}, or none."
-    fields = {name: accuracy_by(r, 'section') for name, r in rows.items() if 'section' in r}
-    if max(map(len, fields.values())) < 2: return []
+    fields = {name: accuracy_by(r, 'section') for name, r in rows.items()
+              if 'section' in r and r.section.nunique() > 1}
+    if not fields: return []
     table = pd.concat(
         [t.assign(section=f'{name}, ' + t.section) for name, t in fields.items()], ignore_index=True
     )
     found = 'By subfield', (plot_groups(fields), in_words(table, 'accuracy', 'low', 'high')), table
-    if people is None: return [found]
+    if people is None or scores.name not in fields: return [found]
     parts = {
         name: Scores(name, frame, scores.meta) for name, frame in scores.frame.groupby('section')
     }
