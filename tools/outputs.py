@@ -3,7 +3,8 @@
 `python tools outputs` writes outputs and run cards, with DOMAIN_LLM_DATA set; `--compare` writes
 nothing and fails where a cell raises or prints something else; `--time` writes the run cards alone,
 on a machine without the data. Each way runs the cells that `nbdev_test --flags data` runs, or
-`nbdev_test` where DOMAIN_LLM_DATA is not set, and on a machine with a GPU also those flagged gpu.
+`nbdev_test` where DOMAIN_LLM_DATA is not set, and also those flagged gpu on a machine with a GPU
+and those flagged real where `domain-llm fetch-model` fetched a model.
 `--compare` also runs as a reader without the data what differs for such a reader.
 """
 import contextlib, io, json, math, os, platform, re, sys
@@ -19,6 +20,7 @@ from execnb.nbio import read_nb, write_nb
 from execnb.shell import CaptureShell
 
 from domain_llm.ground.course import device_kind, run_cards
+from domain_llm.model.real import has_model
 from notebooks import ROOT
 
 CARDS = ROOT / 'domain_llm/stored/run_cards.json'
@@ -44,6 +46,10 @@ NUMBER = r'[-+−]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?'
 def with_data(): return bool(os.environ.get('DOMAIN_LLM_DATA'))
 
 
+def with_model():
+    with contextlib.redirect_stdout(io.StringIO()): return has_model()
+
+
 def directives(cell): return set(re.findall(r'^#\|\s*(\w+)', cell.source, re.M))
 
 
@@ -51,9 +57,10 @@ def skipped(cell):
     "Say whether a cell's directives keep it from being run here."
     if cell.cell_type != 'code': return True
     if re.search(r'^#\|\s*eval:\s*false', cell.source, re.M): return True
-    missing = {'network', 'slow', 'real', 'exercise'}
+    missing = {'network', 'slow', 'exercise'}
     if device_kind()[0] == 'CPU': missing.add('gpu')
     if not with_data(): missing.add('data')
+    if not with_model(): missing.add('real')
     return bool(directives(cell) & missing)
 
 

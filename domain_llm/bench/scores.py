@@ -21,12 +21,12 @@ from tqdm import tqdm
 from .branches import cannot_branch, pair_losses
 from .cases import validate_cases
 from .losses import (
-    PROMPT, backend_tokenizer, context_length, encode_version, model_device,
-    perplexity, token_losses)
+    PROMPT, backend_tokenizer, context_length, encode_version, fewer_when_full, first_tokens,
+    model_config, model_device, perplexity, token_losses)
 from .stats import Line, cluster_df, clustered_error
 from ..ground.files import file_sha256, package_versions, write_whole
 from ..text.synthetic import Case
-from ..tokens.tokenizer import EOS, tokenizer_sha256
+from ..tokens.tokenizer import EOS, plain_copy, tokenizer_sha256
 
 # %% ../../nbs/54_scores.ipynb #470fc0ba
 def abstract_of(
@@ -146,10 +146,11 @@ class Scores:
                              'with it') from None
 
 # %% ../../nbs/54_scores.ipynb #302826d5
-def _encode_cases(tokenizer, cases, protocol, prompt, n_ctx):
+def _encode_cases(tokenizer, cases, protocol, prompt, n_ctx, first):
     "Encode both versions of every case; count the texts that exceed the context, and name them."
     encoded = {
-        c.id: [encode_version(tokenizer, t, protocol, prompt) for t in (c.original, c.altered)]
+        c.id: [encode_version(tokenizer, text, protocol, prompt, first)
+               for text in (c.original, c.altered)]
         for c in cases
     }
     for id, both in encoded.items():
@@ -183,15 +184,15 @@ def _case_row(case, losses, encoded):
 # %% ../../nbs/54_scores.ipynb #a3101e63
 def _fit(model, tokenizer):
     "Refuse a tokenizer with ids that the model does not know; say when they look like strangers."
-    cfg = getattr(model, 'cfg', None) or getattr(model, 'config', None)
-    backend = backend_tokenizer(tokenizer)
-    size, ends = backend.get_vocab_size(), backend.token_to_id(EOS)
+    cfg, size, ends = model_config(model), tokenizer.get_vocab_size(), tokenizer.token_to_id(EOS)
     # a counter may not say
     knows, known = getattr(cfg, 'vocab_size', size), getattr(cfg, 'eos_token_id', None)
     if size > knows:
         raise ValueError(f'`tokenizer` should have at most the {knows} tokens that the model '
                          f'knows, but got {size}: take the one with which it was trained')
-    if None not in (ends, known) and ends not in np.atleast_1d(known):
+    # a chat model has a second end, which is no word of its language either
+    added = tokenizer.get_added_tokens_decoder()
+    if None not in (ends, known) and not {*np.atleast_1d(known).tolist()} & {ends, *added}:
         print(
             f"note: the tokenizer's end-of-text token is {ends} and the model's is {known}: do "
             "they belong together?"
@@ -201,7 +202,7 @@ def _fit(model, tokenizer):
 # their versions can change a score
 _MATTER = 'domain-llm', 'torch', 'tokenizers', 'transformers', 'numpy'
 
-def _describe(model, tokenizer, cases, protocol, prompt, dtype, order, windowed):
+def _describe(model, tokenizer, cases, protocol, prompt, first, dtype, order, windowed):
     "Write down what a result depends on."
     import torch
     weights, state = hashlib.sha256(), model.state_dict() if hasattr(model, 'state_dict') else {}
@@ -215,6 +216,8 @@ def _describe(model, tokenizer, cases, protocol, prompt, dtype, order, windowed)
     return dict(
         protocol=protocol,
         prompt=prompt,
+        first_token=tokenizer.id_to_token(first[0]) if first else None,
+        first_id=first[0] if first else None,
         dtype=dtype or next(kinds, 'unknown'),
         device=model_device(model).type,
         **(dict(order=order) if order == 'backward' else {}),
@@ -222,7 +225,7 @@ def _describe(model, tokenizer, cases, protocol, prompt, dtype, order, windowed)
         texts=2 * len(cases),
         model=type(model).__name__,
         model_sha256=weights.hexdigest() if state else 'unknown',
-        tokenizer_sha256=tokenizer_sha256(backend_tokenizer(tokenizer)),
+        tokenizer_sha256=tokenizer_sha256(tokenizer),
         cases_sha256=hashlib.sha256(told.encode()).hexdigest(),
         versions=versions,
     )
@@ -235,20 +238,37 @@ def _stamp(plan):
     return dict(scored=now) | (dict(plan_sha256=file_sha256(plan)) if plan else {})
 
 # %% ../../nbs/54_scores.ipynb #952f4263
-def _losses(model, pairs, batch_size, share):
+_FEW = 8  # cases; a trial of two would cost more than it saves
+
+def _losses(model, pairs, batch_size, share, begin):
     "Read what rows share once where the model can, else every row whole; give each pair's losses."
-    if share and not hasattr(model, 'log_probs'):
+    from domain_llm.model.fast import GPT2
+    on_cpu = model_device(model).type == 'cpu'
+    worth = isinstance(model, GPT2) or (on_cpu and len(pairs) >= _FEW)
+    if share and worth and not hasattr(model, 'log_probs'):
         short = [pair for pair in pairs if max(map(len, pair)) <= context_length(model)]
         against = short and cannot_branch(model, max(short, key=lambda pair: max(map(len, pair))))
-        if not against: return pair_losses(model, pairs, batch_size)
+        if not against: return pair_losses(model, pairs, batch_size, begin)
         print(f'note: {type(model).__name__} gives {against}, so every text is read whole, '
               'which scores the same more slowly')
-    return (token_losses(model, list(pair), 2) for pair in pairs)
+    rows = [row for pair in pairs for row in pair]
+    n = 2 * batch_size if batch_size else 2 if on_cpu else _rows_at_once(model, rows)
+    groups = [rows[at:at + n] for at in range(0, len(rows), n)]
+    def read(group): return token_losses(model, group, n, begin)
+    found = fewer_when_full(read, groups)
+    return zip(found, found)
 
-def _backward_losses(model, pairs, batch_size, share):
-    "Read rows backward, behind the end of text; give the losses in the order of the texts."
-    backward = [tuple(row[:1] + row[:0:-1] for row in pair) for pair in pairs]
-    return ((a[::-1], b[::-1]) for a, b in _losses(model, backward, batch_size, share))
+def _rows_at_once(model, rows):
+    "Count the rows that a GPU reads at once: 8,192 tokens, fewer where the vocabulary is large."
+    tokens = min(8192, 2**28 // getattr(model_config(model), 'vocab_size', 2**15))
+    return max(2, tokens // max(map(len, rows), default=1))
+
+def _backward_losses(model, pairs, batch_size, share, begin):
+    "Read rows backward, behind what they begin with; give the losses in the order of the texts."
+    at = max(begin, 1)
+    backward = [tuple(row[:at] + row[:at - 1:-1] for row in pair) for pair in pairs]
+    found = _losses(model, backward, batch_size, share, begin)
+    return (tuple(np.concatenate([a[:at - 1], a[at - 1:][::-1]]) for a in both) for both in found)
 
 # %% ../../nbs/54_scores.ipynb #59d83efc
 def score_cases(
@@ -279,9 +299,12 @@ def score_cases(
                          'without an end of text, and for a model with log_probs, which has an '
                          "order of its own, but got 'backward': leave it out")
     validate_cases(cases)
-    _fit(model, tokenizer)
-    encoded, windowed = _encode_cases(tokenizer, cases, protocol, prompt, context_length(model))
-    meta = _describe(model, tokenizer, cases, protocol, prompt, dtype, order, windowed)
+    reader = plain_copy(backend_tokenizer(tokenizer))
+    _fit(model, reader)
+    first, begin = first_tokens(tokenizer, model, protocol)
+    encoded, windowed = _encode_cases(
+        reader, cases, protocol, prompt, context_length(model), first)
+    meta = _describe(model, reader, cases, protocol, prompt, first, dtype, order, windowed)
     if path and meta['model_sha256'] == 'unknown':
         raise ValueError('`path` should be None for a model without state_dict(), which would tell '
                          f'it from another, but got {path} for {type(model).__name__}: leave it '
@@ -301,7 +324,7 @@ def score_cases(
     bar = tqdm(left, f'scoring {name}', disable=not progress, unit=' cases', mininterval=1)
     try:
         with short:
-            found = read(model, pairs, batch_size, share)
+            found = read(model, pairs, batch_size, share, begin)
             for case in bar:
                 rows[case.id] = _case_row(case, next(found), encoded[case.id])
                 if path: notes.add(rows[case.id])

@@ -42,52 +42,6 @@ def test_scores_equal_a_plain_loop_with_transformers(tmp_path):
             )
 
 
-def families():
-    "List small models of several kinds, and whether they take a flat row."
-    kw = dict(
-        vocab_size=400,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=256,
-    )
-    no_groups = {k: v for k, v in kw.items() if k != 'num_key_value_heads'}
-    return {
-        'llama': (transformers.LlamaConfig(**kw), True),
-        'qwen2': (transformers.Qwen2Config(**kw), True),
-        'neox': (transformers.GPTNeoXConfig(**no_groups), True),
-        'sliding mistral': (transformers.MistralConfig(**kw, sliding_window=16), False),
-        'bloom': (
-            transformers.BloomConfig(
-                vocab_size=400, hidden_size=32, n_layer=2, n_head=2, max_position_embeddings=256
-            ),
-            False,
-        ),
-    }
-
-
-@pytest.mark.parametrize('family', list(families()))
-def test_any_causal_model_of_transformers(small, family, capsys):
-    cases, tokenizer, _ = small
-    config, flat = families()[family]
-    torch.manual_seed(0)
-    model = transformers.AutoModelForCausalLM.from_config(config).eval()
-    for p in model.parameters(): torch.nn.init.normal_(p, std=0.2)
-    frame = score_cases(
-        model, tokenizer, cases[:4], 'paper', prompt='In short, this was found: '
-    ).frame
-    assert ('more slowly' in capsys.readouterr().out) == (not flat)
-    for i, case in enumerate(cases[:4]):
-        for version in ('original', 'altered'):
-            ids = torch.tensor(
-                [tokenizer.encode('In short, this was found: ' + getattr(case, version)).ids]
-            )
-            with torch.no_grad():
-                assert abs(np.log(frame[version][i]) - model(ids, labels=ids).loss.item()) < 1e-5
-
-
 def test_a_tokenizer_of_transformers_gives_the_same(small, tmp_path):
     cases, tokenizer, model = small
     save_tokenizer(tokenizer, tmp_path / 't')
@@ -134,8 +88,8 @@ def test_a_scoring_keeps_its_time_and_its_plan(small, tmp_path, monkeypatch):
     )
     # a resumed scoring keeps the time at which it was begun: a plan in between comes too late
     path, asked = tmp_path / 's.parquet', []
-    def stops(model, pairs, batch_size=None, inner=scores_module.pair_losses):
-        for found in inner(model, pairs, batch_size):
+    def stops(*how, inner=scores_module.pair_losses):
+        for found in inner(*how):
             asked.append(found)
             if len(asked) == 2: raise KeyboardInterrupt
             yield found

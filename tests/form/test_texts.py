@@ -79,20 +79,22 @@ def guarded(source):
     "Say whether a flagged cell only imports and defines before it asks for what it needs."
     harmless = ast.Import | ast.ImportFrom | ast.FunctionDef
     body = [s for s in ast.parse(source).body if not isinstance(s, harmless)]
-    asks = [isinstance(s, ast.If | ast.Try) and re.search('needs |has_data', ast.unparse(s))
-            for s in body]
+    asks = [isinstance(s, ast.If | ast.Try)
+            and re.search('needs |has_data|has_model', ast.unparse(s)) for s in body]
     return bool(asks) and all(asks)
 
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
 def test_a_flagged_cell_guards_itself_for_readers_in_jupyter(path):
-    flagged = [s for s in sources(path, 'code') if re.match(r'#\| *(data|gpu|network|slow)\b', s)]
+    flag = re.compile(r'#\| *(data|gpu|network|slow|real)\b')
+    flagged = [s for s in sources(path, 'code') if flag.match(s)]
     bare = [source for source in flagged if not guarded(source)]
     assert not bare, 'should ask first whether it has what it needs, but does not:\n' + bare[0]
 
 
 def test_what_counts_as_guarded():
     assert guarded('#| data\nimport gzip\nif has_data():\n    read()')
+    assert guarded('#| real\nif has_model(): load()') and not guarded('#| real\nload()')
     assert guarded('#| network\ntry: fetch()\nexcept OSError: print("needs the network")')
     assert not guarded('#| data\nread()\nif has_data(): read()')
     assert not guarded('#| data\nif True: read()') and not guarded('#| data\nread()')
