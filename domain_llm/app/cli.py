@@ -6,8 +6,8 @@
 __all__ = ['app', 'DEMO', 'Force', 'ABOUT', 'SCORED', 'Out', 'Corpus', 'Near', 'Workers', 'Encoding', 'Largest', 'Follow',
            'Cases', 'Size', 'Minutes', 'Prompt', 'Seed', 'Compile', 'Device', 'Precision', 'Recipe', 'Start', 'Rate',
            'Layout', 'Models', 'Answers', 'Experts', 'BOTH', 'Paths', 'Keep_out', 'Vocab_size', 'command', 'demo',
-           'run', 'plan', 'exam', 'ask', 'corpus', 'tokenizer', 'tokens', 'pretrain', 'evaluate', 'score', 'report',
-           'fetch', 'fetch_model', 'main', 'health', 'doctor']
+           'run', 'plan', 'exam', 'make_game', 'ask', 'corpus', 'tokenizer', 'tokens', 'pretrain', 'evaluate', 'score',
+           'report', 'fetch', 'fetch_model', 'main', 'health', 'doctor']
 
 # %% ../../nbs/82_cli.ipynb #65580ba9
 import functools, os, platform, re, shutil, sys, tempfile, time
@@ -54,10 +54,11 @@ def _sentence(error):
 
 # %% ../../nbs/82_cli.ipynb #31dbbe5a
 def command(
-    work: Callable,  # a function whose parameters are the command's options
-) -> Callable:       # the same function, unchanged for Python
+    work: Callable,           # a function whose parameters are the command's options
+    name: str | None = None,  # the command's; None: the function's
+) -> Callable:                # the same function, unchanged for Python
     "Make a function a command of `domain-llm` whose failures are one sentence."
-    @app.command()
+    @app.command(name)
     @functools.wraps(work)
     def guarded(*args, **kwargs):
         try: return work(*args, **kwargs)
@@ -463,6 +464,29 @@ def exam(
     key = write_exam(out, load_cases(cases), title, per_person, checks, seed, agreed)
     typer.echo(harmless(f'{out}: mail this page; give each person a code that ends in a number, '
                         f'1, 2, 3 and so on\n{key}: keep this key, and show it to nobody'))
+
+# %% ../../nbs/82_cli.ipynb #853dd2ea
+@functools.partial(command, name='game')
+def make_game(
+    *,
+    out: Annotated[Path, typer.Option('--out', help='The page to write.')] = Path('game.html'),
+    cases: Annotated[str | None, typer.Option(
+        '--cases', help='brainbench-human, or a CSV; by default brainbench-human where the data '
+                        'are at hand, and else a puzzle in a made-up science.')] = None,
+    model: Annotated[str | None, typer.Option(
+        '--model', help='Play against this model: a folder, or a name on the hub.')] = None,
+    seed: Annotated[int | None, typer.Option(
+        '--seed', help='Decides which ten rounds; by default a number that nobody knows.')] = None,
+):
+    "Write the game as one page: ten rounds against a model and, where there are some, people."
+    import random
+    from domain_llm.app.game import fresh_rounds, match_for, write_game
+    match = match_for(cases, model)
+    seed = random.SystemRandom().randrange(10**6) if seed is None else seed
+    shown = fresh_rounds(match, min(10, len(match.cases) - len(match.printed)), seed)
+    write_game(out, match, shown)
+    typer.echo(harmless(f'{out}: {len(shown)} rounds (seed {seed}) against {match.model.name}'
+                        f'{" and " + match.who if match.who else ""}; open it in a browser'))
 
 # %% ../../nbs/82_cli.ipynb #7bcd5e26
 @command

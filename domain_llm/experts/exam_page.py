@@ -95,7 +95,7 @@ def question_page(
 ) -> tuple:                       # the exam's random name, and HTML that needs nothing else
     "Write a page that asks for one choice after the other, and keeps the answers in the browser."
     sliders = SLIDERS[:1] if game else SLIDERS
-    columns = (*COLUMNS[:5], 'correct', 'seconds') if game else COLUMNS
+    columns = (*COLUMNS[:3], 'correct', 'confidence', 'seconds') if game else COLUMNS
     data = dict(exam='e' + secrets.token_hex(4), seed=seed, cases=cases, checks=checks, slots=hands,
                 sliders=[name for name, *_ in sliders], columns=columns, game=game)
     person, help, send = (

@@ -162,12 +162,10 @@ def test_the_module_imports_neither_buttons_nor_torch():
 
 
 def test_the_model_of_the_synthetic_game_has_read_its_science():
-    toy, trigram = G.synthetic_match(0), G.synthetic_match(1)
+    toy = G.synthetic_match()
     assert toy.model.name == 'the trained toy' and toy.model.accuracy > 0.9
-    assert trigram.model.name == 'word trigram'
-    assert {c.id for c in trigram.cases} == set(trigram.model.frame.id)
     mine = Scores('mine', toy.model.frame)
-    assert G.synthetic_match(0, mine).model is mine
+    assert G.synthetic_match(mine).model is mine
     told = G.reply(toy, rounds(toy.cases, 1)[0], 1)
     assert told[1].startswith('The model, the trained toy, chose version ')
 
@@ -178,4 +176,4 @@ def test_the_real_match_has_the_published_answers(tmp_path):
     play(always(True), match, rounds(match.cases, 200), mine, say=None)
     table = lines(match, mine)
     assert (table.correct['experts'], table.n['experts']) == (641, 1011)
-    assert table.n['word trigram'] == 200
+    assert table.n['gpt2_scratch_neuro_tokenizer'] == 200

@@ -8,7 +8,10 @@ from collections import Counter
 import pandas as pd
 import pytest
 
+from domain_llm.app.game import Match, Round, reply, rounds, write_game
+from domain_llm.bench.scores import Scores
 from domain_llm.experts.exam_page import write_exam
+from domain_llm.experts.responses import load_responses
 from domain_llm.text.synthetic import Case
 
 NAMES = 'chromium', 'chromium-browser', 'google-chrome'
@@ -120,7 +123,7 @@ def answer(page, where, wrong=False, sure=5):
     rises = any(f'After {cause},' in first for cause in CAUSES[1::2])
     real = 1 if ('faster' in first) == rises or '«this»' in first else 2
     if '«this»' in second: real = 2
-    choice = 3 - real if wrong else real
+    choice = 3 - real if wrong and '«this»' not in first + second else real
     up = [Keys.ARROW_RIGHT] * sure
     page.keys(str(choice), Keys.TAB, *up, Keys.TAB, *up[:3], Keys.ENTER)
     return (first, second)[choice - 1]
@@ -135,7 +138,7 @@ def responses(page, exam):
         page.open(exam, person)
         for i in range(10):
             if (n, i) == (3, 4): page.open(exam, person)
-            seen.setdefault(n, []).append(answer(page, f'Case {i + 1} of 10', i % 4 == 3, i + 1))
+            seen.setdefault(n, []).append(answer(page, f'Case {i + 1} of 10', i % 4 == 3, i % 3 + 1))
         assert page.text('end').startswith('Thank you')
         files.append(page.download())
         assert files[-1].read_text() == page.get('text').get_property('value')
@@ -150,15 +153,20 @@ def test_eight_people_answer_an_exam_by_keys_and_their_files_meet_the_key(exam, 
                            'position', 'seconds']
     key = pd.read_csv(exam.with_suffix('.key.csv'))
     place = table.groupby('person').cumcount()
-    assert (table.confidence == 51 + place).all() and not table.known.any()
+    assert (table.confidence == 51 + place % 3).all() and not table.known.any()
     chosen = ['exam', 'case', 'choice']
     right = table.merge(key.rename(columns=dict(version='choice')), on=chosen)
     assert len(right) == len(table) == 80
-    assert (right.original == (right.groupby('person').cumcount() % 4 != 3)).all()
+    is_check = right.case.str.startswith('attention-')
+    place = right.groupby('person').cumcount()
+    assert (right.original == (is_check | (place % 4 != 3))).all()
     checks = table[table.case.str.startswith('attention-')]
     assert checks.person.nunique() == len(checks) == 8
     asked = Counter(table.case) - Counter(checks.case)
     assert len(asked) == 40 and set(asked.values()) == {1, 2}    # nine cases of eight people
+    counted = load_responses(files, ice_cases(), exam.with_suffix('.key.csv'))
+    assert len(counted) == 72 and counted.person.nunique() == 8 and not counted.attrs['left_out']
+    assert counted.correct.sum() == right.original[~is_check].sum()
     texts = {c.id: {c.original, c.altered} for c in ice_cases()}
     for n, rows in table.groupby('person'):
         own = [c for c in rows.case if c in texts]
@@ -259,3 +267,64 @@ def test_it_fits_a_phone_and_says_what_everything_is(exam, page):
     assert radio.aria_role == 'radio' and page.shown()[1] in radio.accessible_name
     assert page.browser.switch_to.active_element.text == 'Case 1 of 10'   # where a reader begins
     assert page.get('refused').get_attribute('role') == 'alert'
+
+
+# ---- the game
+
+@pytest.fixture(scope='module')
+def game(tmp_path_factory):
+    "Write a game of ten rounds about ice, with a model, two people, clues and a drawing."
+    cases = ice_cases()[:20]
+    right = [i % 3 > 0 for i in range(20)]
+    frame = pd.DataFrame(dict(id=[c.id for c in cases], section='', original=1.0,
+                              altered=[2.0 if r else 0.5 for r in right]))
+    people = pd.DataFrame([dict(person=p, case=c.id, correct=p == 'a' or i % 2 == 0,
+                                confidence=60)
+                           for i, c in enumerate(cases) for p in 'ab'])
+
+    class Drawn:
+        def _repr_html_(self): return '<p>drawn</p>'
+    match = Match(cases, Scores('a model', frame), people, 'two people', xray=lambda case: Drawn(),
+                  clues=lambda case: [f'clue {k}: {ATTACK}' for k in (1, 2, 3)])
+    shown = rounds(cases, 10, seed=4)
+    path = write_game(tmp_path_factory.mktemp('game') / 'game.html', match, shown)
+    return path, match, shown
+
+
+@pytest.mark.parametrize('way', ['keys', 'mouse'])
+def test_ten_rounds_are_played_as_a_page(game, page, way):
+    from selenium.webdriver import Keys
+    path, match, shown = game
+    by_id = {r.case.id: r.case for r in shown}
+    page.open(path, way, agree=False)
+    tally = [0, 0, 0.0]
+    for i in range(10):
+        at, first, second = page.shown()
+        assert at == f'Case {i + 1} of 10'
+        choice = 1 + i % 2
+        if way == 'keys': page.keys(str(choice), Keys.TAB, Keys.ARROW_RIGHT, Keys.ENTER)
+        else:
+            for what in page.browser.find_elements('class name', 'version')[choice - 1], \
+                    page.get('confidence'), page.get('answer'): what.click()
+        told, score, cards = page.browser.execute_script(
+            "return ['#told', '#score', '#clues ol'].map(w => document.querySelector(w).innerText)")
+        text = (first, second)[choice - 1].replace('«', '').replace('»', '')
+        case = next(c for c in by_id.values() if text in c.original or text in c.altered)
+        real = choice if text in case.original else 3 - choice
+        lines = [line for line in told.splitlines() if line.strip()]
+        assert lines == [*reply(match, Round(case, real), choice), 'drawn']
+        row = match.model.frame.set_index('id').loc[case.id]
+        share = match.people[match.people.case == case.id].correct.mean()
+        tally = [n + more for n, more in zip(tally, (choice == real, row.correct, share))]
+        assert score == (f'You {tally[0]} of {i + 1}, a model {tally[1]} of {i + 1}, '
+                         f'two people {tally[2]:.1f} of {i + 1} on average.')
+        assert cards.splitlines() == [f'clue {k}: {ATTACK}' for k in (1, 2, 3)]
+        if way == 'keys': page.keys(Keys.ENTER)
+        else: page.get('answer').click()
+    assert page.text('result') == score
+    assert score in page.get('picture').accessible_name
+    drawn = page.download('png').read_bytes()
+    assert drawn.startswith(b'\x89PNG') and len(drawn) > 5000
+    table = load_responses(page.download())
+    assert table.correct.sum() == tally[0] and set(table.case) == set(by_id)
+    assert page.browser.execute_script('return typeof hacked') == 'undefined'

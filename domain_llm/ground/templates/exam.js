@@ -227,11 +227,11 @@ function draw() {  // a row of boxes for each player, and how many each got righ
     write(`${name}: ${Number.isInteger(sum) ? sum : sum.toFixed(1)} of ${n}`, 30, y + 14, 'bold 22px')
     marks.forEach((mark, i) => {
       const x = 30 + i * (size + 8)
-      pen.fillStyle = '#0072b2'
+      pen.fillStyle = mark === 1 ? '#0072b2' : '#cfe8fc'
       pen.fillRect(x, y + 26 + (1 - mark) * 44, size, mark * 44)
       pen.strokeStyle = '#1b1b1f'
       pen.strokeRect(x, y + 26, size, 44)
-      pen.fillStyle = mark > 0.5 ? '#ffffff' : '#1b1b1f'
+      pen.fillStyle = mark === 1 ? '#ffffff' : '#1b1b1f'
       const sign = mark === 1 ? '✓' : mark === 0 ? '✗' : `${Math.round(100 * mark)}%`
       write(sign, x + size / 2, y + 55, `${Math.min(20, size / 2.4)}px`, 'center')
     })
