@@ -20,7 +20,8 @@ import typer
 from .steps import (
     EXPERTS, PARTIES, SIZES, evaluate_cases, fingerprint, go_further, keep_experts, make_report,
     make_tokenizer, make_tokens, model_print, once, one_at_a_time, only_set, read_papers,
-    save_corpus, score_model, scored_cases, scored_sets, show_results, start_model, start_tokenizer, step_folder, train)
+    save_corpus, score_model, scored_cases, scored_sets, show_results,
+    start_model, start_tokenizer, step_folder, train)
 from ..ground.files import disk_is_full, package_versions, total_memory
 from ..ground.show import harmless
 

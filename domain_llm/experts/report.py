@@ -320,9 +320,11 @@ def _confidence(scores):
     if np.allclose(scores.log_margin, scores.margin): return found
     return found | {scores.name + _RAW: (abs(scores.margin), scores.correct, clusters)}
 
-def _calibration_section(curves):
+def _calibration_section(curves, asked=False):
     "Write the section on calibration from {name: (confidence, correct, clusters)}."
     how = ('A model is the more confident the more the logarithms of its two perplexities differ'
+           + ('; one that was asked, the surer it said it was, or where it chose the same version '
+              'in both orders' if asked else '')
            + ('; the experts said how sure they were.' if 'experts' in curves else '.'))
     tables, named, said = {}, [], []
     for name, (confidence, correct, clusters) in curves.items():
@@ -421,7 +423,8 @@ def evaluation_sections(
             against = [('Against the experts', (plot_gaps(gaps, margin), words), differences)]
     bars = plot_accuracy(table), in_words(table, 'accuracy', 'low', 'high')
     sections = [('What was found', *said), *against, ('Accuracy', table, bars)]
-    sections += [*_fields_section(rows, scores[0], responses), _calibration_section(curves)]
+    asked = any(s.meta.get('protocol') == 'asked' for s in scores[:3])
+    sections += [*_fields_section(rows, scores[0], responses), _calibration_section(curves, asked)]
     if responses is not None:
         sections += [*_correlation_section(scores, responses),
                      _beside_section(scores[0], responses), _answered_section(responses)]
