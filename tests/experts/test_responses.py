@@ -96,6 +96,16 @@ def test_the_reports_first_sentence_is_the_verdict(home, monkeypatch):
     for words in ('7 people answered', 'failed an attention check', 'chat was asked',
                   'Does it know when it knows?'):
         assert words in text
+    # fewer files, several words after one option
+    with pytest.raises(SystemExit) as left:
+        cli.main(['report', '--out', 'out', '--experts', 'answers/responses-1.csv',
+                  'answers/responses-2.csv'])
+    assert not left.value.code
+    assert '2 people answered' in (home / 'out' / 'report.html').read_text('utf-8')
+    with pytest.raises(ValueError, match='should name what to score'):
+        cli.score(cases=['bakes.csv'], out=home / 'out')
+    cli.ask(cases='bakes.csv', model='m', out=home / 'questions.jsonl')
+    assert len((home / 'questions.jsonl').read_text().splitlines()) == 80
 
 
 @pytest.mark.parametrize('people, cases', [(1, 40), (8, 1), (2, 2), (2, 3)])
