@@ -337,7 +337,7 @@ def _calibration_section(curves, asked=False):
         try: said.append(f'{name}: {logistic(confidence, correct, clusters)}.')
         except ValueError as error: said.append(f'{name}: {error}.')
         # a sentence, no curve of its own
-        if name.endswith(_RAW): continue
+        if name.endswith(_RAW) or len(np.unique(confidence)) < 2: continue
         tables[name] = t = calibration(confidence, correct, clusters=clusters)
         named.append(t.assign(who=[f'{name}, part {i}' for i in range(1, len(t) + 1)]))
     if not tables: return 'Does it know when it knows?', how, *said
