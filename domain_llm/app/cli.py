@@ -400,8 +400,8 @@ def run(
     sets = _case_sets(cases)
     if start: load_gpt2(start)
     if beside := tokenizer or start: start_tokenizer(beside)
+    _keep_experts(out, experts, sets)
     with one_at_a_time(out):
-        _keep_experts(out, experts, sets)
         reading = dict(encoding=encoding, largest=largest, follow_links=follow_links)
         _corpus_step(out, corpus, sets, force, near, workers, **reading)
         _tokenizer_step(out, SIZES[size]['vocab_size'], force, beside, recipe)
