@@ -4,10 +4,10 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
     'cli': ['app', 'DEMO', 'Force', 'ABOUT', 'SCORED', 'Out', 'Corpus', 'Near', 'Workers',
         'Encoding', 'Largest', 'Follow', 'Cases', 'Size', 'Minutes', 'Prompt', 'Seed', 'Compile',
-        'Device', 'Precision', 'Recipe', 'Start', 'Rate', 'Layout', 'Models', 'BOTH', 'Paths',
-        'Keep_out', 'Vocab_size', 'command', 'demo', 'run', 'plan', 'exam', 'make_game',
-        'corpus', 'tokenizer', 'tokens', 'pretrain', 'evaluate', 'score', 'report', 'fetch',
-        'fetch_model', 'main', 'health', 'doctor'],
+        'Device', 'Precision', 'Recipe', 'Start', 'Rate', 'Layout', 'Models', 'Answers',
+        'Experts', 'BOTH', 'Paths', 'Keep_out', 'Vocab_size', 'command', 'demo', 'run', 'plan',
+        'exam', 'make_game', 'ask', 'corpus', 'tokenizer', 'tokens', 'pretrain', 'evaluate',
+        'score', 'report', 'fetch', 'fetch_model', 'main', 'health', 'doctor'],
     'game': ['PRINTED', 'HOW', 'Round', 'rounds', 'case_key', 'Answers', 'Match', 'reply',
         'still_open', 'play', 'mark', 'typed', 'fresh_rounds', 'brainbench_match',
         'invented_readers', 'clue_cards', 'xray_of', 'synthetic_match', 'answered', 'standing',
@@ -16,5 +16,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
         'once', 'go_further', 'step_folder', 'save_corpus', 'read_papers', 'start_tokenizer',
         'make_tokenizer', 'make_tokens', 'start_model', 'new_model', 'tokens_per_step',
         'sample_text', 'train', 'trigram_scores', 'evaluate_cases', 'model_print', 'score_model',
-        'model_scores', 'scored_sets', 'plan_for', 'case_results', 'make_report', 'show_results'],
+        'model_scores', 'scored_sets', 'plan_for', 'only_set', 'keep_experts', 'scored_cases',
+        'case_results', 'make_report', 'show_results'],
 })

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['app', 'DEMO', 'Force', 'ABOUT', 'SCORED', 'Out', 'Corpus', 'Near', 'Workers', 'Encoding', 'Largest', 'Follow',
            'Cases', 'Size', 'Minutes', 'Prompt', 'Seed', 'Compile', 'Device', 'Precision', 'Recipe', 'Start', 'Rate',
-           'Layout', 'Models', 'BOTH', 'Paths', 'Keep_out', 'Vocab_size', 'command', 'demo', 'run', 'plan', 'exam',
-           'make_game', 'corpus', 'tokenizer', 'tokens', 'pretrain', 'evaluate', 'score', 'report', 'fetch',
-           'fetch_model', 'main', 'health', 'doctor']
+           'Layout', 'Models', 'Answers', 'Experts', 'BOTH', 'Paths', 'Keep_out', 'Vocab_size', 'command', 'demo',
+           'run', 'plan', 'exam', 'make_game', 'ask', 'corpus', 'tokenizer', 'tokens', 'pretrain', 'evaluate', 'score',
+           'report', 'fetch', 'fetch_model', 'main', 'health', 'doctor']
 
 # %% ../../nbs/82_cli.ipynb #65580ba9
 import functools, os, platform, re, shutil, sys, tempfile, time
@@ -18,9 +18,10 @@ from typing import Annotated
 import typer
 
 from .steps import (
-    EXPERTS, PARTIES, SIZES, evaluate_cases, fingerprint, go_further, make_report, make_tokenizer,
-    make_tokens, model_print, once, one_at_a_time, read_papers, save_corpus, score_model,
-    scored_sets, show_results, start_model, start_tokenizer, step_folder, train)
+    EXPERTS, PARTIES, SIZES, evaluate_cases, fingerprint, go_further, keep_experts, make_report,
+    make_tokenizer, make_tokens, model_print, once, one_at_a_time, only_set, read_papers,
+    save_corpus, score_model, scored_cases, scored_sets, show_results,
+    start_model, start_tokenizer, step_folder, train)
 from ..ground.files import disk_is_full, package_versions, total_memory
 from ..ground.show import harmless
 
@@ -147,7 +148,8 @@ def _report_step(out, force, title=None, about=None):
     if not title:
         title, about = 'A language model and its benchmark', ABOUT
         if not (out / 'pretrain').is_dir(): title, about = 'Language models and a benchmark', SCORED
-    parts = dict(evaluate='evaluate', scores='scores', log='pretrain/log.jsonl', plan='plan.json')
+    parts = dict(evaluate='evaluate', scores='scores', log='pretrain/log.jsonl', plan='plan.json',
+                 experts='experts')
     there = {name: out / part for name, part in parts.items() if (out / part).exists()}
     inputs = dict(title=title) | {name: fingerprint(path) for name, path in there.items()}
     once(out, 'report.html', inputs, lambda path: make_report(out, title, about), force)
@@ -219,8 +221,8 @@ def _case_sets(names):
     return sets
 
 # %% ../../nbs/82_cli.ipynb #a80c34b7
-_WRITTEN = ('corpus', 'tokenizer', 'tokens', 'pretrain', 'evaluate', 'scores', 'figures',
-            'report.html')
+_WRITTEN = ('corpus', 'tokenizer', 'tokens', 'pretrain', 'evaluate', 'scores', 'experts',
+            'figures', 'report.html')
 
 def _refuse_own(path, out, steps=_WRITTEN):
     "Refuse to read what a run writes: a path that is, holds or lies in a step's folder."
@@ -294,6 +296,28 @@ def _score_steps(out, models, sets, prompt, protocol, force, device=None, **how)
                  lambda path: score_model(path, loaded, cases, protocol, first, name, plan, force),
                  force)
 
+# %% ../../nbs/82_cli.ipynb #fc412c16
+def _answers_steps(out, files, sets, force):
+    "Do a step for each model whose answers lie in a file."
+    from domain_llm.experts.asked import asked_scores, load_answers
+    if not files: return
+    name = only_set(sets, '--answers')
+    source, cases = sets[name]
+    for file in files:
+        for scores in asked_scores(load_answers(file, cases), cases):
+            _names_of([scores.name])
+            row = re.sub(r'[^\w.-]+', '-', scores.name).strip('-.')
+            def write(path):
+                "Write the answers as scores."
+                path.parent.mkdir(parents=True, exist_ok=True)
+                scores.save(path)
+            once(out, f'scores/{name}/{row}.parquet', dict(answers=fingerprint(file), **source),
+                 write, force)
+
+def _keep_experts(out, experts, sets):
+    "Read the experts' answers before anything that takes long."
+    if experts: keep_experts(out, experts, {name: cases for name, (_, cases) in sets.items()})
+
 # %% ../../nbs/82_cli.ipynb #82ebd85c
 ABOUT = (
     'A GPT-2, trained from nothing on the papers that were given, and tested on pairs of texts '
@@ -348,6 +372,12 @@ Layout = Annotated[str | None, typer.Option(
 Models = Annotated[list[str], typer.Option(
     '--model', help='A model to score: its folder, a GGUF file, a name on the hub, or smollm2, '
                     'which fetch-model fetches; several after one --model.')]
+Answers = Annotated[list[str], typer.Option(
+    '--answers', help='Answers of models that were asked: a .jsonl that a batch gave back, or a '
+                      'CSV with model, case and choice.')]
+Experts = Annotated[list[str], typer.Option(
+    '--experts', help='Answers of your experts: CSV files with person, case and choice, or a '
+                      'folder of them; the key beside it.')]
 BOTH = ['brainbench-human', 'brainbench-gpt4']
 
 # %% ../../nbs/82_cli.ipynb #a7c92b30
@@ -360,7 +390,7 @@ def run(
     layout: Layout = None, seed: Seed = 0, near: Near = None, workers: Workers = None,
     compile: Compile = False, device: Device = None, precision: Precision = None,
     encoding: Encoding = None, largest: Largest = 2**32, follow_links: Follow = False,
-    force: Force = False,
+    experts: Experts = [], force: Force = False,
 ):
     "Run everything on real papers and cases."
     from domain_llm.model.weights import load_gpt2
@@ -370,6 +400,7 @@ def run(
     sets = _case_sets(cases)
     if start: load_gpt2(start)
     if beside := tokenizer or start: start_tokenizer(beside)
+    _keep_experts(out, experts, sets)
     with one_at_a_time(out):
         reading = dict(encoding=encoding, largest=largest, follow_links=follow_links)
         _corpus_step(out, corpus, sets, force, near, workers, **reading)
@@ -458,6 +489,24 @@ def make_game(
     typer.echo(harmless(f'{out}: {len(shown)} rounds (seed {seed}) against {match.model.name}'
                         f'{" and " + match.who if match.who else ""}; open it in a browser'))
 
+# %% ../../nbs/82_cli.ipynb #7bcd5e26
+@command
+def ask(
+    *,
+    cases: Annotated[str, typer.Option(
+        '--cases', help='brainbench-human, brainbench-gpt4, or a CSV of your own.')],
+    model: Annotated[str, typer.Option('--model', help='Its name at the interface.')],
+    out: Annotated[Path, typer.Option(
+        '--out', help='The file of questions to write.')] = Path('questions.jsonl'),
+):
+    "Write questions for a model that can only be asked, as batch interfaces take them."
+    from domain_llm.bench.cases import load_cases
+    from domain_llm.experts.asked import write_questions
+    asked = load_cases(cases)
+    write_questions(out, asked, model)
+    typer.echo(harmless(f'{out}: {2 * len(asked)} questions, each case in both orders; give what '
+                        'comes back to `domain-llm score --answers`'))
+
 # %% ../../nbs/82_cli.ipynb #d9ae7d54
 Paths = Annotated[list[str], typer.Argument(help='Files, folders, or a Hugging Face dataset.')]
 Keep_out = Annotated[list[str], typer.Option(
@@ -517,18 +566,21 @@ def pretrain(
 # %% ../../nbs/82_cli.ipynb #a429b3d0
 @command
 def evaluate(
-    *, out: Out, cases: Cases = BOTH, model: Models = [], prompt: Prompt = None,
-    device: Device = None, force: Force = False,
+    *, out: Out, cases: Cases = BOTH, model: Models = [], answers: Answers = [],
+    experts: Experts = [], prompt: Prompt = None, device: Device = None, force: Force = False,
 ):
     "Score test cases with the trained model, those it must beat and others; write the report."
     sets = _case_sets(cases)
+    _keep_experts(out, experts, sets)
     _evaluate_steps(out, sets, prompt, force, device)
     _score_steps(out, model, sets, prompt, 'default', force, device)
+    _answers_steps(out, answers, sets, force)
     _report_step(out, force=True)
 
 @command
 def score(
-    *, model: Models, cases: Cases = BOTH, out: Out, prompt: Prompt = None,
+    *, model: Models = [], answers: Answers = [], cases: Cases = BOTH, out: Out,
+    experts: Experts = [], prompt: Prompt = None,
     protocol: Annotated[str, typer.Option(
         '--protocol', help='default, or paper: as the published ones were scored.')] = 'default',
     dtype: Annotated[str | None, typer.Option(
@@ -539,15 +591,21 @@ def score(
 ):
     "Score test cases with any models, without a run; write tables, figures and the report."
     _one_of('--protocol', protocol, ('default', 'paper'))
+    if not model and not answers:
+        raise ValueError('--model or --answers should name what to score, but got neither: give '
+                         'one of the two')
     sets = _case_sets(cases)
+    _keep_experts(out, experts, sets)
     _score_steps(out, model, sets, prompt, protocol, force, device, dtype=dtype,
                  load_in_4bit=four_bit)
+    _answers_steps(out, answers, sets, force)
     _report_step(out, force=True)
 
 @command
-def report(*, out: Out, force: Force = False):
+def report(*, out: Out, experts: Experts = [], force: Force = False):
     "Write the report of a run, and print its table."
-    _report_step(out, force)
+    if experts: keep_experts(out, experts, scored_cases(out))
+    _report_step(out, force or bool(experts))
 
 # %% ../../nbs/82_cli.ipynb #84c6733e
 @command
@@ -596,7 +654,8 @@ def _spread(argv):
     "Repeat an option that was given several values: `--corpus A B` as `--corpus A --corpus B`."
     spread, option = [], None
     for word in argv:
-        if word in ('--corpus', '--cases', '--journal', '--model'): option = word
+        if word in ('--corpus', '--cases', '--journal', '--model', '--experts',
+                    '--answers'): option = word
         elif word.startswith('-'): option = None
         elif option and spread[-1] != option: spread.append(option)
         spread.append(word)

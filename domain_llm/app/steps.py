@@ -6,7 +6,8 @@
 __all__ = ['SIZES', 'PAPER_ROWS', 'EXPERTS', 'PARTIES', 'fingerprint', 'one_at_a_time', 'once', 'go_further', 'step_folder',
            'save_corpus', 'read_papers', 'start_tokenizer', 'make_tokenizer', 'make_tokens', 'start_model', 'new_model',
            'tokens_per_step', 'sample_text', 'train', 'trigram_scores', 'evaluate_cases', 'model_print', 'score_model',
-           'model_scores', 'scored_sets', 'plan_for', 'case_results', 'make_report', 'show_results']
+           'model_scores', 'scored_sets', 'plan_for', 'only_set', 'keep_experts', 'scored_cases', 'case_results',
+           'make_report', 'show_results']
 
 # %% ../../nbs/80_steps.ipynb #effd2baa
 import hashlib, json, platform, re
@@ -531,12 +532,52 @@ def plan_for(
     raise ValueError(f'{Path(out) / "plan.json"} should be about cases that were scored '
                      f'({", ".join(names)}), but got {about}: score them first')
 
+# %% ../../nbs/80_steps.ipynb #3c976c8e
+def only_set(
+    names: list,   # of case sets
+    what: str,     # the option whose files hold answers to one of them
+) -> str:          # its name
+    "Find the one case set that answers can be about; BrainBench brings its own."
+    own = [name for name in names if name not in EXPERTS] or list(names)
+    if len(own) == 1: return own[0]
+    raise ValueError(f'{what} should go with one set of cases, but got {", ".join(own)}: use one '
+                     '--out for each')
+
+def keep_experts(
+    out: Path,     # a run's folder
+    source: list,  # files of responses, or folders of them
+    sets: dict,    # {name of a case set: its cases}
+):
+    "Read the experts' answers to the cases, and keep them with the run."
+    from domain_llm.experts.responses import load_responses
+    name = only_set(sets, '--experts')
+    rows = load_responses(source, name if name in EXPERTS else sets[name])
+    typer.echo(harmless(f'{len(rows):,} answers of {rows.person.nunique()} experts to {name}'))
+
+    def write(path):
+        "Write the answers."
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows.to_parquet(path)
+
+    read = {str(path): fingerprint(path) for path in source}
+    once(out, f'experts/{name}.parquet', dict(experts=read), write, force=True)
+
+def scored_cases(
+    out: Path,  # a run's folder
+) -> dict:      # {name of a case set: its cases, without their texts}
+    "Tell which cases were scored."
+    from domain_llm.text.synthetic import Case
+    frames = {name: case_results(out, name)['scores'][0].frame for name in scored_sets(out)}
+    return {name: [Case(id, '', '', section) for id, section in zip(frame.id, frame.section)]
+            for name, frame in frames.items()}
+
 # %% ../../nbs/80_steps.ipynb #00fa0dda
 def case_results(
     out: Path,  # a run's folder
     name: str,  # the case set's folder under `evaluate`
 ) -> dict:      # what `evaluation_sections` of lesson 62 takes
     "Read a case set's scores, and the experts' answers where there are any."
+    import pandas as pd
     from domain_llm.bench.scores import Scores
     from domain_llm.experts.responses import load_responses
     files = sorted((Path(out) / 'evaluate' / name).glob('*.parquet'))
@@ -546,10 +587,11 @@ def case_results(
     elif found or not scores:
         raise ValueError(f'{Path(out) / "evaluate" / name} should hold the scores of the trained '
                          f'GPT-2, but got {", ".join(found) or "none"}: evaluate these cases anew')
-    oracle = found.pop('oracle', None)
+    oracle, own = found.pop('oracle', None), Path(out) / 'experts' / f'{name}.parquet'
+    responses = load_responses(name) if name in EXPERTS and not own.is_file() else None
+    if own.is_file(): responses = pd.read_parquet(own)
     return dict(scores=scores, others=list(found.values()), oracle=oracle,
-                plan=plan_for(out, name),
-                responses=load_responses(name) if name in EXPERTS else None)
+                plan=plan_for(out, name), responses=responses)
 
 # %% ../../nbs/80_steps.ipynb #3daae467
 def _how_scored(scores):
@@ -565,10 +607,12 @@ def _how_scored(scores):
 def _case_sections(name, out):
     "Write the report's sections on one case set, its controls last."
     import pandas as pd
+    from domain_llm.experts.asked import asked_sentence
     from domain_llm.experts.report import evaluation_sections
     found, controls = case_results(out, name), out / 'evaluate' / name / 'controls.csv'
     sections = evaluation_sections(**found, name=name)
-    sections.append((f'How were the models asked? ({name})', _how_scored(found['scores'])))
+    said = [asked_sentence(s) for s in found['scores'] if s.meta.get('protocol') == 'asked']
+    sections.append((f'How were the models asked? ({name})', *said, _how_scored(found['scores'])))
     if not controls.is_file(): return sections
     table = pd.read_csv(controls)
     failed = table.control[~table.ok].tolist()
@@ -631,8 +675,9 @@ def make_report(
     from domain_llm.ground.show import figure_png, is_figure
     from domain_llm.tokens.tokenizer import load_tokenizer
     from domain_llm.train.recipe import device_info
-    out, sections = Path(out), [('What this is', about)]
+    out, sections = Path(out), []
     for name in scored_sets(out): sections += _case_sections(name, out)
+    sections.insert(1, ('What this is', about))
     made_by = (f'domain_llm {__version__}, torch {torch.__version__}, '
                f'Python {platform.python_version()}; {device_info()}.')
     if (out / 'pretrain').is_dir():

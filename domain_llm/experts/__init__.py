@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
         'accuracy_by', 'compare_answers', 'top_experts', 'calibration', 'rank_bins',
         'calibration_slope', 'Logistic', 'logistic', 'logistic_draws', 'expertise_spread',
         'noise_ceiling', 'ceiling_interval'],
+    'real_scores': ['stored_scores'],
     'report': ['write_report', 'plot_accuracy', 'plot_gaps', 'plot_groups', 'plot_calibration',
         'plot_expertise', 'plot_correlation', 'plot_beside', 'evaluation_sections'],
     'responses': ['RULES', 'exclude', 'case_ids', 'load_responses'],

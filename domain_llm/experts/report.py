@@ -136,7 +136,8 @@ def plot_groups(
 ):  # a matplotlib Figure
     "Draw accuracies by subfield or position, with their intervals."
     first, k = next(iter(tables.values())), len(tables)
-    by, order = first.columns[0], first.iloc[:, 0].tolist()
+    by = first.columns[0]
+    order = [*dict.fromkeys(group for t in tables.values() for group in t[by])]
     with canvas(7, 1.6 + len(order) * (0.3 + 0.2 * k) + 0.3 * k) as (fig, ax):
         for i, (name, t) in enumerate(tables.items()):
             y = [order.index(group) + (i - (k - 1) / 2) * 0.22 for group in t[by]]
@@ -286,13 +287,14 @@ def plot_beside(
 # %% ../../nbs/62_report.ipynb #f69a44af
 def _fields_section(rows, scores, people):
     "Write the section on subfields from {name: answers or the frame of Scores}, or none."
-    fields = {name: accuracy_by(r, 'section') for name, r in rows.items() if 'section' in r}
-    if max(map(len, fields.values())) < 2: return []
+    fields = {name: accuracy_by(r, 'section') for name, r in rows.items()
+              if 'section' in r and r.section.nunique() > 1}
+    if not fields: return []
     table = pd.concat(
         [t.assign(section=f'{name}, ' + t.section) for name, t in fields.items()], ignore_index=True
     )
     found = 'By subfield', (plot_groups(fields), in_words(table, 'accuracy', 'low', 'high')), table
-    if people is None: return [found]
+    if people is None or scores.name not in fields: return [found]
     parts = {
         name: Scores(name, frame, scores.meta) for name, frame in scores.frame.groupby('section')
     }
@@ -318,9 +320,11 @@ def _confidence(scores):
     if np.allclose(scores.log_margin, scores.margin): return found
     return found | {scores.name + _RAW: (abs(scores.margin), scores.correct, clusters)}
 
-def _calibration_section(curves):
+def _calibration_section(curves, asked=False):
     "Write the section on calibration from {name: (confidence, correct, clusters)}."
     how = ('A model is the more confident the more the logarithms of its two perplexities differ'
+           + ('; one that was asked, the surer it said it was, or where it chose the same version '
+              'in both orders' if asked else '')
            + ('; the experts said how sure they were.' if 'experts' in curves else '.'))
     tables, named, said = {}, [], []
     for name, (confidence, correct, clusters) in curves.items():
@@ -333,7 +337,7 @@ def _calibration_section(curves):
         try: said.append(f'{name}: {logistic(confidence, correct, clusters)}.')
         except ValueError as error: said.append(f'{name}: {error}.')
         # a sentence, no curve of its own
-        if name.endswith(_RAW): continue
+        if name.endswith(_RAW) or len(np.unique(confidence)) < 2: continue
         tables[name] = t = calibration(confidence, correct, clusters=clusters)
         named.append(t.assign(who=[f'{name}, part {i}' for i in range(1, len(t) + 1)]))
     if not tables: return 'Does it know when it knows?', how, *said
@@ -419,7 +423,8 @@ def evaluation_sections(
             against = [('Against the experts', (plot_gaps(gaps, margin), words), differences)]
     bars = plot_accuracy(table), in_words(table, 'accuracy', 'low', 'high')
     sections = [('What was found', *said), *against, ('Accuracy', table, bars)]
-    sections += [*_fields_section(rows, scores[0], responses), _calibration_section(curves)]
+    asked = any(s.meta.get('protocol') == 'asked' for s in scores[:3])
+    sections += [*_fields_section(rows, scores[0], responses), _calibration_section(curves, asked)]
     if responses is not None:
         sections += [*_correlation_section(scores, responses),
                      _beside_section(scores[0], responses), _answered_section(responses)]

@@ -109,7 +109,7 @@ def exclude(
     table.attrs['caption'] = 'Answers that do not count, and why'
     return responses, table
 
-# %% ../../nbs/59_responses.ipynb #1e1e526e
+# %% ../../nbs/59_responses.ipynb #a4d40aee
 def _is_key(path): return path.name.endswith('.key.csv')
 
 def _find_files(source, key):
@@ -119,7 +119,8 @@ def _find_files(source, key):
     for folder in (s for s in given if s.is_dir()):
         found += [p for p in sorted(files_below(folder)[0]) if p.suffix.lower() == '.csv'
                   and not is_passer_by(p.relative_to(folder))]
-    beside = [p for s in given for p in sorted(s.parent.glob('*.key.csv'))]
+    homes = dict.fromkeys(s if s.is_dir() else s.parent for s in given)
+    beside = [p for s in homes for up in (s, s.parent) for p in sorted(up.glob('*.key.csv'))]
     keys = [Path(key)] if key else [p for p in dict.fromkeys([*found, *beside]) if _is_key(p)]
     files = [p for p in found if not _is_key(p)]
     if not files:
