@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['app', 'DEMO', 'Force', 'ABOUT', 'SCORED', 'Out', 'Corpus', 'Near', 'Workers', 'Encoding', 'Largest', 'Follow',
            'Cases', 'Size', 'Minutes', 'Prompt', 'Seed', 'Compile', 'Device', 'Precision', 'Recipe', 'Start', 'Rate',
-           'Layout', 'Models', 'Answers', 'Experts', 'BOTH', 'Paths', 'Keep_out', 'Vocab_size', 'command', 'demo',
-           'run', 'plan', 'exam', 'make_game', 'ask', 'corpus', 'tokenizer', 'tokens', 'pretrain', 'evaluate', 'score',
+           'Layout', 'Models', 'Asked', 'Experts', 'BOTH', 'Paths', 'Keep_out', 'Vocab_size', 'command', 'demo', 'run',
+           'plan', 'exam', 'make_game', 'ask', 'corpus', 'tokenizer', 'tokens', 'pretrain', 'evaluate', 'score',
            'report', 'fetch', 'fetch_model', 'main', 'health', 'doctor']
 
 # %% ../../nbs/82_cli.ipynb #65580ba9
@@ -372,7 +372,7 @@ Layout = Annotated[str | None, typer.Option(
 Models = Annotated[list[str], typer.Option(
     '--model', help='A model to score: its folder, a GGUF file, a name on the hub, or smollm2, '
                     'which fetch-model fetches; several after one --model.')]
-Answers = Annotated[list[str], typer.Option(
+Asked = Annotated[list[str], typer.Option(
     '--answers', help='Answers of models that were asked: a .jsonl that a batch gave back, or a '
                       'CSV with model, case and choice.')]
 Experts = Annotated[list[str], typer.Option(
@@ -566,7 +566,7 @@ def pretrain(
 # %% ../../nbs/82_cli.ipynb #a429b3d0
 @command
 def evaluate(
-    *, out: Out, cases: Cases = BOTH, model: Models = [], answers: Answers = [],
+    *, out: Out, cases: Cases = BOTH, model: Models = [], answers: Asked = [],
     experts: Experts = [], prompt: Prompt = None, device: Device = None, force: Force = False,
 ):
     "Score test cases with the trained model, those it must beat and others; write the report."
@@ -579,7 +579,7 @@ def evaluate(
 
 @command
 def score(
-    *, model: Models = [], answers: Answers = [], cases: Cases = BOTH, out: Out,
+    *, model: Models = [], answers: Asked = [], cases: Cases = BOTH, out: Out,
     experts: Experts = [], prompt: Prompt = None,
     protocol: Annotated[str, typer.Option(
         '--protocol', help='default, or paper: as the published ones were scored.')] = 'default',
