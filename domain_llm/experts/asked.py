@@ -49,8 +49,8 @@ def write_questions(
     return Path(path)
 
 # %% ../../nbs/67_asked.ipynb #0a71e719
-_ANSWER = re.compile(r'\W*(?:(?:the )?(?:answer|choice)(?: is)?\W*)?'
-                     r'(?:abstract|version|option|text)?\W*(1|2|a|b)\W*', re.I)
+_ANSWER = re.compile(r'\W*+(?:(?:the )?(?:answer|choice)(?: is)?\W*+)?'
+                     r'(?:abstract|version|option|text)?\W*+(1|2|a|b)\W*+', re.I)
 
 def read_answer(
     text: str,    # what a model wrote
