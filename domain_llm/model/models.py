@@ -86,9 +86,8 @@ def _adapted(name, folder, **how):
             warnings.filterwarnings('error', 'Found missing adapter keys')
             model = PeftModel.from_pretrained(model, folder)
     except Exception as error:
-        why = str(error).strip().split('\n')[0].split('. ')[0]
-        raise ValueError(f'{name} should be an adapter for {base}, but peft gives '
-                         f'{type(error).__name__}: {why}') from None
+        why = str(error).strip().split('\n')[0].split(': [')[0]
+        raise ValueError(f'{name} should be an adapter for {base}, but peft says: {why}') from None
     exact = how['dtype'] == torch.float32 and 'quantization_config' not in how
     can = hasattr(model.base_model, 'merge_and_unload')
     return (model.merge_and_unload() if exact and can else model).eval(), tokenizer
