@@ -713,7 +713,8 @@ def test_models_are_scored_without_a_run_and_more_join_later(models):
     headings, tables = headings_and_tables(Path('alone/report.html'))
     assert headings[-2:] == ['How were the models asked? (c)', 'What made this page']
     asked = tables['How were the models asked? (c)']
-    assert [row[:3] for row in asked] == [['weak', 'default', 'GPT2'], ['toy', 'default', 'GPT2']]
+    assert [row[:3] for row in asked] == [['weak', 'default', '<|endoftext|>'],
+                                        ['toy', 'default', '<|endoftext|>']]
     before = Path('alone/scores/c/toy.parquet').stat().st_mtime_ns
     done = cli('score', '--model', './toy/', '--protocol', 'paper', '--cases', 'c.csv', '--out',
                'alone')
