@@ -450,7 +450,8 @@ def exam(
     title: Annotated[str, typer.Option(
         '--title', help="The page's heading.")] = 'Which result is the real one?',
     per_person: Annotated[int | None, typer.Option(
-        '--per-person', min=1, help='Cases that one person gets; by default all.')] = None,
+        '--per-person', min=1,
+        help='Cases that one person gets; by default nine, as in BrainBench.')] = None,
     checks: Annotated[int, typer.Option(
         '--checks', min=0, help='Attention checks for each person.')] = 0,
     consent: Annotated[str | None, typer.Option(
@@ -462,7 +463,9 @@ def exam(
     from domain_llm.bench.cases import load_cases
     from domain_llm.experts.exam_page import CONSENT, write_exam
     agreed = CONSENT if consent is None else consent
-    key = write_exam(out, load_cases(cases), title, per_person, checks, seed, agreed)
+    asked = load_cases(cases)
+    each = per_person or min(9, len(asked))
+    key = write_exam(out, asked, title, each, checks, seed, agreed)
     typer.echo(harmless(f'{out}: mail this page; give each person a code that ends in a number, '
                         f'1, 2, 3 and so on\n{key}: keep this key, and show it to nobody'))
 
