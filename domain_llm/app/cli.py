@@ -12,6 +12,7 @@ __all__ = ['app', 'DEMO', 'Force', 'ABOUT', 'SCORED', 'Out', 'Corpus', 'Near', '
 # %% ../../nbs/82_cli.ipynb #65580ba9
 import functools, os, platform, re, shutil, sys, tempfile, time
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
@@ -418,7 +419,7 @@ def plan(
     *, out: Out,
     primary: Annotated[str, typer.Option(
         '--primary',
-        help=f"The two that the run is about, with a comma: of {', '.join(PARTIES)}.")],
+        help=f"The two that it is about, with a comma: {', '.join(PARTIES)}, or of `score`.")],
     margin: Annotated[float, typer.Option(
         '--margin', min=0.1, max=49,
         help='Points of accuracy within which you would call the two equal.')],
@@ -429,10 +430,15 @@ def plan(
     "Declare the one comparison that a run is about, before anything is scored."
     from domain_llm.bench.looks import declare_plan
     parties = [name.strip() for name in primary.split(',')]
-    if strange := [name for name in parties if name not in PARTIES]:
+    rows = {name.casefold(): name for name in PARTIES}
+    for name in set(parties) - set(PARTIES):
+        if not get_close_matches(name.casefold(), rows, cutoff=0.85):
+            typer.echo(harmless(f'{name} is no row of a run: give `score` a --model, or answers of '
+                                'a model, of this name'))
+            continue
         raise ValueError(f'--primary should name two of {", ".join(PARTIES)}, with a comma between '
-                         f'them, but got {strange[0]!r}: write it as it stands there')
-    scored = any((out / 'evaluate').glob('*/*.parquet'))
+                         f'them, but got {name!r}: write it as it stands there')
+    scored = any(any((out / part).glob('*/*.parquet')) for part in ('evaluate', 'scores'))
     about = cases and (cases if cases in EXPERTS else Path(cases).stem)
     declared = declare_plan(out, parties, margin / 100, about, scored)
     when = 'after the first score, as the report will say' if scored else 'before the first score'

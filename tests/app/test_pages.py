@@ -2,12 +2,13 @@
 
 One Chromium serves all of it. A made-up field, forty cases about ice, is answered by eight people.
 """
-import csv, shutil, time
+import csv, re, shutil, time
 from collections import Counter
 
 import pandas as pd
 import pytest
 
+from domain_llm.app import cli
 from domain_llm.app.game import Match, Round, reply, rounds, write_game
 from domain_llm.bench.scores import Scores
 from domain_llm.experts.exam_page import write_exam
@@ -175,6 +176,25 @@ def test_eight_people_answer_an_exam_by_keys_and_their_files_meet_the_key(exam, 
         for case, text in zip(rows.case, seen[int(n[-1])]):
             if case in texts:
                 assert any(text.replace('«', '').replace('»', '') in t for t in texts[case])
+
+
+def test_their_files_become_a_report_that_begins_with_the_verdict(exam, responses, tmp_path):
+    cases, experts = ice_cases(), tmp_path / 'answers'
+    table = pd.DataFrame([vars(c) for c in cases]).rename(columns=dict(
+        original='original_abstract', altered='incorrect_abstract', section='journal_section'))
+    table.to_csv(tmp_path / 'ice.csv', index=False)
+    experts.mkdir()
+    for file in responses[1]: shutil.copy(file, experts)
+    shutil.copy(exam.with_suffix('.key.csv'), tmp_path)
+    said = ['original' if i % 10 else 'altered' for i in range(len(cases))]
+    asked = pd.DataFrame(dict(model='a chat', case=[c.id for c in cases], choice=said))
+    asked.to_csv(tmp_path / 'chat.csv', index=False)
+    cli.plan(out=tmp_path / 'out', primary='a chat,experts', margin=20)
+    cli.score(answers=[str(tmp_path / 'chat.csv')], experts=[str(experts)],
+              cases=[str(tmp_path / 'ice.csv')], out=tmp_path / 'out')
+    text = re.sub('<[^>]*>', ' ', (tmp_path / 'out/report.html').read_text('utf-8'))
+    first = ' '.join(text[text.index('What was found'):].split())[:600]
+    assert re.search(r'a chat .* the experts .*margin .* could not have been seen', first), first
 
 
 def test_orders_and_sides_are_the_persons_own_and_the_page_knows_no_answer(exam, responses, page):
