@@ -556,9 +556,9 @@ def case_results(
 def _how_scored(scores):
     "Tabulate what the numbers of models depend on."
     import pandas as pd
-    asked = dict(protocol='protocol', model='kind', dtype='precision', device='device',
-                 windowed='texts in windows', model_sha256='SHA-256 of the weights',
-                 tokenizer_sha256='of the tokenizer')
+    asked = dict(protocol='protocol', first_token='begins with', model='kind',
+                 dtype='precision', device='device', windowed='texts in windows',
+                 model_sha256='SHA-256 of the weights', tokenizer_sha256='of the tokenizer')
     return pd.DataFrame([dict(who=s.name) | {
         what: str(s.meta.get(name, 'unknown'))[:12 if 'sha256' in name else None]
         for name, what in asked.items()} for s in scores])
