@@ -17,6 +17,7 @@ from time import perf_counter
 
 from execnb.nbio import read_nb, write_nb
 from execnb.shell import CaptureShell
+from joblib.externals.loky import get_reusable_executor
 
 from domain_llm.ground.course import device_kind, run_cards
 from notebooks import ROOT
@@ -170,7 +171,8 @@ def run_and_send(pipe, mode, path):
             print(f'{path.name}: {why}')
             failed = True
     pipe.send((said.getvalue(), failed))
-    os._exit(0)  # at a usual end, it would wait minutes for workers of joblib that wait for work
+    # or they would wait minutes for more work, and this process for them
+    get_reusable_executor().shutdown(kill_workers=True)
 
 
 def in_a_process(context, mode, path):

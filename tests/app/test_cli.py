@@ -5,6 +5,7 @@ from functools import partialmethod
 from pathlib import Path
 
 import pytest
+from forks import fork, said_into
 
 from domain_llm.app.cli import main
 from domain_llm.text.synthetic import SyntheticScience
@@ -473,16 +474,14 @@ def test_threads_wait_as_is_best_beside_others_unless_the_user_has_set_it(given,
     assert done.stdout.splitlines()[-1] == wanted, done.stderr
 
 
-# the demo on a small literature, with as few cases
-SMALL_DEMO = """
-from domain_llm.app.cli import main
-from domain_llm.text.synthetic import SyntheticScience as S
-papers, cases = S.papers, S.cases
-S.papers = lambda self, n=600: papers(self, n)
-S.cases = lambda self: cases(self)[:20]
-main()
-"""
-DEMO = [sys.executable, '-c', SMALL_DEMO, 'demo', '--steps', '20', '--out']
+def small_demo(out):
+    "Give the demo's command on a small literature, with as few cases."
+    papers, cases = SyntheticScience.papers, SyntheticScience.cases
+    def few(self): return cases(self)[:20]
+    SyntheticScience.papers = partialmethod(papers, n=600)
+    SyntheticScience.cases = few
+    os.environ.update(OMP_NUM_THREADS='1')
+    main(['demo', '--steps', '20', '--out', str(out)])
 
 
 def logged(out):
@@ -492,26 +491,22 @@ def logged(out):
     return [line['step'] for line in lines if 'lr' in line]
 
 
-def test_a_demo_that_is_stopped_three_times_is_resumed_by_the_same_command(
-        tmp_path, monkeypatch, one_thread):
-    out, alone = tmp_path / 'out', tmp_path / 'alone'
-    pipes = dict(env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def test_a_demo_that_is_stopped_three_times_is_resumed_by_the_same_command(tmp_path):
+    out, alone, said = tmp_path / 'out', tmp_path / 'alone', tmp_path / 'said'
     for how, step in ((signal.SIGINT, 3), (signal.SIGKILL, 8), (signal.SIGTERM, 13)):
-        process, end = subprocess.Popen([*DEMO, out], **pipes), time.time() + 300
+        process, end = fork(said_into, said, small_demo, out), time.time() + 300
         while time.time() < end and step not in logged(out): time.sleep(0.01)
-        process.send_signal(how)
-        _, stderr = process.communicate(timeout=200)
+        os.kill(process.pid, how)
+        process.join(200)
         assert not (out / 'pretrain/model').exists()
         if how == signal.SIGKILL: continue
-        assert process.returncode == 1 and 'stopped' in stderr and 'Traceback' not in stderr
-    done = subprocess.run([*DEMO, out], **pipes, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert 'corpus: already done' in done.stdout and 'resuming at step' in done.stdout
-    # and here, one that nobody stops
-    papers, cases = SyntheticScience.papers, SyntheticScience.cases
-    monkeypatch.setattr(SyntheticScience, 'papers', partialmethod(papers, n=600))
-    monkeypatch.setattr(SyntheticScience, 'cases', lambda self: cases(self)[:20])
-    assert cli('demo', '--steps', 20, '--out', alone).returncode == 0
+        assert process.exitcode == 1 and 'stopped' in said.read_text()
+        assert 'Traceback' not in said.read_text()
+    for folder in alone, out:  # one that nobody stops, and then the other's last life
+        process = fork(said_into, said, small_demo, folder)
+        process.join(300)
+        assert process.exitcode == 0, said.read_text()
+    assert 'corpus: already done' in said.read_text() and 'resuming at step' in said.read_text()
     model = 'pretrain/model/model.safetensors'
     weights = [(folder / model).read_bytes() for folder in (out, alone)]
     assert weights[0] == weights[1] and logged(out) == list(range(20))

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from processes import HERE, TORCHRUN, launch
+from processes import HERE, TORCHRUN, launch, on_ranks
 
 from domain_llm.model.fast import GPT2
 from domain_llm.model.gpt2 import GPT2Config, num_params
@@ -39,18 +39,18 @@ def logged(folder, key): return [line[key] for line in read_log(folder) if key i
                     reason='needs torch.distributed')
 def test_the_command_line_under_torchrun(tokens, tmp_path):
     shutil.copytree(tokens, tmp_path / 'two')
-    command = [*TORCHRUN, '-m', 'domain_llm', 'pretrain', '--size', 'demo']
-    command += ['--out', tmp_path / 'two']
-    done = launch(*command, '--steps', 4)
+    words = ['pretrain', '--size', 'demo', '--out', tmp_path / 'two', '--steps']
+    done = launch(*TORCHRUN, '-m', 'domain_llm', *words, 4)
     assert '2 processes' in done.stdout and done.stdout.count('parameters on') == 1
     assert len(logged(tmp_path / 'two/pretrain', 'loss')) == 4
     assert (tmp_path / 'two/pretrain/model/tokenizer.json').exists()
-    assert 'already done' in launch(*command, '--steps', 4).stdout
-    refused = launch(*command, '--steps', 3, ok=False)
-    assert refused.returncode and 'made from other inputs' in refused.stderr
-    assert 'was done with 4 steps' in launch(*command, '--steps', 6).stdout
+    front = HERE.parents[1] / 'domain_llm/__main__.py'     # the same without torchrun's imports
+    def again(steps, ok=True): return on_ranks(2, tmp_path, front, *words, steps, ok=ok)
+    assert 'already done' in again(4)
+    assert 'made from other inputs' in again(3, ok=False)
+    assert 'was done with 4 steps' in again(6)
     assert len(logged(tmp_path / 'two/pretrain', 'loss')) == 6
-    assert 'already done' in launch(*command, '--steps', 6).stdout
+    assert 'already done' in again(6)
 
 
 def test_the_examples_are_torchrun_underneath():
