@@ -87,7 +87,7 @@ def _head(model):
     "Give the table that our last vectors meet, exact and in the call's precision; else None."
     import torch
     if not hasattr(model, 'cfg'): return None
-    weight, kind = model.wte.weight, model.wte.weight.device.type
+    weight, kind = model.table, model.table.device.type
     if not torch.is_autocast_enabled(kind): return weight, weight
     # the same probabilities from smaller logits, which 16 bits round less
     centred = weight - weight.mean(0)

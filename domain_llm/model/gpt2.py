@@ -172,7 +172,7 @@ class PlainGPT2(nn.Module):
         if T > self.cfg.n_ctx:
             raise ValueError(f'`ids` should hold at most {self.cfg.n_ctx} tokens a row, '
                              f'but got {T}: cut the row or use a longer n_ctx')
-        x = self.wte(ids) + self.wpe.weight[:T]                          # (B, T, C)
+        x = self.wte(ids) + self.wpe(torch.arange(T, device=ids.device))  # (B, T, C)
         x = F.dropout(x, self.cfg.dropout, self.training)
         for block in self.h: x = block(x)
         return self.ln_f(x)
@@ -181,7 +181,14 @@ class PlainGPT2(nn.Module):
         x: torch.Tensor,               # (..., C) vectors after the last norm
     ) -> torch.Tensor:                 # (..., V)
         "Compare vectors with the token table."
-        return F.linear(x, self.wte.weight)
+        return F.linear(x, self.table)
+
+    @property
+    def table(self) -> torch.Tensor:   # (V, C)
+        "Give the token table, which is read twice; refuse a part that is more than a table."
+        if type(self.wte) is nn.Embedding: return self.wte.weight
+        raise ValueError(f'`wte` should be an nn.Embedding, since the logits read its weight too, '
+                         f'but got {type(self.wte).__name__}: leave the token table as it is')
 
     def check_ids(self,
         ids: torch.Tensor,  # (B, T)
