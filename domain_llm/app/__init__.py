@@ -2,17 +2,18 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
-    'cli': ['app', 'DEMO', 'Force', 'ABOUT', 'Out', 'Corpus', 'Near', 'Workers', 'Encoding',
-        'Largest', 'Follow', 'Cases', 'Size', 'Minutes', 'Prompt', 'Seed', 'Compile', 'Device',
-        'Precision', 'Recipe', 'Start', 'Rate', 'Layout', 'BOTH', 'Paths', 'Keep_out',
-        'Vocab_size', 'command', 'demo', 'run', 'plan', 'corpus', 'tokenizer', 'tokens',
-        'pretrain', 'evaluate', 'report', 'fetch', 'main', 'health', 'doctor'],
+    'cli': ['app', 'DEMO', 'Force', 'ABOUT', 'SCORED', 'Out', 'Corpus', 'Near', 'Workers',
+        'Encoding', 'Largest', 'Follow', 'Cases', 'Size', 'Minutes', 'Prompt', 'Seed', 'Compile',
+        'Device', 'Precision', 'Recipe', 'Start', 'Rate', 'Layout', 'Models', 'BOTH', 'Paths',
+        'Keep_out', 'Vocab_size', 'command', 'demo', 'run', 'plan', 'corpus', 'tokenizer',
+        'tokens', 'pretrain', 'evaluate', 'score', 'report', 'fetch', 'fetch_model', 'main',
+        'health', 'doctor'],
     'game': ['Round', 'rounds', 'case_key', 'Answers', 'Match', 'reply', 'still_open', 'play',
         'mark', 'typed', 'brainbench_match', 'invented_readers', 'synthetic_match', 'answered',
         'show_result', 'game_widget'],
     'steps': ['SIZES', 'PAPER_ROWS', 'EXPERTS', 'PARTIES', 'fingerprint', 'one_at_a_time',
         'once', 'go_further', 'step_folder', 'save_corpus', 'read_papers', 'start_tokenizer',
         'make_tokenizer', 'make_tokens', 'start_model', 'new_model', 'tokens_per_step',
-        'sample_text', 'train', 'trigram_scores', 'evaluate_cases', 'scored_sets', 'plan_for',
-        'case_results', 'make_report', 'show_results'],
+        'sample_text', 'train', 'trigram_scores', 'evaluate_cases', 'model_print', 'score_model',
+        'model_scores', 'scored_sets', 'plan_for', 'case_results', 'make_report', 'show_results'],
 })

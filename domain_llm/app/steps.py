@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SIZES', 'PAPER_ROWS', 'EXPERTS', 'PARTIES', 'fingerprint', 'one_at_a_time', 'once', 'go_further', 'step_folder',
            'save_corpus', 'read_papers', 'start_tokenizer', 'make_tokenizer', 'make_tokens', 'start_model', 'new_model',
-           'tokens_per_step', 'sample_text', 'train', 'trigram_scores', 'evaluate_cases', 'scored_sets', 'plan_for',
-           'case_results', 'make_report', 'show_results']
+           'tokens_per_step', 'sample_text', 'train', 'trigram_scores', 'evaluate_cases', 'model_print', 'score_model',
+           'model_scores', 'scored_sets', 'plan_for', 'case_results', 'make_report', 'show_results']
 
 # %% ../../nbs/80_steps.ipynb #effd2baa
 import hashlib, json, platform, re
@@ -467,17 +467,56 @@ def evaluate_cases(
         for i, s in enumerate(scores): s.save(part / f'{i}-{s.name.replace(" ", "-")}.parquet')
         checks.to_csv(part / 'controls.csv', index=False)
 
+# %% ../../nbs/80_steps.ipynb #493a09a0
+def model_print(
+    model: str,  # a folder, a GGUF file, a name of lesson 33, or one on the hub
+) -> str:        # 16 hexadecimal digits
+    "Compute the fingerprint of a model's files, or say that there are none."
+    from domain_llm.model.real import PARCELS, fetched_folder
+    from domain_llm.model.weights import checkpoint_folder
+    if Path(model).exists(): return fingerprint(model)
+    return fingerprint(fetched_folder(model) if model in PARCELS else checkpoint_folder(model))
+
+def score_model(
+    path: Path,                # the Parquet file to write; a scoring that was stopped goes on
+    loaded: Callable,          # gives the model and its tokenizer
+    cases: list,               # of `Case`
+    protocol: str,             # 'default', or 'paper'
+    prompt: str,               # read before each text
+    name: str,                 # what tables call it
+    plan: Path | None = None,  # plan.json that was written before
+    again: bool = False,       # in place of what is there
+):
+    "Score cases with a model of any kind."
+    from domain_llm.bench.scores import score_cases
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if again: path.unlink(missing_ok=True)
+    score_cases(*loaded(), cases, protocol, prompt, name, progress=True, path=path, plan=plan)
+
+def model_scores(
+    out: Path,  # the folder of a run, or of such rows alone
+    name: str,  # the case set's
+) -> list:      # of paths, in the order in which the models were first asked for
+    "List the files of the models that were scored besides a run's own."
+    steps = (step for step in _steps(out) if step.startswith(f'scores/{name}/'))
+    return [Path(out) / step for step in steps if (Path(out) / step).is_file()]
+
 # %% ../../nbs/80_steps.ipynb #7b2f9cfd
 EXPERTS = {  # case set: whose cases the experts answered
     'brainbench-human': 'human', 'brainbench-gpt4': 'gpt4'}
 PARTIES = 'trained GPT-2', 'untrained GPT-2', 'pretrained GPT-2', 'token trigram', 'experts'
 
 def scored_sets(
-    out: Path,  # a run's folder
-) -> list:      # of folders
-    "List the folders of the case sets that were scored."
-    found = step_folder(out, 'evaluate').glob('*/*.parquet')
-    return sorted({path.parent for path in found if not is_passer_by(path.relative_to(out))})
+    out: Path,  # the folder of a run, or of scores alone
+) -> list:      # of names
+    "List the case sets that were scored."
+    out = Path(out)
+    found = {path.parent.name for path in out.glob('evaluate/*/*.parquet')
+             if not is_passer_by(path.relative_to(out))}
+    asked = {step.split('/')[1] for step in _steps(out) if step.startswith('scores/')}
+    found |= {name for name in asked if model_scores(out, name)}
+    if not found: step_folder(out, 'evaluate')
+    return sorted(found)
 
 # %% ../../nbs/80_steps.ipynb #e55db5a7
 def plan_for(
@@ -486,7 +525,7 @@ def plan_for(
 ):              # what `read_plan` of lesson 57 gives, or None
     "Read what a run declared about a case set."
     from domain_llm.bench.looks import read_plan
-    plan, names = read_plan(out), [folder.name for folder in scored_sets(out)]
+    plan, names = read_plan(out), scored_sets(out)
     if plan is None: return None
     about = plan.get('cases') or next((n for n in names if n == 'brainbench-human'), names[0])
     if about in names: return plan if about == name else None
@@ -503,26 +542,40 @@ def case_results(
     from domain_llm.experts.people import load_participants
     files = sorted((Path(out) / 'evaluate' / name).glob('*.parquet'))
     found = {s.name: s for s in map(Scores.load, (f for f in files if not is_passer_by(f.name)))}
-    if 'trained GPT-2' not in found:
+    scores = [Scores.load(path) for path in model_scores(out, name)]
+    if 'trained GPT-2' in found: scores.insert(0, found.pop('trained GPT-2'))
+    elif found or not scores:
         raise ValueError(f'{Path(out) / "evaluate" / name} should hold the scores of the trained '
                          f'GPT-2, but got {", ".join(found) or "none"}: evaluate these cases anew')
-    trained, oracle = found.pop('trained GPT-2'), found.pop('oracle', None)
-    return dict(scores=[trained], others=list(found.values()), oracle=oracle,
+    oracle = found.pop('oracle', None)
+    return dict(scores=scores, others=list(found.values()), oracle=oracle,
                 maker=EXPERTS.get(name, 'human'), plan=plan_for(out, name),
                 participants=load_participants() if name in EXPERTS else None)
 
 # %% ../../nbs/80_steps.ipynb #3daae467
-def _case_sections(folder, out):
+def _how_scored(scores):
+    "Tabulate what the numbers of models depend on."
+    import pandas as pd
+    asked = dict(protocol='protocol', model='kind', dtype='precision', device='device',
+                 windowed='texts in windows', model_sha256='SHA-256 of the weights',
+                 tokenizer_sha256='of the tokenizer')
+    return pd.DataFrame([dict(who=s.name) | {
+        what: str(s.meta.get(name, 'unknown'))[:12 if 'sha256' in name else None]
+        for name, what in asked.items()} for s in scores])
+
+def _case_sections(name, out):
     "Write the report's sections on one case set, its controls last."
     import pandas as pd
     from domain_llm.experts.report import evaluation_sections
-    sections = evaluation_sections(**case_results(out, folder.name), name=folder.name)
-    if not (folder / 'controls.csv').is_file(): return sections
-    table = pd.read_csv(folder / 'controls.csv')
+    found, controls = case_results(out, name), out / 'evaluate' / name / 'controls.csv'
+    sections = evaluation_sections(**found, name=name)
+    sections.append((f'How were the models asked? ({name})', _how_scored(found['scores'])))
+    if not controls.is_file(): return sections
+    table = pd.read_csv(controls)
     failed = table.control[~table.ok].tolist()
     said = 'All as expected.'
     if failed: said = f'Not as expected: {", ".join(failed)}. Ask why before you trust a score.'
-    return sections + [(f'Can the score be trusted? ({folder.name})', said, table)]
+    return sections + [(f'Can the score be trusted? ({name})', said, table)]
 
 # %% ../../nbs/80_steps.ipynb #892b7ec3
 def _training_section(out):
@@ -567,12 +620,12 @@ def _made_from(out):
 
 # %% ../../nbs/80_steps.ipynb #ea27b5cb
 def make_report(
-    out: str | Path,  # a run's folder
+    out: str | Path,  # the folder of a run, or of scores alone
     title: str,       # the page's title
     about: str,       # what this run is, and what it cannot show
 ) -> Path:            # the HTML file
     "Write a run's report: one self-contained page."
-    import torch
+    import pandas as pd, torch
     from domain_llm import __version__
     from domain_llm.experts.report import write_report
     from domain_llm.model.weights import load_gpt2
@@ -580,21 +633,26 @@ def make_report(
     from domain_llm.tokens.tokenizer import load_tokenizer
     from domain_llm.train.recipe import device_info
     out, sections = Path(out), [('What this is', about)]
-    for folder in scored_sets(out): sections += _case_sections(folder, out)
-    model = load_gpt2(out / 'pretrain' / 'model')
-    tokenizer = load_tokenizer(out / 'tokenizer')
+    for name in scored_sets(out): sections += _case_sections(name, out)
     made_by = (f'domain_llm {__version__}, torch {torch.__version__}, '
                f'Python {platform.python_version()}; {device_info()}.')
-    sections += [_training_section(out),
-                 ('What the model writes when left alone', sample_text(model, tokenizer)),
-                 ('What it was made from', made_by, _made_from(out))]
+    if (out / 'pretrain').is_dir():
+        model = load_gpt2(out / 'pretrain' / 'model')
+        tokenizer = load_tokenizer(out / 'tokenizer')
+        sections += [_training_section(out),
+                     ('What the model writes when left alone', sample_text(model, tokenizer)),
+                     ('What it was made from', made_by, _made_from(out))]
+    else: sections.append(('What made this page', made_by))
     with whole_folder(out / 'figures', 'figures') as part:
         for heading, *items in sections:
             name = re.sub('[^a-z0-9]+', '-', heading.lower()).strip('-')
-            for figure, _ in filter(is_figure, items):
-                same = len([*part.glob(f'{name}.png'), *part.glob(f'{name}-and-*.png')])
-                file = part / (f'{name}-and-{same + 1}.png' if same else f'{name}.png')
-                file.write_bytes(figure_png(figure))
+            for item in items:
+                if is_figure(item): end, content = 'png', figure_png(item[0])
+                elif isinstance(item, pd.DataFrame):
+                    end, content = 'csv', item.to_csv(index=bool(item.index.name)).encode()
+                else: continue
+                same = len([*part.glob(f'{name}.{end}'), *part.glob(f'{name}-and-*.{end}')])
+                (part / f'{name}{f"-and-{same + 1}" if same else ""}.{end}').write_bytes(content)
     return write_report(out / 'report.html', title, sections)
 
 # %% ../../nbs/80_steps.ipynb #3277380c

@@ -9,6 +9,7 @@ __all__ = ['answers_to', 'answers_by_case', 'against_experts', 'state_verdict', 
 
 # %% ../../nbs/61_verdict.ipynb #10f417d3
 import zlib
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -299,8 +300,9 @@ def what_was_found(
     for s, gap, p in zip(scores, gaps, guessing):
         people = None if {s.name, 'experts'} == declared else participants   # that was said above
         said.append(state_verdict(s, people, maker, gap=gap, p_guessing=p))
-    rivals = [s for s in [*scores[1:], *others] if {scores[0].name, s.name} != declared]
-    said += map(str, correct_looks([compare(scores[0], s) for s in rivals]))
+    pairs = [*combinations(scores, 2), *((scores[0], other) for other in others)]
+    found = [compare(a, b) for a, b in pairs if {a.name, b.name} != declared]
+    said += map(str, correct_looks(found))
     return summary_table([*others, *scores], experts, oracle), said
 
 # %% ../../nbs/61_verdict.ipynb #ca99b3cf

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['sync', 'write_whole', 'read_json', 'files_written', 'note_written', 'is_passer_by', 'foreign_files', 'remove_written',
-           'only_writer', 'clear_leftovers', 'is_mounted', 'whole_folder', 'file_sha256', 'files_below', 'download',
-           'disk_is_full', 'peak_memory', 'total_memory', 'package_versions']
+           'only_writer', 'clear_leftovers', 'is_mounted', 'whole_folder', 'file_sha256', 'files_below', 'cache_folder',
+           'download', 'disk_is_full', 'peak_memory', 'total_memory', 'package_versions']
 
 # %% ../../nbs/01_files.ipynb #36720dee
 import errno, hashlib, json, os, re, secrets, shutil, sys, tempfile, time
@@ -321,6 +321,11 @@ def _receive(url, path, _):
             if size > _LARGEST or time.monotonic() > end:
                 raise OSError(f'no end in {_LARGEST:,} bytes or {_PATIENCE} seconds')
 
+def cache_folder() -> Path:  # DOMAIN_LLM_CACHE, or where the system keeps caches
+    "Return the folder in which what was fetched is kept."
+    import pooch
+    return Path(os.environ.get('DOMAIN_LLM_CACHE') or pooch.os_cache('domain_llm')).expanduser()
+
 def download(
     url: str,     # where the file is published
     name: str,    # what to call it in the cache
@@ -328,8 +333,8 @@ def download(
 ) -> Path:        # the file in the user's cache
     "Download a published file once, and refuse it when its SHA-256 differs."
     import pooch
-    cache = pooch.os_cache('domain_llm')
-    try: return Path(pooch.retrieve(url, f'sha256:{sha256}', name, cache, downloader=_receive))
+    known = f'sha256:{sha256}'
+    try: return Path(pooch.retrieve(url, known, name, cache_folder(), downloader=_receive))
     except ValueError as error:
         raise ValueError(f'{name} should be the published file, but got another: {error}') from None
     except Exception as error:

@@ -6,7 +6,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
         'FastBlock', 'GPT2', 'left_pad', 'try_compile', 'eager'],
     'gpt2': ['PRESETS', 'GPT2Config', 'Attention', 'MLP', 'Block', 'PlainGPT2', 'Sampler',
         'num_params', 'flops_per_token'],
-    'models': ['KNOWN', 'load_model'],
+    'models': ['load_model'],
+    'real': ['PARCELS', 'take_out', 'check_sha256', 'halves', 'unpack_gguf', 'Parcel',
+        'fetched_folder', 'has_model', 'fetch_model'],
     'weights': ['TOY', 'check_finite', 'check_layout', 'save_model', 'gpt2_config',
         'checkpoint_folder', 'load_gpt2', 'stored_model', 'hidden_states'],
 })

@@ -102,8 +102,8 @@ def test_the_report_is_the_evaluation_with_its_controls(run):
     headings, tables = headings_and_tables(run / 'out/report.html')
     assert headings == [
         'What this is', 'What was found (c)', 'Accuracy (c)', 'Does it know when it knows? (c)',
-        'Can the score be trusted? (c)', 'Training', 'What the model writes when left alone',
-        'What it was made from']
+        'How were the models asked? (c)', 'Can the score be trusted? (c)', 'Training',
+        'What the model writes when left alone', 'What it was made from']
     first = [row[0] for row in tables['Right answers, accuracy and its 95 % interval']]
     assert first == ['untrained GPT-2', 'token trigram', 'trained GPT-2', 'chance']
     controls = {row[0]: row for row in tables['Can the score be trusted? (c)']}
@@ -114,8 +114,11 @@ def test_the_report_is_the_evaluation_with_its_controls(run):
     assert counted == ['uniform', 'token unigram', 'token bigram', 'trained GPT-2']
     assert controls['oracle'][1:4] == ['20.000', '20', '1.000'] and controls['oracle'][-1] == 'yes'
     drawn = {p.name for p in (run / 'out/figures').iterdir()}
-    assert drawn == {'accuracy-c.png', 'does-it-know-when-it-knows-c.png', 'training.png',
-                     '.domain_llm.json'}
+    assert {name for name in drawn if '.png' in name} == {
+        'accuracy-c.png', 'does-it-know-when-it-knows-c.png', 'training.png'}
+    with open(run / 'out/figures/accuracy-c.csv', newline='') as file:
+        rows = [*csv.DictReader(file)]
+    assert [row['who'] for row in rows] == first and rows[-1]['accuracy'] == '0.5'
 
 
 def test_a_control_that_fails_is_said(run):
@@ -685,3 +688,89 @@ def test_links_are_followed_and_large_files_unpacked_as_was_said(tmp_path):
             args=['corpus', tmp_path / 'in', '--out', tmp_path / 'out', '--follow-links'])
     done = cli('corpus', tmp_path / 'in', '--out', tmp_path / 'out', '--follow-links', '--force')
     assert done.returncode == 0 and 'Read 22 documents' in done.stdout
+
+
+# models of any origin, with a run and without
+
+@pytest.fixture
+def models(run, monkeypatch):
+    "Put two models beside the run and work there: its own as a stranger's, and the stored toy."
+    from domain_llm.model.weights import TOY
+    shutil.copytree(run / 'out/pretrain/model', run / 'weak')
+    shutil.copytree(TOY, run / 'toy')
+    monkeypatch.chdir(run)
+
+
+def who(out='alone', name='accuracy-c.csv'):
+    with open(Path(out, 'figures', name), newline='') as file:
+        return [row['who'] for row in csv.DictReader(file)]
+
+
+def test_models_are_scored_without_a_run_and_more_join_later(models):
+    done = cli('score', '--model', 'weak', 'toy', '--cases', 'c.csv', '--out', 'alone')
+    assert done.returncode == 0, done.stderr
+    assert who() == ['weak', 'toy', 'chance'] and 'only toy on 11' in done.stdout
+    headings, tables = headings_and_tables(Path('alone/report.html'))
+    assert headings[-2:] == ['How were the models asked? (c)', 'What made this page']
+    asked = tables['How were the models asked? (c)']
+    assert [row[:3] for row in asked] == [['weak', 'default', 'GPT2'], ['toy', 'default', 'GPT2']]
+    before = Path('alone/scores/c/toy.parquet').stat().st_mtime_ns
+    done = cli('score', '--model', './toy/', '--protocol', 'paper', '--cases', 'c.csv', '--out',
+               'alone')
+    assert done.returncode == 0 and who() == ['weak', 'toy', "toy, paper's protocol", 'chance']
+    done = cli('score', '--model', 'toy', '--cases', 'c.csv', '--out', 'alone')
+    assert 'scores/c/toy.parquet: already done' in done.stdout and len(who()) == 4
+    assert Path('alone/scores/c/toy.parquet').stat().st_mtime_ns == before
+    assert 'already done' in cli('report', '--out', 'alone').stdout
+
+
+def test_evaluate_writes_the_same_and_takes_other_models(models):
+    from domain_llm.bench.scores import Scores
+    done = cli('evaluate', '--cases', 'c.csv', '--model', 'toy', '--out', 'out')
+    assert done.returncode == 0 and 'evaluate/c: already done' in done.stdout
+    assert who('out') == ['untrained GPT-2', 'token trigram', 'trained GPT-2', 'toy', 'chance']
+    assert 'only toy on' in done.stdout
+    text = Path('out/report.html').read_text()
+    assert 'trained from nothing on the papers' in text and 'Training' in text
+    done = cli('score', '--cases', 'c.csv', '--model', 'toy', '--out', 'out')
+    assert done.returncode == 0 and 'scores/c/toy.parquet: already done' in done.stdout
+    shutil.rmtree('toy')
+    shutil.copytree('weak', 'toy')
+    refused('--force to replace it', args=['evaluate', '--cases', 'c.csv', '--model', 'toy',
+                                           '--out', 'out'])
+    done = cli('score', '--cases', 'c.csv', '--model', 'toy', '--out', 'out', '--force')
+    assert done.returncode == 0
+    own, again = (Scores.load(f'out/{path}.parquet') for path in (
+        'evaluate/c/2-trained-GPT-2', 'scores/c/toy'))
+    assert (own.frame.original == again.frame.original).all()
+
+
+def test_a_scoring_that_is_stopped_goes_on_with_the_case_it_was_at(models, monkeypatch):
+    from domain_llm.bench import scores
+    row, asked = scores._case_row, []
+    def stopping(case, *rest):
+        "Score three cases, and be stopped."
+        asked.append(case.id)
+        if len(asked) == 4: raise KeyboardInterrupt
+        return row(case, *rest)
+    args = ['score', '--model', 'weak', 'toy', '--cases', 'c.csv', '--out', 'alone']
+    monkeypatch.setattr(scores, '_case_row', stopping)
+    refused('the same command goes on from there', args=args)
+    assert cli(*args).returncode == 0
+    assert asked == [str(i) for i in [1, 2, 3, 4, *range(4, 21), *range(1, 21)]]
+
+
+@pytest.mark.parametrize('words, more', [
+    ('run `domain-llm fetch-model smollm2` first', ['smollm2']),
+    ('there is no nowhere/at/all', ['toy', 'nowhere/at/all']),
+    ('should have a name of its own', ['toy', './toy']),
+    ("got 'experts'", ['experts']),
+    ('config.json should be', ['empty']),
+    ('--protocol should be one of default, paper', ['toy', '--protocol', 'harness'])])
+def test_what_cannot_be_scored_is_a_sentence_before_anything_is_scored(
+        models, monkeypatch, words, more):
+    monkeypatch.setenv('DOMAIN_LLM_CACHE', 'nothing')
+    shutil.copytree('toy', 'experts')
+    Path('empty').mkdir()
+    refused(words, args=['score', '--model', *more, '--cases', 'c.csv', '--out', 'alone'])
+    assert not list(Path('alone').rglob('*.parquet'))
