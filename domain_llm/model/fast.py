@@ -430,8 +430,9 @@ def eager(
     model: nn.Module,  # whose blocks may be compiled
 ):
     "Run a model as it is written, inside a `with`, for shapes that are not worth compiling."
-    compiled = [block._compiled_call_impl for block in model.h]
-    for block in model.h: block._compiled_call_impl = None
+    blocks = getattr(model, 'h', ())                       # another library's are never compiled
+    compiled = [block._compiled_call_impl for block in blocks]
+    for block in blocks: block._compiled_call_impl = None
     try: yield
     finally:
-        for block, call in zip(model.h, compiled): block._compiled_call_impl = call
+        for block, call in zip(blocks, compiled): block._compiled_call_impl = call

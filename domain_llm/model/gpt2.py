@@ -8,6 +8,7 @@ __all__ = ['PRESETS', 'GPT2Config', 'Attention', 'MLP', 'Block', 'PlainGPT2', 'S
 # %% ../../nbs/30_gpt2.ipynb #36870b17
 import math
 from dataclasses import dataclass
+from functools import singledispatch
 from numbers import Integral, Real
 
 import torch
@@ -279,6 +280,7 @@ def num_params(
     block = 12 * C * C + (9 * C if cfg.bias else 0) + 2 * norm
     return cfg.vocab_size * C + (0 if cfg.rotary else cfg.n_ctx * C) + cfg.n_layer * block + norm
 
+@singledispatch
 def flops_per_token(
     cfg: GPT2Config,  # the model's numbers
 ) -> int:             # floating-point operations to train on one token, forward and backward
