@@ -88,8 +88,8 @@ def _free_bytes(model):
     if where.type != 'cuda': return 2 * 2**30
     weights = sum(p.numel() for p in model.parameters())
     learned = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    # to come, in bytes a weight: a copy in half precision 2; if it learns, gradient 4 and moments 8;
-    # and a reserve
+    # to come, in bytes a weight: a copy in half precision 2, and where it learns gradient 4 and
+    # moments 8; and a reserve
     # what PyTorch keeps of what was freed counts as used there, but is free for us
     kept = torch.cuda.memory_reserved(where) - torch.cuda.memory_allocated(where)
     return 0.85 * (torch.cuda.mem_get_info(where)[0] + kept) - 2 * weights - 12 * learned - 2**29
