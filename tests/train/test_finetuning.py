@@ -1,8 +1,9 @@
 """Finetuning models of two libraries, whole and by adapters, with those libraries as judges."""
-import json
+import json, os
 
 import pytest
 import torch
+from processes import HERE, in_a_process
 from small_runs import BATCHES, TEXT, fresh, outcome, recipe
 
 from domain_llm.model.fast import MODERN, GPT2
@@ -154,6 +155,12 @@ def test_an_adapter_resumes_bit_for_bit_and_on_its_base_alone(tmp_path):
     assert len(config['frozen']) == 64 and config['model']['adapter'].startswith('LoRA r 8')
 
 
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
+def test_an_adapter_that_was_killed_ends_as_one_left_alone(tmp_path):
+    found = in_a_process(HERE / 'killed_run.py', 'adapter', 1, cwd=tmp_path)
+    assert found == dict(threads=1)
+
+
 def test_a_model_that_is_frozen_in_part_resumes_too(tmp_path):
     def top():
         model = fresh()
@@ -187,7 +194,7 @@ def test_what_is_not_for_an_adapter_is_refused():
 def test_memory_that_runs_out_halves_and_then_recomputes(monkeypatch):
     model = add_lora(theirs('llama'), dropout=0.0)
     once = Trainer(model, LORA, device=CPU)
-    loss = once.update(BATCHES[2], 2)[0]
+    wanted = once.update(BATCHES[2], 2)
     model, tried = add_lora(theirs('llama'), dropout=0.0), []
     forward = type(model.model).forward
     def small(self, ids, targets=None):
@@ -195,9 +202,8 @@ def test_memory_that_runs_out_halves_and_then_recomputes(monkeypatch):
         if len(ids) > 1 or not self.recompute: raise torch.OutOfMemoryError('no')
         return forward(self, ids, targets)
     monkeypatch.setattr(type(model.model), 'forward', small)
-    again = Trainer(model, LORA, device=CPU)
-    assert abs(again.update(BATCHES[2], 2)[0] - loss) < 1e-5
-    for p, q in zip(model.parameters(), once.model.parameters()): assert torch.allclose(p, q, atol=1e-4)
+    again = Trainer(model, LORA, device=CPU).update(BATCHES[2], 2)              # loss, and norm
+    assert all(abs(a - b) < 1e-4 * b for a, b in zip(again, wanted))
     assert model.recompute and {8, 4, 2, 1} <= set(tried)
 
 
