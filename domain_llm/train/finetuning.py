@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['WHOLE_RECIPE', 'LORA_RECIPE', 'ModelFacts', 'Trainable', 'lora_layers', 'Adapted', 'add_lora', 'merged']
 
-# %% ../../nbs/46_finetuning.ipynb #fe35c0f2
-import re
+# %% ../../nbs/46_finetuning.ipynb #96eafae1
+import inspect, re
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -97,12 +97,14 @@ class Trainable(nn.Module):
     ) -> torch.Tensor:                       # (B, T + max_new_tokens)
         "Write on from prompts, one token at a time."
         choose, past, was = Sampler(temperature, seed=seed, device=ids.device), None, self.training
+        taken = inspect.signature(self.net.forward).parameters      # of two names, new and old
+        kept = 'cache' if 'cache' in taken else 'past_key_values'
         self.eval()
         try:
             for _ in range(max_new_tokens):
                 unread = ids if past is None else ids[:, -1:]
-                found = self.net(input_ids=unread, past_key_values=past, use_cache=True)
-                past = getattr(found, 'past_key_values', None)
+                found = self.net(input_ids=unread, use_cache=True, **{kept: past})
+                past = getattr(found, kept, None)
                 ids = torch.cat([ids, choose(found.logits[:, -1])[:, None]], 1)       # (B, T + 1)
         finally: self.train(was)
         return ids
