@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['app', 'DEMO', 'Force', 'ABOUT', 'SCORED', 'Out', 'Corpus', 'Near', 'Workers', 'Encoding', 'Largest', 'Follow',
            'Cases', 'Size', 'Minutes', 'Prompt', 'Seed', 'Compile', 'Device', 'Precision', 'Recipe', 'Start', 'Rate',
-           'Layout', 'Models', 'Asked', 'Experts', 'BOTH', 'Paths', 'Keep_out', 'Vocab_size', 'command', 'demo', 'run',
-           'plan', 'exam', 'make_game', 'ask', 'corpus', 'tokenizer', 'tokens', 'pretrain', 'evaluate', 'score',
-           'report', 'fetch', 'fetch_model', 'main', 'health', 'doctor']
+           'Lora', 'Lora_to', 'Layout', 'Models', 'Asked', 'Experts', 'BOTH', 'Paths', 'Keep_out', 'Vocab_size',
+           'command', 'demo', 'run', 'plan', 'exam', 'make_game', 'ask', 'corpus', 'tokenizer', 'tokens', 'pretrain',
+           'evaluate', 'score', 'report', 'fetch', 'fetch_model', 'main', 'health', 'doctor']
 
 # %% ../../nbs/82_cli.ipynb #65580ba9
 import functools, os, platform, re, shutil, sys, tempfile, time
@@ -117,7 +117,13 @@ def _train_step(out, size, seed, force, minutes=None, steps=None, cases=(), **ho
     if minutes is None and steps is None and not five_epochs: minutes = SIZES[size]['minutes']
     if minutes is not None and not minutes > 0:
         raise ValueError(f'--minutes should be more than 0, but got {minutes}: give some')
-    named = {name: how[name] for name in ('recipe', 'start', 'precision', 'lr')
+    if not how.get('lora'): how.pop('lora_to', None)
+    elif 'start' not in how:
+        raise ValueError('--lora should go with --from, whose weights stay, but got it alone: name '
+                         'the model to adapt')
+    _one_of('--lora-to', how.get('lora_to', 'both'), ('attention', 'feed-forward', 'both'))
+    named = {name: how[name]
+             for name in ('recipe', 'start', 'precision', 'lr', 'lora', 'lora_to')
              if how.get(name, 'fast') != 'fast'}
     inputs = dict(tokens=fingerprint(step_folder(out, 'tokens')), size=size, seed=seed, **named)
     inputs |= dict(steps=steps) if steps else dict(minutes=minutes)
@@ -366,6 +372,11 @@ Start = Annotated[str | None, typer.Option(
     '--from', help='Finetune this model: a folder, or a name on the hub.')]
 Rate = Annotated[float | None, typer.Option(
     '--lr', min=0, help="AdamW's peak rate, instead of the recipe's.")]
+Lora = Annotated[int | None, typer.Option(
+    '--lora', min=1, help='With --from: train adapters of this rank (LoRA; 8 is usual) instead of '
+                          'all weights.')]
+Lora_to = Annotated[str, typer.Option(
+    '--lora-to', help='What has adapters: attention, feed-forward, or both.')]
 Layout = Annotated[str | None, typer.Option(
     '--layout', help='separated (a token between documents), or as the paper: paper, without '
                      'separators, or paper-spt; by default separated, and paper in a run with '
@@ -386,6 +397,7 @@ BOTH = ['brainbench-human', 'brainbench-gpt4']
 def run(
     *, corpus: Corpus, cases: Cases = BOTH, size: Size = 'toy', minutes: Minutes = None, out: Out,
     prompt: Prompt = None, recipe: Recipe = 'fast', start: Start = None, lr: Rate = None,
+    lora: Lora = None, lora_to: Lora_to = 'both',
     tokenizer: Annotated[str | None, typer.Option(
         '--tokenizer', help='Take the tokenizer of this model instead of training one.')] = None,
     layout: Layout = None, seed: Seed = 0, near: Near = None, workers: Workers = None,
@@ -394,21 +406,21 @@ def run(
     experts: Experts = [], force: Force = False,
 ):
     "Run everything on real papers and cases."
-    from domain_llm.model.weights import load_gpt2
+    from domain_llm.model.models import load_model
     _check_training(size, recipe, device, precision)
     layout = layout or ('paper' if recipe == 'paper' else 'separated')
     _one_of('--layout', layout, ('separated', 'paper', 'paper-spt'))
     sets = _case_sets(cases)
-    if start: load_gpt2(start)
     if beside := tokenizer or start: start_tokenizer(beside)
     _keep_experts(out, experts, sets)
+    if start: load_model(start)
     with one_at_a_time(out):
         reading = dict(encoding=encoding, largest=largest, follow_links=follow_links)
         _corpus_step(out, corpus, sets, force, near, workers, **reading)
         _tokenizer_step(out, SIZES[size]['vocab_size'], force, beside, recipe)
         _tokens_step(out, force, layout)
         _train_step(out, size, seed, force, minutes, recipe=recipe, start=start, lr=lr,
-                    compile=compile, device=device, precision=precision)
+                    lora=lora, lora_to=lora_to, compile=compile, device=device, precision=precision)
         _evaluate_steps(out, sets, prompt, force, device)
         title = f'A {size} language model against {" and ".join(sets)}'
         _report_step(out, force, title, ABOUT)
@@ -557,6 +569,7 @@ def pretrain(
         '--steps', min=1, help='Length in optimizer steps, instead of minutes; more of them '
                                'let a training that is done go on.')] = None,
     recipe: Recipe = 'fast', start: Start = None, lr: Rate = None,
+    lora: Lora = None, lora_to: Lora_to = 'both',
     cases: Annotated[list[str], typer.Option(
         '--cases', help='Note the accuracy on these cases along the way.')] = [],
     compile: Compile = False, device: Device = None, precision: Precision = None,
@@ -566,10 +579,11 @@ def pretrain(
         '--log-to', help='tensorboard, wandb or trackio, besides log.jsonl.')] = [],
     force: Force = False,
 ):
-    "Train a GPT-2 on the token files, or go on where it was stopped; also under `torchrun`."
+    "Train a GPT-2, finetune a model (--from), or go on where it was stopped; also by `torchrun`."
     noted = [case for _, some in _case_sets(cases).values() for case in some]
     _train_step(out, size, seed, force, minutes, steps, noted, recipe=recipe, start=start, lr=lr,
-                compile=compile, shard=shard, loggers=tuple(log_to), device=device,
+                lora=lora, lora_to=lora_to, compile=compile,
+                shard=shard, loggers=tuple(log_to), device=device,
                 precision=precision)
 
 # %% ../../nbs/82_cli.ipynb #a429b3d0

@@ -224,12 +224,17 @@ def read_papers(
                 table=table if len(table) else None)
 
 # %% ../../nbs/80_steps.ipynb #fecad308
+def _model_folder(name, **how):
+    "Find a model's folder: here, among those that were fetched, or on the hub."
+    from domain_llm.model.real import PARCELS, fetched_folder
+    from domain_llm.model.weights import checkpoint_folder
+    return fetched_folder(name) if name in PARCELS else checkpoint_folder(name, **how)
+
 def start_tokenizer(
     start: str | Path,  # a model to start from: its folder, or its name on the hub
 ) -> Path:              # the folder with its tokenizer
     "Find the tokenizer of a model that a run starts from."
-    from domain_llm.model.weights import checkpoint_folder
-    folder = checkpoint_folder(str(start), tokenizer=True)
+    folder = _model_folder(str(start), tokenizer=True)
     if any((folder / name).is_file() for name in ('tokenizer.json', 'merges.txt')): return folder
     raise FileNotFoundError(f'{start} should have a tokenizer beside its weights, or nobody can '
                             'say which ids it knows, but got none: copy the tokenizer.json that '
@@ -260,11 +265,13 @@ def make_tokens(
 ):
     "Write a corpus as token files."
     from datasets import load_from_disk
-    from domain_llm.tokens.tokenizer import load_tokenizer
+    from domain_llm.tokens.tokenizer import EOS, load_tokenizer
     from domain_llm.tokens.dataset import write_tokens
     splits = {name: split['text'] for name, split in load_from_disk(str(corpus)).items()}
-    how = dict(layout=layout, **(dict(eos='¥') if layout == 'paper-spt' else {}))
-    written = write_tokens(splits, load_tokenizer(tokenizer), folder, **how)['splits']
+    cut = load_tokenizer(tokenizer)
+    ends = ['¥'] if layout == 'paper-spt' else [EOS, '</s>', '<|end_of_text|>', '<eos>']
+    end = next((each for each in ends if cut.token_to_id(each) is not None), ends[0])
+    written = write_tokens(splits, cut, folder, layout=layout, eos=end)['splits']
     for name, s in written.items():
         typer.echo(f'{name}: {s["tokens"]:,} tokens of {s["documents"]:,} documents')
 
@@ -284,16 +291,20 @@ PAPER_ROWS = {'gpt2': 16, 'gpt2-medium': 8, 'gpt2-large': 4}
 def start_model(
     out: str | Path,  # a run's folder, with the tokens to learn from
     start: str,       # a model's folder, or its name on the hub
-) -> object:          # a `GPT2`
+) -> object:          # a `GPT2`, or a `Trainable` with a model of `transformers`
     "Load the model that a run starts from, or refuse one that does not fit the run's tokens."
-    from domain_llm.model.weights import load_gpt2
+    from domain_llm.model.models import load_model
     from domain_llm.tokens.tokenizer import load_tokenizer, tokenizer_sha256
-    model, own = load_gpt2(start), load_tokenizer(start_tokenizer(start))
+    from domain_llm.train.finetuning import Trainable
+    own = load_tokenizer(start_tokenizer(start))
+    model, tokenizer = load_model(start)
     meta = _read_json(step_folder(out, 'tokens') / 'meta.json')
     if tokenizer_sha256(own) != meta['tokenizer_sha256']:
         raise ValueError('`start` should be a model whose tokenizer made the tokens, but got '
                          f'{start}, which has another tokenizer: make the tokens anew after '
                          '`domain-llm tokenizer --from` it')
+    if not hasattr(model, 'cfg'):
+        model = Trainable(model, tokenizer, eos_token_id=meta['eos_token_id'])
     # a table may have more rows than there are tokens: round numbers are faster
     if (rows := model.cfg.vocab_size) < (n := own.get_vocab_size()):
         raise ValueError(f'`start` should have a row for each of the {n:,} tokens of the '
@@ -303,18 +314,21 @@ def start_model(
 
 def new_model(
     out: str | Path,  # a run's folder, in which the pretrain step has begun
-) -> object:          # a `GPT2`: untrained, or the pretrained one that the run starts from
+) -> object:          # untrained, or the pretrained one that the run starts from, with its adapter
     "Make the model that a run starts from; the paper's recipe trains with dropout."
     import torch
     from domain_llm.model.fast import GPT2
     from domain_llm.model.gpt2 import GPT2Config
+    from domain_llm.train.finetuning import add_lora
     meta = _read_json(step_folder(out, 'tokens') / 'meta.json')
     inputs = _steps(out).get('pretrain', {}).get('inputs', {})
     if type(inputs.get('seed')) is not int or inputs.get('size') not in SIZES:
         raise ValueError(f'{Path(out) / "steps.json"} should note the seed and size of the step '
                          'pretrain, but got none: run `domain-llm pretrain` with the same --out')
     torch.manual_seed(inputs['seed'])
-    if start := inputs.get('start'): return start_model(out, start)
+    if start := inputs.get('start'):
+        model, r = start_model(out, start), inputs.get('lora')
+        return add_lora(model, r, where=inputs.get('lora_to', 'both')) if r else model
     return GPT2(GPT2Config.preset(
         SIZES[inputs['size']]['preset'], meta['vocab_size'], eos_token_id=meta['eos_token_id'],
         dropout=0.1 if inputs.get('recipe') == 'paper' else 0.0))
@@ -338,13 +352,16 @@ def _run_config(folder):
                      'got that of something else: choose another --out')
 
 def _train_config(folder, model, batches, size, seed, steps, minutes, recipe='fast', start=None,
-                  device=None, **how):
+                  lora=None, lora_to=None, device=None, **how):
     "Put a recipe together: rates by size; steps as stored, as given, as measured, or five epochs."
+    from domain_llm.train.finetuning import LORA_RECIPE, WHOLE_RECIPE
     from domain_llm.train.pretraining import steps_in
     from domain_llm.train.recipe import FAST_RECIPE, PAPER_RECIPE, TrainConfig, paper_length
     share = 0.1 if start else 1
     rates = dict(lr=share * SIZES[size]['lr'], muon_lr=share * FAST_RECIPE['muon_lr'])
-    chosen = PAPER_RECIPE if recipe == 'paper' else {**FAST_RECIPE, **rates}
+    chosen = {**FAST_RECIPE, **rates}
+    if not hasattr(model, 'h'): chosen = LORA_RECIPE if lora else WHOLE_RECIPE
+    if recipe == 'paper': chosen = PAPER_RECIPE
     chosen = {**chosen, 'seed': seed, 'tokens_per_step': tokens_per_step(size, recipe), **how}
 
     stored = folder / 'config.json'
@@ -369,7 +386,8 @@ def sample_text(
 ) -> str:               # without the token that it starts from
     "Let a model write a few lines from nothing."
     import torch
-    start = torch.tensor([[model.cfg.eos_token_id]], device=model.wte.weight.device)  # (1, 1)
+    where = next(model.parameters()).device
+    start = torch.tensor([[model.cfg.eos_token_id]], device=where)                # (1, 1)
     ids = model.generate(start, min(n, model.cfg.n_ctx), 0.8, seed=0)
     return tokenizer.decode(ids[0].tolist(), skip_special_tokens=True).strip()
 
@@ -384,7 +402,7 @@ def train(
     cases: list | tuple = (),      # of `Case`, whose accuracy is noted along the way
     device: str | None = None,     # cuda, cuda:1, mps or cpu; the best there is by default
     precision: str | None = None,  # float32, bfloat16 or float16; what the device is good at
-    **how: object,                 # recipe, start, and fields of `TrainConfig`
+    **how: object,                 # recipe, start, lora, lora_to, and fields of `TrainConfig`
 ):
     "Train the run's model, on as many processes as there are."
     from domain_llm.bench.scores import score_cases
@@ -402,19 +420,23 @@ def train(
     batches = read(tokens, model.cfg.n_ctx, in_a_step, seed, team.rank, team.world_size)
     if not team.rank:
         n = sum(p.numel() for p in model.parameters())
+        learned = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        learning = '' if n == learned else f', of which {learned:,} learn,'
         processes = f', {team.world_size} processes' if team.world_size > 1 else ''
-        typer.echo(f'{n:,} parameters on {device}{processes}')
+        typer.echo(f'{n:,} parameters{learning} on {device}{processes}')
     config = _train_config(folder, model, batches, size, seed, steps, minutes, device=device, **how)
     config = team.broadcast(config)
 
     def look(model, step):
         "Take a sample of the model's text, and its accuracy where there are cases."
         found = dict(sample=sample_text(model, tokenizer))
+        for part in 'model', 'net': model = getattr(model, part, model)     # out of its adapter
         if cases: found['accuracy'] = score_cases(model, tokenizer, cases, prompt='').accuracy
         return found
 
     pretrain(model, batches, config, folder, held_out, look, device=device)
-    if not team.rank: save_tokenizer(tokenizer, folder / 'model')
+    own = (folder / 'model' / 'tokenizer.json').is_file()            # that of a model of others
+    if not (team.rank or own): save_tokenizer(tokenizer, folder / 'model')
 
 # %% ../../nbs/80_steps.ipynb #c25d7647
 def trigram_scores(
@@ -444,10 +466,9 @@ def evaluate_cases(
     "Score cases with the untrained, the counting and the trained model."
     from domain_llm.bench.controls import run_controls
     from domain_llm.bench.scores import score_cases, score_texts
-    from domain_llm.model.weights import load_gpt2
-    from domain_llm.tokens.tokenizer import load_tokenizer
+    from domain_llm.model.models import load_model
     from domain_llm.train.recipe import device_info
-    tokenizer = load_tokenizer(step_folder(out, 'tokenizer'))
+    trained, tokenizer = load_model(step_folder(out, 'pretrain') / 'model')
     device = device_info(device).device
     plan = next(Path(out).glob('plan.json'), None)
 
@@ -457,11 +478,12 @@ def evaluate_cases(
         return score_cases(
             model, tokenizer, cases, protocol, prompt, name, progress=True, plan=plan)
 
-    trained = load_gpt2(step_folder(out, 'pretrain') / 'model')
-    goes_on = 'start' in _steps(out)['pretrain']['inputs']
-    scores = [ask(new_model(out), 'pretrained GPT-2' if goes_on else 'untrained GPT-2'),
-              trigram_scores(out, tokenizer, cases, plan=plan), ask(trained, 'trained GPT-2')]
-    if prompt: scores.append(ask(trained, "trained GPT-2, paper's protocol", 'paper'))
+    start = _steps(out)['pretrain']['inputs'].get('start')
+    before, kind = start_model(out, start) if start else new_model(out), 'GPT-2'
+    if not hasattr(trained, 'cfg'): before, kind = before.net, 'model'      # not one of ours
+    scores = [ask(before, f'{"pretrained" if start else "untrained"} {kind}'),
+              trigram_scores(out, tokenizer, cases, plan=plan), ask(trained, f'trained {kind}')]
+    if prompt: scores.append(ask(trained, f"trained {kind}, paper's protocol", 'paper'))
     if oracle: scores.append(score_texts('oracle', oracle, cases, plan))
     checks = run_controls(cases, tokenizer, prompt, seeds=range(3))
     with whole_folder(folder, 'scores') as part:
@@ -473,10 +495,7 @@ def model_print(
     model: str,  # a folder, a GGUF file, a name of lesson 33, or one on the hub
 ) -> str:        # 16 hexadecimal digits
     "Compute the fingerprint of a model's files, or say that there are none."
-    from domain_llm.model.real import PARCELS, fetched_folder
-    from domain_llm.model.weights import checkpoint_folder
-    if Path(model).exists(): return fingerprint(model)
-    return fingerprint(fetched_folder(model) if model in PARCELS else checkpoint_folder(model))
+    return fingerprint(model if Path(model).exists() else _model_folder(model))
 
 def score_model(
     path: Path,                # the Parquet file to write; a scoring that was stopped goes on
@@ -504,7 +523,8 @@ def model_scores(
 
 # %% ../../nbs/80_steps.ipynb #7b2f9cfd
 EXPERTS = 'brainbench-human', 'brainbench-gpt4'  # case sets whose experts' answers are published
-PARTIES = 'trained GPT-2', 'untrained GPT-2', 'pretrained GPT-2', 'token trigram', 'experts'
+PARTIES = ('trained GPT-2', 'untrained GPT-2', 'pretrained GPT-2', 'trained model',
+           'pretrained model', 'token trigram', 'experts')
 
 def scored_sets(
     out: Path,  # the folder of a run, or of scores alone
@@ -583,7 +603,8 @@ def case_results(
     files = sorted((Path(out) / 'evaluate' / name).glob('*.parquet'))
     found = {s.name: s for s in map(Scores.load, (f for f in files if not is_passer_by(f.name)))}
     scores = [Scores.load(path) for path in model_scores(out, name)]
-    if 'trained GPT-2' in found: scores.insert(0, found.pop('trained GPT-2'))
+    mine = [name for name in ('trained GPT-2', 'trained model') if name in found]
+    if mine: scores.insert(0, found.pop(mine[0]))
     elif found or not scores:
         raise ValueError(f'{Path(out) / "evaluate" / name} should hold the scores of the trained '
                          f'GPT-2, but got {", ".join(found) or "none"}: evaluate these cases anew')
@@ -597,9 +618,9 @@ def case_results(
 def _how_scored(scores):
     "Tabulate what the numbers of models depend on."
     import pandas as pd
-    asked = dict(protocol='protocol', model='kind', dtype='precision', device='device',
-                 windowed='texts in windows', model_sha256='SHA-256 of the weights',
-                 tokenizer_sha256='of the tokenizer')
+    asked = dict(protocol='protocol', first_token='begins with', model='kind',
+                 dtype='precision', device='device', windowed='texts in windows',
+                 model_sha256='SHA-256 of the weights', tokenizer_sha256='of the tokenizer')
     return pd.DataFrame([dict(who=s.name) | {
         what: str(s.meta.get(name, 'unknown'))[:12 if 'sha256' in name else None]
         for name, what in asked.items()} for s in scores])
@@ -639,7 +660,8 @@ def _training_section(out):
         raise ValueError(f'{out / "pretrain/log.jsonl"} should hold a validation loss, but got '
                          'none: run `domain-llm pretrain` with the same --out')
     last = told[-1]
-    rows = {**lines, 'trained GPT-2': last['validation_loss']}
+    ours = _run_config(out / 'pretrain')['model'].get('kind', 'GPT2') == 'GPT2'
+    rows = {**lines, f'trained {"GPT-2" if ours else "model"}': last['validation_loss']}
     table = pd.DataFrame([{'model': k, 'nats per token': v} for k, v in rows.items()])
     alt = ('Training and validation loss by step, with the losses of guessing and counting as '
            'lines; the table holds the final numbers.')
@@ -671,9 +693,9 @@ def make_report(
     import pandas as pd, torch
     from domain_llm import __version__
     from domain_llm.experts.report import write_report
-    from domain_llm.model.weights import load_gpt2
+    from domain_llm.model.models import load_model
     from domain_llm.ground.show import figure_png, is_figure
-    from domain_llm.tokens.tokenizer import load_tokenizer
+    from domain_llm.train.finetuning import Trainable
     from domain_llm.train.recipe import device_info
     out, sections = Path(out), []
     for name in scored_sets(out): sections += _case_sections(name, out)
@@ -681,8 +703,8 @@ def make_report(
     made_by = (f'domain_llm {__version__}, torch {torch.__version__}, '
                f'Python {platform.python_version()}; {device_info()}.')
     if (out / 'pretrain').is_dir():
-        model = load_gpt2(out / 'pretrain' / 'model')
-        tokenizer = load_tokenizer(out / 'tokenizer')
+        model, tokenizer = load_model(out / 'pretrain' / 'model')
+        if not hasattr(model, 'cfg'): model = Trainable(model)
         sections += [_training_section(out),
                      ('What the model writes when left alone', sample_text(model, tokenizer)),
                      ('What it was made from', made_by, _made_from(out))]

@@ -74,7 +74,7 @@ def _walk(model, ids, position_ids, mask, past, max_tokens):
 def _head(model):
     "Give the table that the last vectors meet, exact and in the call's precision."
     import torch
-    weight, kind = model.wte.weight, model.wte.weight.device.type
+    weight, kind = model.table, model.table.device.type
     if not torch.is_autocast_enabled(kind): return weight, weight
     # the same probabilities from smaller logits, which 16 bits round less
     centred = weight - weight.mean(0)

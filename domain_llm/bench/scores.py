@@ -204,11 +204,8 @@ _MATTER = 'domain-llm', 'torch', 'tokenizers', 'transformers', 'numpy'
 
 def _describe(model, tokenizer, cases, protocol, prompt, first, dtype, order, windowed):
     "Write down what a result depends on."
-    import torch
-    weights, state = hashlib.sha256(), model.state_dict() if hasattr(model, 'state_dict') else {}
-    for name, tensor in sorted(state.items()):
-        weights.update(name.encode())
-        weights.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    from domain_llm.model.weights import weights_sha256
+    state = model.state_dict() if hasattr(model, 'state_dict') else {}
     asked = ({k: v for k, v in asdict(c).items() if k not in ('doi', 'date')} for c in cases)
     told = json.dumps([*asked], ensure_ascii=False)
     versions = dict(python=platform.python_version(), **package_versions(_MATTER))
@@ -224,7 +221,7 @@ def _describe(model, tokenizer, cases, protocol, prompt, first, dtype, order, wi
         windowed=windowed,
         texts=2 * len(cases),
         model=type(model).__name__,
-        model_sha256=weights.hexdigest() if state else 'unknown',
+        model_sha256=weights_sha256(state) if state else 'unknown',
         tokenizer_sha256=tokenizer_sha256(tokenizer),
         cases_sha256=hashlib.sha256(told.encode()).hexdigest(),
         versions=versions,

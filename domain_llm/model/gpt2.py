@@ -8,6 +8,7 @@ __all__ = ['PRESETS', 'GPT2Config', 'Attention', 'MLP', 'Block', 'PlainGPT2', 'S
 # %% ../../nbs/30_gpt2.ipynb #36870b17
 import math
 from dataclasses import dataclass
+from functools import singledispatch
 from numbers import Integral, Real
 
 import torch
@@ -172,7 +173,7 @@ class PlainGPT2(nn.Module):
         if T > self.cfg.n_ctx:
             raise ValueError(f'`ids` should hold at most {self.cfg.n_ctx} tokens a row, '
                              f'but got {T}: cut the row or use a longer n_ctx')
-        x = self.wte(ids) + self.wpe.weight[:T]                          # (B, T, C)
+        x = self.wte(ids) + self.wpe(torch.arange(T, device=ids.device))  # (B, T, C)
         x = F.dropout(x, self.cfg.dropout, self.training)
         for block in self.h: x = block(x)
         return self.ln_f(x)
@@ -181,7 +182,14 @@ class PlainGPT2(nn.Module):
         x: torch.Tensor,               # (..., C) vectors after the last norm
     ) -> torch.Tensor:                 # (..., V)
         "Compare vectors with the token table."
-        return F.linear(x, self.wte.weight)
+        return F.linear(x, self.table)
+
+    @property
+    def table(self) -> torch.Tensor:   # (V, C)
+        "Give the token table, which is read twice; refuse a part that is more than a table."
+        if type(self.wte) is nn.Embedding: return self.wte.weight
+        raise ValueError(f'`wte` should be an nn.Embedding, since the logits read its weight too, '
+                         f'but got {type(self.wte).__name__}: leave the token table as it is')
 
     def check_ids(self,
         ids: torch.Tensor,  # (B, T)
@@ -272,6 +280,7 @@ def num_params(
     block = 12 * C * C + (9 * C if cfg.bias else 0) + 2 * norm
     return cfg.vocab_size * C + (0 if cfg.rotary else cfg.n_ctx * C) + cfg.n_layer * block + norm
 
+@singledispatch
 def flops_per_token(
     cfg: GPT2Config,  # the model's numbers
 ) -> int:             # floating-point operations to train on one token, forward and backward

@@ -84,13 +84,15 @@ def _share(model, config, dtype):
 # %% ../../nbs/43_distributed.ipynb #e24b1cd2
 def _free_bytes(model):
     "Say how much memory activations may take; on a GPU what is free now, less what is to come."
-    where = model.wte.weight.device
+    where = next(model.parameters()).device
     if where.type != 'cuda': return 2 * 2**30
     weights = sum(p.numel() for p in model.parameters())
-    # to come, in bytes a weight: gradient 4, moments 8, a copy in half precision 2; and a reserve
+    learned = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    # to come, in bytes a weight: a copy in half precision 2, and where it learns gradient 4 and
+    # moments 8; and a reserve
     # what PyTorch keeps of what was freed counts as used there, but is free for us
     kept = torch.cuda.memory_reserved(where) - torch.cuda.memory_allocated(where)
-    return 0.85 * (torch.cuda.mem_get_info(where)[0] + kept) - 14 * weights - 2**29
+    return 0.85 * (torch.cuda.mem_get_info(where)[0] + kept) - 2 * weights - 12 * learned - 2**29
 
 def _micro_batch_size(n, limit):
     "Cut n rows into pieces of at most a limit: equal ones, if these are not much smaller."
@@ -117,6 +119,10 @@ class Trainer:
             plain = plain._modules[wrapped.pop()]
         self.model, self.config, self.team = plain, config, team
         self.device, self.loss = device or device_info(), loss or _own_loss
+        for what in ('muon_lr', 'compile', 'shard') if not hasattr(self.model, 'h') else ():
+            if given := getattr(config, what):
+                raise ValueError(f'`{what}` should be left out for a {type(self.model).__name__}, '
+                                 f'but got {given}: it knows the blocks of our own GPT2 alone')
         if team.world_size > 1 and ':' in self.device.device:
             raise ValueError('`device` should be without a number where each process has its own, '
                              f'but got {self.device.device}: leave the number out')
@@ -238,18 +244,20 @@ class Trainer:
             'checkpoint is unharmed')
 
 # %% ../../nbs/43_distributed.ipynb #5ca3027c
-def _options():
+def _options(**more):
     "Ask PyTorch for whole tensors on the CPU, given to process 0 alone."
     from torch.distributed.checkpoint.state_dict import StateDictOptions
-    return StateDictOptions(full_state_dict=True, cpu_offload=True)
+    return StateDictOptions(full_state_dict=True, cpu_offload=True, **more)
 
 def gather(
     trainer: Trainer,  # all processes call this
 ) -> dict:             # {name: whole tensor on the CPU}, on process 0
-    "Gather the weights and the optimizers' memory, in whatever shares the processes hold them."
+    "Gather what is learned and the optimizers' memory, in whatever shares the processes hold them."
     from torch.distributed.checkpoint.state_dict import (
         get_model_state_dict, get_optimizer_state_dict)
-    weights = get_model_state_dict(trainer.model, options=_options())
+    learned = {n for n, p in trainer.model.named_parameters() if p.requires_grad}
+    weights = get_model_state_dict(trainer.model, options=_options(ignore_frozen_params=True))
+    weights = {n: t for n, t in weights.items() if n in learned}       # a tied table has two names
     memory = get_optimizer_state_dict(trainer.model, trainer.optimizers, options=_options())
     memory = memory.get('state', {})
     return {f'model.{n}': t for n, t in weights.items()} | {

@@ -6,8 +6,11 @@
 __all__ = ['rows_that_fit']
 
 # %% ../../nbs/41_loop.ipynb #03c4b2cb
+from functools import singledispatch
+
 from ..model.gpt2 import GPT2Config
 
+@singledispatch
 def rows_that_fit(
     cfg: GPT2Config,  # the model's shape
     n_bytes: float,   # free memory

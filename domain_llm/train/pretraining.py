@@ -17,13 +17,13 @@ import torch
 from ..ground.files import only_writer
 from ..model.fast import GPT2, eager
 from ..model.gpt2 import GPT2Config
-from ..model.weights import check_layout, save_model
+from ..model.weights import check_layout, weights_sha256
 from ..tokens.dataset import Batches, TokenFile, prefetch
 from .recipe import Device, TrainConfig, schedule
 from .distributed import Trainer, join, whole_model
 from .runs import (
     Stop, best_so_far, keep_best, load_checkpoint, open_log, open_run, save_checkpoint,
-    throughput, validation_loss)
+    save_trained, throughput, validation_loss)
 
 # %% ../../nbs/45_pretraining.ipynb #ed1a9c7d
 def pretrain(
@@ -45,7 +45,9 @@ def pretrain(
     _check_run(trainer, batches, validation)
     if not team.rank:
         order, text = (getattr(batches, f'{name}_sha256', None) for name in ('order', 'tokens'))
-        open_run(run_dir, config, trainer.model.cfg, order, loss, text)
+        stays = {n: p for n, p in trainer.model.named_parameters() if not p.requires_grad}
+        frozen = weights_sha256(stays) if stays else None
+        open_run(run_dir, config, trainer.model.cfg, order, loss, text, frozen)
     with only_writer(run_dir) if not team.rank else nullcontext():
         step = first = load_checkpoint(run_dir, trainer)
         if step and not team.rank: print(f'resuming at step {step} of {config.steps}')
@@ -73,7 +75,7 @@ def pretrain(
             if step > first: save_checkpoint(run_dir, trainer, step)
             _evaluate(trainer, step, run_dir, validation, evaluate, write)
         whole = whole_model(trainer)
-        if not team.rank: save_model(whole, run_dir / 'model')
+        if not team.rank: save_trained(whole, run_dir)
         if team.all_reduce(stop.asked, op='MAX')[0]: raise KeyboardInterrupt
         return run_dir / 'model'
 

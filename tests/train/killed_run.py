@@ -16,26 +16,33 @@ import domain_llm.train.runs as runs
 from domain_llm.model.fast import GPT2
 from domain_llm.model.gpt2 import GPT2Config
 from domain_llm.tokens.dataset import Batches
+from domain_llm.train.finetuning import LORA_RECIPE, add_lora
 from domain_llm.train.recipe import FAST_RECIPE, TrainConfig
 from small_runs import outcome
 
 HOW, THREADS = sys.argv[1], int(sys.argv[2])
 torch.set_num_threads(THREADS)
-for late in 'torch.distributed.checkpoint.state_dict', 'torch._dynamo':
-    import_module(late)     # or each life would import it anew, at three times its own work
+late = ['torch.distributed.checkpoint.state_dict', 'torch._dynamo']
+for name in late + ['peft'] * (HOW == 'adapter'):
+    import_module(name)     # or each life would import it anew, at three times its own work
 CFG, TOKENS, STEPS = GPT2Config(50, 2, 2, 32, 16, dropout=0.1), 128, dict(random=24).get(HOW, 12)
 if HOW == 'once':      # large enough that several threads share its sums
     CFG, TOKENS, STEPS = GPT2Config(300, 1, 4, 128, 64, dropout=0.1), 2048, 6
 TEXT = np.random.default_rng(0).integers(0, CFG.vocab_size, 20_000)
 
 
-def train(folder, evaluate=None):
+def start():
+    "Make what is trained: a model, or with `adapter` one whose weights stay."
     torch.manual_seed(2)
-    config = TrainConfig(steps=STEPS, tokens_per_step=TOKENS, eval_every=4, save_every=3,
-                         **FAST_RECIPE)
+    return add_lora(GPT2(CFG)) if HOW == 'adapter' else GPT2(CFG)
+
+
+def train(folder, evaluate=None):
+    recipe = LORA_RECIPE if HOW == 'adapter' else FAST_RECIPE
+    config = TrainConfig(steps=STEPS, tokens_per_step=TOKENS, eval_every=4, save_every=3, **recipe)
     batches = Batches(TEXT, CFG.n_ctx, TOKENS)
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-        pretraining.pretrain(GPT2(CFG), batches, config, folder, TEXT[:500], evaluate)
+        pretraining.pretrain(start(), batches, config, folder, TEXT[:500], evaluate)
 
 
 def life(folder, prepare=None, evaluate=None):
@@ -135,5 +142,6 @@ def killed_inside_a_save():
     return found
 
 
-ways = dict(random=killed_at_random, once=killed_once, inside=killed_inside_a_save)
+ways = dict(random=killed_at_random, once=killed_once, inside=killed_inside_a_save,
+            adapter=killed_once)
 print(json.dumps(ways[HOW]()))
