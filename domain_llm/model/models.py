@@ -58,7 +58,7 @@ def _theirs(name, **how):
 
 # %% ../../nbs/34_models.ipynb #953a73c4
 def _adapted(folder, **how):
-    "Load an adapter on the model that it was trained for, with the adapter's tokenizer if it has one."
+    "Load an adapter on the model that it was trained for, with its tokenizer if it has one."
     _need('peft', folder)
     from peft import PeftModel
     from transformers import AutoTokenizer
