@@ -23,8 +23,7 @@ from small_runs import outcome
 HOW, THREADS = sys.argv[1], int(sys.argv[2])
 torch.set_num_threads(THREADS)
 late = ['torch.distributed.checkpoint.state_dict', 'torch._dynamo']
-if HOW == 'adapter': late.append('peft')
-for name in late:
+for name in [*late, 'peft'] if HOW == 'adapter' else late:
     import_module(name)     # or each life would import it anew, at three times its own work
 CFG, TOKENS, STEPS = GPT2Config(50, 2, 2, 32, 16, dropout=0.1), 128, dict(random=24).get(HOW, 12)
 if HOW == 'once':      # large enough that several threads share its sums
