@@ -221,7 +221,7 @@ def _end_of_text(d, path):
     eos, bos = d.get('eos_token_id') or 0, d.get('bos_token_id')
     if isinstance(eos, list) and eos: eos = bos if bos in eos else eos[0]
     if type(eos) is not int:
-        raise ValueError(f"{path} should give as eos_token_id a token's id, but got {eos!r}: "
+        raise ValueError(f'{path} should give as eos_token_id the id of a token, but got {eos!r}: '
                          'write the id of the token that ends a text there')
     if 0 <= eos < d['vocab_size']: return eos
     own = path.with_name('tokenizer.json')
