@@ -213,7 +213,7 @@ def test_each_row_of_the_papers_table_is_one_command(tmp_path, monkeypatch, name
     monkeypatch.setattr('domain_llm.tokens.tokenizer.tokenizer_sha256', lambda _: 'that of GPT-2')
     monkeypatch.setattr('domain_llm.model.fast.GPT2', lambda cfg: SimpleNamespace(cfg=cfg))
     pretrained = SimpleNamespace(cfg=GPT2Config(dropout=0.1))
-    monkeypatch.setattr('domain_llm.model.weights.load_gpt2', lambda name: pretrained)
+    monkeypatch.setattr('domain_llm.model.models.load_model', lambda name: (pretrained, beside))
     assert command(*words) == 0
 
     config = found['config']
