@@ -410,9 +410,10 @@ class _Page:
             return
         number = self.total - len(self.left) + 1
         clues = self.match.clues(self.left[0].case) if self.match.clues else ()
-        self.text.value = _as_html(self.left[0], number, self.total, clues)
         self.choice.value, self.sure.value, self.told.value = None, 50, ''
         self.button.description = 'Answer'
+        # last, so that nobody answers what they see in a form that is not empty yet
+        self.text.value = _as_html(self.left[0], number, self.total, clues)
 
     def press(self, _):
         "Take the answer, or lead on."
