@@ -103,7 +103,10 @@ def load_answers(
                               (name, first, _) in enumerate(_questions(case), 1)})
     if unread := int(rows.correct.isna().sum()):
         print(harmless(f'note: {unread} of {len(rows)} answers cannot be read as 1 or 2'))
-    rows = rows.dropna(subset='correct').drop_duplicates(['person', 'case', 'order'])
+    rows = rows.dropna(subset='correct')
+    again = rows.duplicated(['person', 'case', 'order'])
+    if again.any(): print(f'note: {again.sum()} answers to a question that had one are left out')
+    rows = rows[~again]
     return rows.astype(dict(correct=bool, chosen=int)).reset_index(drop=True)
 
 # %% ../../nbs/67_asked.ipynb #a0e9432b
