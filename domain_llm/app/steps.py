@@ -337,10 +337,12 @@ def new_model(
 def tokens_per_step(
     size: str,    # a key of `SIZES`
     recipe: str,  # fast or paper
+    theirs: bool = False,  # a model of others is finetuned, which knows much already
 ) -> int:         # tokens in one update
     "Look up how many tokens an update has; the paper's larger models had fewer."
     rows = PAPER_ROWS.get(SIZES[size]['preset']) if recipe == 'paper' else None
-    return 4 * 8 * 1024 * rows if rows else SIZES[size]['tokens_per_step']
+    if rows: return 4 * 8 * 1024 * rows
+    return SIZES[size]['tokens_per_step'] // (4 if theirs and recipe == 'fast' else 1)
 
 def _run_config(folder):
     "Read the configuration of a run: its model, and its training with a number of steps."
@@ -354,15 +356,17 @@ def _run_config(folder):
 def _train_config(folder, model, batches, size, seed, steps, minutes, recipe='fast', start=None,
                   lora=None, lora_to=None, device=None, **how):
     "Put a recipe together: rates by size; steps as stored, as given, as measured, or five epochs."
+    from domain_llm.train.distributed import join
     from domain_llm.train.finetuning import LORA_RECIPE, WHOLE_RECIPE
     from domain_llm.train.pretraining import steps_in
     from domain_llm.train.recipe import FAST_RECIPE, PAPER_RECIPE, TrainConfig, paper_length
     share = 0.1 if start else 1
     rates = dict(lr=share * SIZES[size]['lr'], muon_lr=share * FAST_RECIPE['muon_lr'])
-    chosen = {**FAST_RECIPE, **rates}
-    if not hasattr(model, 'h'): chosen = LORA_RECIPE if lora else WHOLE_RECIPE
+    chosen, theirs = {**FAST_RECIPE, **rates}, not hasattr(model, 'h')
+    if theirs: chosen = LORA_RECIPE if lora else WHOLE_RECIPE
     if recipe == 'paper': chosen = PAPER_RECIPE
-    chosen = {**chosen, 'seed': seed, 'tokens_per_step': tokens_per_step(size, recipe), **how}
+    in_a_step = tokens_per_step(size, recipe, theirs)
+    chosen = {**chosen, 'seed': seed, 'tokens_per_step': in_a_step, **how}
 
     stored = folder / 'config.json'
     if stored.exists():
@@ -374,6 +378,7 @@ def _train_config(folder, model, batches, size, seed, steps, minutes, recipe='fa
         else: steps = paper_length(batches.n_windows, batches.rows, gpus=1, pieces=1)['steps']
     elif not steps:
         one = TrainConfig(steps=1, **chosen)
+        if not join().rank: typer.echo(f'measuring how many steps fit into {minutes:g} minutes')
         steps = steps_in(minutes, model, batches, one, device=device)
     chosen = dict(steps=steps) | chosen
     return TrainConfig(eval_every=max(10, min(100, chosen['steps'] // 10)), **chosen)
@@ -416,7 +421,7 @@ def train(
     tokens = TokenFile(out / 'tokens', 'train', tokenizer)
     held_out = TokenFile(out / 'tokens', 'validation', tokenizer)
     read = Batches if tokens.meta['layout'] == 'separated' else PaperBatches
-    in_a_step = tokens_per_step(size, how.get('recipe', 'fast'))
+    in_a_step = tokens_per_step(size, how.get('recipe', 'fast'), theirs=not hasattr(model, 'h'))
     batches = read(tokens, model.cfg.n_ctx, in_a_step, seed, team.rank, team.world_size)
     if not team.rank:
         n = sum(p.numel() for p in model.parameters())
