@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SIZES', 'PAPER_ROWS', 'EXPERTS', 'PARTIES', 'fingerprint', 'one_at_a_time', 'once', 'go_further', 'step_folder',
-           'save_corpus', 'read_papers', 'start_tokenizer', 'make_tokenizer', 'make_tokens', 'start_model', 'new_model',
-           'tokens_per_step', 'sample_text', 'train', 'trigram_scores', 'evaluate_cases', 'model_print', 'score_model',
-           'model_scores', 'scored_sets', 'plan_for', 'only_set', 'keep_experts', 'scored_cases', 'case_results',
-           'make_report', 'show_results']
+           'save_corpus', 'read_papers', 'start_tokenizer', 'make_tokenizer', 'make_tokens', 'start_model',
+           'started_from', 'new_model', 'tokens_per_step', 'sample_text', 'train', 'trigram_scores', 'evaluate_cases',
+           'model_print', 'score_model', 'model_scores', 'scored_sets', 'plan_for', 'only_set', 'keep_experts',
+           'scored_cases', 'case_results', 'make_report', 'show_results']
 
 # %% ../../nbs/80_steps.ipynb #effd2baa
 import hashlib, json, platform, re
@@ -312,6 +312,12 @@ def start_model(
                          'that it was trained with')
     return model
 
+def started_from(
+    out: str | Path,  # a run's folder
+) -> str | None:      # a model's folder or its name on the hub; None: from nothing
+    "Read which model a run started from."
+    return _steps(out).get('pretrain', {}).get('inputs', {}).get('start')
+
 def new_model(
     out: str | Path,  # a run's folder, in which the pretrain step has begun
 ) -> object:          # untrained, or the pretrained one that the run starts from, with its adapter
@@ -326,7 +332,7 @@ def new_model(
         raise ValueError(f'{Path(out) / "steps.json"} should note the seed and size of the step '
                          'pretrain, but got none: run `domain-llm pretrain` with the same --out')
     torch.manual_seed(inputs['seed'])
-    if start := inputs.get('start'):
+    if start := started_from(out):
         model, r = start_model(out, start), inputs.get('lora')
         return add_lora(model, r, where=inputs.get('lora_to', 'both')) if r else model
     return GPT2(GPT2Config.preset(
