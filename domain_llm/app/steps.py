@@ -691,7 +691,10 @@ def _made_from(out):
         if isinstance(value, dict):
             card[what] = ', '.join(f'{count(n)} {name}' for name, n in value.items()) or 'nothing'
         else: card[what] = count(value)
-    facts = {**card, **config['model'], **config['train']}
+    inputs = _steps(out).get('pretrain', {}).get('inputs', {})
+    begun = {'started from': inputs.get('start') or 'nothing'}
+    if inputs.get('lora'): begun |= dict(lora=f'rank {inputs["lora"]}, {inputs["lora_to"]}')
+    facts = {**card, **begun, **config['model'], **config['train']}
     return pd.DataFrame([dict(what=k.replace('_', ' '), value=str(v)) for k, v in facts.items()])
 
 # %% ../../nbs/80_steps.ipynb #ea27b5cb

@@ -736,10 +736,11 @@ def test_evaluate_writes_the_same_and_takes_other_models(models):
     assert 'trained from nothing on the papers' in text and 'Training' in text
     notes = Path('out/steps.json').read_text()
     begun = json.loads(notes)
-    begun['pretrain']['inputs']['start'] = 'toy'
+    begun['pretrain']['inputs'] |= dict(start='toy', lora=8, lora_to='both')
     Path('out/steps.json').write_text(json.dumps(begun))
     assert cli('report', '--out', 'out', '--force').returncode == 0
-    assert 'trained elsewhere, finetuned on the papers' in Path('out/report.html').read_text()
+    text = Path('out/report.html').read_text()
+    assert 'trained elsewhere, finetuned on the papers' in text and 'rank 8, both' in text
     Path('out/steps.json').write_text(notes)
     done = cli('score', '--cases', 'c.csv', '--model', 'toy', '--out', 'out')
     assert done.returncode == 0 and 'scores/c/toy.parquet: already done' in done.stdout
