@@ -580,7 +580,7 @@ def keep_experts(
     sets: dict,    # {name of a case set: its cases}
 ):
     "Read the experts' answers to the cases, and keep them with the run."
-    from domain_llm.experts.responses import load_responses
+    from domain_llm.bench.responses import load_responses
     name = only_set(sets, '--experts')
     rows = load_responses(source, name if name in EXPERTS else sets[name])
     typer.echo(harmless(f'{len(rows):,} answers of {rows.person.nunique()} experts to {name}'))
@@ -610,7 +610,7 @@ def case_results(
     "Read a case set's scores, and the experts' answers where there are any."
     import pandas as pd
     from domain_llm.bench.scores import Scores
-    from domain_llm.experts.responses import load_responses
+    from domain_llm.bench.responses import load_responses
     files = sorted((Path(out) / 'evaluate' / name).glob('*.parquet'))
     found = {s.name: s for s in map(Scores.load, (f for f in files if not is_passer_by(f.name)))}
     scores = [Scores.load(path) for path in model_scores(out, name)]
