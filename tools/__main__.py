@@ -34,6 +34,12 @@ def toy(options):
     toy.make(options.folder)
 
 
+def results(options):
+    "Compute the results that are stored with the package anew, and compare or store them."
+    import results
+    results.run_all([path.resolve() for path in options.lessons], options.store)
+
+
 def parser():
     "Describe the commands and their options."
     top = argparse.ArgumentParser(prog='python tools', description=__doc__)
@@ -53,6 +59,10 @@ def parser():
                      help='write nothing, and fail where a cell raises or prints something else')
     way.add_argument('--time', action='store_true',
                      help='write the run cards alone: for a machine without the data')
+    added = command(results)
+    added.add_argument('lessons', nargs='*', type=Path,
+                       help='such as nbs/46_finetuning.ipynb; else all, which takes hours')
+    added.add_argument('--store', action='store_true', help='store what comes, and compare nothing')
     command(check).add_argument('paths', nargs='*', type=Path, help='files or folders; else all')
     command(toy).add_argument(
         'folder', nargs='?', type=Path, help='train here, or go on here; else in a temporary one')

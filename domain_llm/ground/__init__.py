@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
         'is_mounted', 'whole_folder', 'file_sha256', 'files_below', 'cache_folder', 'download',
         'disk_is_full', 'peak_memory', 'total_memory', 'package_versions'],
     'processes': ['in_processes'],
+    'results': ['differing', 'stored_results', 'recomputes', 'keep_results'],
     'show': ['BLUE', 'VERMILION', 'GREEN', 'PURPLE', 'ORANGE', 'SKY', 'BLACK', 'YELLOW',
         'COLOURS', 'TINTS', 'SHADES', 'GREYS', 'COLOUR_MAP', 'MARKERS', 'LINES', 'as_seen',
         'look', 'canvas', 'figure_png', 'visible', 'harmless', 'as_label', 'as_text', 'in_words',

@@ -10,5 +10,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
         'article_rows', 'medline_rows', 'summary_rows'],
     'overlap': ['deduplicate', 'word_ngrams', 'decontaminate', 'split_documents', 'across_split'],
     'synthetic': ['MANIPULATIONS', 'REGIONS', 'BEHAVIOURS', 'DIRECTIONS', 'FINDINGS', 'OPENINGS',
-        'CLOSINGS', 'POPULARITY', 'Case', 'SyntheticScience', 'read_findings', 'stored_run'],
+        'CLOSINGS', 'ROW_WORDS', 'POPULARITY', 'Case', 'SyntheticScience', 'read_findings',
+        'row_text', 'stored_run'],
 })

@@ -741,6 +741,14 @@ def test_evaluate_writes_the_same_and_takes_other_models(models):
     assert 'only toy on' in done.stdout
     text = Path('out/report.html').read_text()
     assert 'trained from nothing on the papers' in text and 'Training' in text
+    notes = Path('out/steps.json').read_text()
+    begun = json.loads(notes)
+    begun['pretrain']['inputs'] |= dict(start='toy', lora=8, lora_to='both')
+    Path('out/steps.json').write_text(json.dumps(begun))
+    assert cli('report', '--out', 'out', '--force').returncode == 0
+    text = Path('out/report.html').read_text()
+    assert 'trained elsewhere, finetuned on the papers' in text and 'rank 8, both' in text
+    Path('out/steps.json').write_text(notes)
     done = cli('score', '--cases', 'c.csv', '--model', 'toy', '--out', 'out')
     assert done.returncode == 0 and 'scores/c/toy.parquet: already done' in done.stdout
     shutil.rmtree('toy')

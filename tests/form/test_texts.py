@@ -80,7 +80,7 @@ def guarded(source):
     harmless = ast.Import | ast.ImportFrom | ast.FunctionDef
     body = [s for s in ast.parse(source).body if not isinstance(s, harmless)]
     asks = [isinstance(s, ast.If | ast.Try)
-            and re.search('needs |has_data|has_model', ast.unparse(s)) for s in body]
+            and re.search('needs |has_data|has_model|recomputes', ast.unparse(s)) for s in body]
     return bool(asks) and all(asks)
 
 
