@@ -70,15 +70,31 @@ def plot_components(
             chosen = [i for i in range(len(x)) if labels[i] == label]
             ax.plot([x[i] for i in chosen], [y[i] for i in chosen], marker, color=colour, ms=8,
                     label=word)
-        for place, i in enumerate(np.argsort(y)):       # neighbours write above and below
-            ax.annotate(names[i], (x[i], y[i]), (5, (4, -10)[place % 2]),
-                        textcoords='offset points', fontsize=8)
         first, second = (f'component {i + 1} ({components.share[i]:.0%} of the variance)'
                          for i in (0, 1))
         ax.set(xlabel=first, ylabel=second, title='What the names differ in')
-        ax.margins(x=0.15)
+        ax.margins(x=0.18)
         fig.legend(loc='outside lower center', ncols=2)
+        fig.draw_without_rendering()                    # the layout is known from here on
+        at = ax.transData.transform(np.c_[x, y]) * 72 / fig.dpi                   # (n, 2) points
+        for i, offset in enumerate(_beside(at, [4.6 * len(name) for name in names])):
+            ax.annotate(names[i], (x[i], y[i]), offset, textcoords='offset points', fontsize=8)
     return fig
+
+def _beside(at, widths, height=9):
+    "Find for each point a place for its label where it covers least; all in points."
+    taken = [np.r_[place - 4, place + 4] for place in at]                # left, below, right, above
+    offsets = []
+    for (x, y), width in zip(at, widths):
+        options = [(dx, dy) for dy in (3, -11, -4) for dx in (6, -width - 6)]
+        boxes = [np.r_[x + dx, y + dy, x + dx + width, y + dy + height] for dx, dy in options]
+        covered = [sum(np.prod(np.clip(np.minimum(box[2:], other[2:]) -
+                                       np.maximum(box[:2], other[:2]), 0, None))
+                       for other in taken) for box in boxes]
+        best = int(np.argmin(covered))
+        taken.append(boxes[best])
+        offsets.append(options[best])
+    return offsets
 
 # %% ../../nbs/70_inside.ipynb #53b96e8a
 @contextmanager
