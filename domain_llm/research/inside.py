@@ -17,7 +17,7 @@ import torch
 
 from ..bench.losses import encode_version
 from ..bench.stats import middle_of
-from ..ground.show import BLACK, BLUE, VERMILION, canvas, look
+from ..ground.show import BLACK, BLUE, COLOURS, VERMILION, canvas, look
 from ..model.fast import GPT2
 from ..model.weights import hidden_states
 from ..text.synthetic import Case
@@ -194,7 +194,7 @@ def plot_order(
     with canvas(7, 4) as (fig, ax):
         for i, (what, said) in enumerate(dict(sign='sign read from names left out',
                                               right='held-out findings right').items()):
-            for run in runs: ax.plot(run['steps'], run[what], color=look(i)['color'], lw=0.7)
+            for run in runs: ax.plot(run['steps'], run[what], color=COLOURS[i], lw=0.7)
             mean = np.mean([run[what] for run in runs], 0)
             ax.plot(runs[0]['steps'], mean, lw=2.5, ms=5, label=said, **look(i))
         ax.axhline(0.5, color=BLACK, lw=0.8, ls=':')
