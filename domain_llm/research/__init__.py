@@ -1,4 +1,8 @@
 """What else a small model can tell: a related work a room."""
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={})
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
+    'diagnosis': ['LEVELS', 'wordings', 'sentences_read', 'questions', 'author_reader',
+        'law_reader', 'rote_reader', 'margins', 'level_table', 'diagnose', 'text_row',
+        'model_reader', 'laws_kept', 'radar', 'rasch', 'ability', 'change_type', 'group_profile'],
+})
