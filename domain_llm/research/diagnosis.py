@@ -222,6 +222,7 @@ def radar(
         polar = fig.add_subplot(1, 2, 1, projection='polar')
         for i, (name, table) in enumerate(tables.items()):
             t, style = table.set_index('level').reindex(LEVELS), look(i)
+            tint = style['color']
             polar.plot([*angles, 0], [*t.share, t.share.iloc[0]], **style, lw=2, ms=8,
                        clip_on=False, label=as_label(name))
             y = np.arange(6) + (i - (k - 1) / 2) * 0.34
@@ -230,7 +231,7 @@ def radar(
                         elinewidth=2, capsize=3)
             for at, right, n in zip(y, t.right, t.n):
                 said = '–' if np.isnan(n) else f'{right:g} of {n:.0f}'
-                ax.text(1.04, at, said, va='center', color=style['color'])
+                ax.text(1.04, at, said, va='center', color=tint)
         polar.set(theta_offset=math.pi / 2, theta_direction=-1, ylim=(0, 1), yticks=[0.5, 1],
                   yticklabels=['half', 'all'])
         polar.set_xticks(angles, LEVELS)
