@@ -100,7 +100,7 @@ def machine():
 def store_card(lesson, seconds):
     "Write how long a lesson took, when, and on what."
     cards = json.loads(CARDS.read_text(encoding='utf-8')) if CARDS.exists() else {}
-    card = {name: max(0.1, round(s, 1)) for name, s in seconds.items()}
+    card = {name: float(f'{s:.3g}') for name, s in seconds.items()}
     card |= {'date': str(date.today()), 'machine': machine()}
     cards.setdefault(lesson, {})[device_kind()[0]] = card
     CARDS.write_text(json.dumps(dict(sorted(cards.items())), indent=1) + '\n', encoding='utf-8')

@@ -692,7 +692,7 @@ def _made_from(out):
             card[what] = ', '.join(f'{count(n)} {name}' for name, n in value.items()) or 'nothing'
         else: card[what] = count(value)
     inputs = _steps(out).get('pretrain', {}).get('inputs', {})
-    begun = {'started from': inputs.get('start') or 'nothing'}
+    begun = {'started from': started_from(out) or 'nothing'}
     if inputs.get('lora'): begun |= dict(lora=f'rank {inputs["lora"]}, {inputs["lora_to"]}')
     facts = {**card, **begun, **config['model'], **config['train']}
     return pd.DataFrame([dict(what=k.replace('_', ' '), value=str(v)) for k, v in facts.items()])
