@@ -14,5 +14,5 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
     'reach': ['directions', 'along_rays', 'extrapolation_error', 'line_r2', 'by_place',
         'answers_about'],
     'selfpaced': ['confidence', 'word_losses', 'dropout_losses', 'batch_weights', 'self_paced',
-        'easiest'],
+        'easiest', 'easy_first'],
 })
