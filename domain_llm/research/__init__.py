@@ -14,4 +14,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
         'attention_entropy', 'rank_by_distance', 'aligned_states', 'rsa'],
     'reach': ['directions', 'along_rays', 'extrapolation_error', 'line_r2', 'by_place',
         'answers_about'],
+    'selfpaced': ['confidence', 'word_losses', 'dropout_losses', 'batch_weights', 'self_paced',
+        'easiest', 'easy_first'],
 })
