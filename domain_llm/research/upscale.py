@@ -47,7 +47,7 @@ class UpScaled(nn.Module):
                              f'{", ".join(f"{n:,}" for n in sizes.values())} tokens: take models '
                              'of one family')
         self.beta, self.nucleus = beta, Sampler(top_p=top_p)
-        self.how = nn.Module()      # with the weights, so that scores of another beta are told apart
+        self.how = nn.Module()   # with the weights, so that scores of another beta are told apart
         self.how.register_buffer('beta_top_p', torch.tensor([beta, top_p or 1.0]))
         self.cfg = SimpleNamespace(
             vocab_size=sizes['large'], n_ctx=min(map(context_length, three.values())),
