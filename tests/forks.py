@@ -1,5 +1,5 @@
 """Processes that tests start as forks of one that has imported what takes long."""
-import multiprocessing
+import multiprocessing, os
 from contextlib import redirect_stderr, redirect_stdout
 
 # what each process would import anew, the optimizers' at their first step
@@ -12,6 +12,7 @@ def fork(work, *arguments):
     "Start a function in a fork; `exitcode` says how it ended, negative for a signal."
     forks = multiprocessing.get_context('forkserver')
     forks.set_forkserver_preload(IMPORTED)
+    os.environ.setdefault('GOMP_SPINCOUNT', '1000')  # threads that wait leave the cores to others
     process = forks.Process(target=work, args=arguments)
     process.start()
     return process

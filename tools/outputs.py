@@ -7,7 +7,7 @@ on a machine without the data. Each way runs the cells that `nbdev_test --flags 
 and those flagged real where `domain-llm fetch-model` fetched a model.
 `--compare` also runs as a reader without the data what differs for such a reader.
 """
-import contextlib, io, json, math, os, platform, re, sys
+import atexit, contextlib, io, json, math, os, platform, re, sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from difflib import unified_diff
@@ -39,6 +39,9 @@ VARIES = [  # what differs from run to run or from machine to machine, and is no
     r'\d+ (?=steps of this tiny model fit into)',          # lesson 45 measures it
     r'0x[0-9a-f]{6,}',                                     # addresses in memory
 ]
+# what most lessons would each import anew, the optimizers' at their first step
+IMPORTED = ['torch._dynamo', 'torch.distributed.checkpoint.state_dict', 'datasets', 'scipy.stats',
+            'matplotlib.pyplot', 'execnb.shell', 'transformers.models.gpt2.modeling_gpt2']
 # cells not compared
 TIMED = {'e33ff74f': 'lesson 82 trains for a time, so for as many steps as the machine makes'}
 NUMBER = r'[-+−]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?'
@@ -97,7 +100,7 @@ def machine():
 def store_card(lesson, seconds):
     "Write how long a lesson took, when, and on what."
     cards = json.loads(CARDS.read_text(encoding='utf-8')) if CARDS.exists() else {}
-    card = {name: round(s, 1) for name, s in seconds.items()}
+    card = {name: float(f'{s:.3g}') for name, s in seconds.items()}
     card |= {'date': str(date.today()), 'machine': machine()}
     cards.setdefault(lesson, {})[device_kind()[0]] = card
     CARDS.write_text(json.dumps(dict(sorted(cards.items())), indent=1) + '\n', encoding='utf-8')
@@ -181,6 +184,7 @@ def run_and_send(pipe, mode, path):
     pipe.send((said.getvalue(), failed))
     # or they would wait minutes for more work, and this process for them
     get_reusable_executor().shutdown(kill_workers=True)
+    atexit._run_exitfuncs()  # removes temporary folders; no fork does so before Python 3.13
 
 
 def in_a_process(context, mode, path):
@@ -214,7 +218,7 @@ def run_all(mode, paths):
     way, failed = 'forkserver' if 'forkserver' in get_all_start_methods() else 'spawn', 0
     context = get_context(way)  # Windows has only the second
     if way == 'forkserver':  # a process that has imported what takes long, and computed nothing
-        context.set_forkserver_preload(['torch', 'datasets', 'scipy.stats', 'execnb.shell'])
+        context.set_forkserver_preload(IMPORTED)
     workers = os.cpu_count() if mode == 'compare' else 1
     with ThreadPoolExecutor(workers) as pool:
         for said, bad in pool.map(partial(in_a_process, context), *zip(*jobs)):

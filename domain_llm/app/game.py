@@ -21,7 +21,7 @@ from ..bench.losses import encode_version, show_versions, token_losses
 from ..bench.scores import Scores
 from ..experts.exam_page import page_case, question_page, random_names
 from ..experts.people import accuracy_by, calibration
-from ..experts.responses import load_responses
+from ..bench.responses import load_responses
 from ..experts.report import plot_calibration
 from ..experts.verdict import answers_to, compare, published_scores
 from ..ground.course import has_data

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SIZES', 'PAPER_ROWS', 'EXPERTS', 'PARTIES', 'fingerprint', 'one_at_a_time', 'once', 'go_further', 'step_folder',
-           'save_corpus', 'read_papers', 'start_tokenizer', 'make_tokenizer', 'make_tokens', 'start_model', 'new_model',
-           'tokens_per_step', 'sample_text', 'train', 'trigram_scores', 'evaluate_cases', 'model_print', 'score_model',
-           'model_scores', 'scored_sets', 'plan_for', 'only_set', 'keep_experts', 'scored_cases', 'case_results',
-           'make_report', 'show_results']
+           'save_corpus', 'read_papers', 'start_tokenizer', 'make_tokenizer', 'make_tokens', 'start_model',
+           'started_from', 'new_model', 'tokens_per_step', 'sample_text', 'train', 'trigram_scores', 'evaluate_cases',
+           'model_print', 'score_model', 'model_scores', 'scored_sets', 'plan_for', 'only_set', 'keep_experts',
+           'scored_cases', 'case_results', 'make_report', 'show_results']
 
 # %% ../../nbs/80_steps.ipynb #effd2baa
 import hashlib, json, platform, re
@@ -312,6 +312,12 @@ def start_model(
                          'that it was trained with')
     return model
 
+def started_from(
+    out: str | Path,  # a run's folder
+) -> str | None:      # a model's folder or its name on the hub; None: from nothing
+    "Read which model a run started from."
+    return _steps(out).get('pretrain', {}).get('inputs', {}).get('start')
+
 def new_model(
     out: str | Path,  # a run's folder, in which the pretrain step has begun
 ) -> object:          # untrained, or the pretrained one that the run starts from, with its adapter
@@ -326,7 +332,7 @@ def new_model(
         raise ValueError(f'{Path(out) / "steps.json"} should note the seed and size of the step '
                          'pretrain, but got none: run `domain-llm pretrain` with the same --out')
     torch.manual_seed(inputs['seed'])
-    if start := inputs.get('start'):
+    if start := started_from(out):
         model, r = start_model(out, start), inputs.get('lora')
         return add_lora(model, r, where=inputs.get('lora_to', 'both')) if r else model
     return GPT2(GPT2Config.preset(
@@ -337,10 +343,12 @@ def new_model(
 def tokens_per_step(
     size: str,    # a key of `SIZES`
     recipe: str,  # fast or paper
+    theirs: bool = False,  # a model of others is finetuned, which knows much already
 ) -> int:         # tokens in one update
     "Look up how many tokens an update has; the paper's larger models had fewer."
     rows = PAPER_ROWS.get(SIZES[size]['preset']) if recipe == 'paper' else None
-    return 4 * 8 * 1024 * rows if rows else SIZES[size]['tokens_per_step']
+    if rows: return 4 * 8 * 1024 * rows
+    return SIZES[size]['tokens_per_step'] // (4 if theirs and recipe == 'fast' else 1)
 
 def _run_config(folder):
     "Read the configuration of a run: its model, and its training with a number of steps."
@@ -354,15 +362,17 @@ def _run_config(folder):
 def _train_config(folder, model, batches, size, seed, steps, minutes, recipe='fast', start=None,
                   lora=None, lora_to=None, device=None, **how):
     "Put a recipe together: rates by size; steps as stored, as given, as measured, or five epochs."
+    from domain_llm.train.distributed import join
     from domain_llm.train.finetuning import LORA_RECIPE, WHOLE_RECIPE
     from domain_llm.train.pretraining import steps_in
     from domain_llm.train.recipe import FAST_RECIPE, PAPER_RECIPE, TrainConfig, paper_length
     share = 0.1 if start else 1
     rates = dict(lr=share * SIZES[size]['lr'], muon_lr=share * FAST_RECIPE['muon_lr'])
-    chosen = {**FAST_RECIPE, **rates}
-    if not hasattr(model, 'h'): chosen = LORA_RECIPE if lora else WHOLE_RECIPE
+    chosen, theirs = {**FAST_RECIPE, **rates}, not hasattr(model, 'h')
+    if theirs: chosen = LORA_RECIPE if lora else WHOLE_RECIPE
     if recipe == 'paper': chosen = PAPER_RECIPE
-    chosen = {**chosen, 'seed': seed, 'tokens_per_step': tokens_per_step(size, recipe), **how}
+    in_a_step = tokens_per_step(size, recipe, theirs)
+    chosen = {**chosen, 'seed': seed, 'tokens_per_step': in_a_step, **how}
 
     stored = folder / 'config.json'
     if stored.exists():
@@ -374,6 +384,7 @@ def _train_config(folder, model, batches, size, seed, steps, minutes, recipe='fa
         else: steps = paper_length(batches.n_windows, batches.rows, gpus=1, pieces=1)['steps']
     elif not steps:
         one = TrainConfig(steps=1, **chosen)
+        if not join().rank: typer.echo(f'measuring how many steps fit into {minutes:g} minutes')
         steps = steps_in(minutes, model, batches, one, device=device)
     chosen = dict(steps=steps) | chosen
     return TrainConfig(eval_every=max(10, min(100, chosen['steps'] // 10)), **chosen)
@@ -416,7 +427,7 @@ def train(
     tokens = TokenFile(out / 'tokens', 'train', tokenizer)
     held_out = TokenFile(out / 'tokens', 'validation', tokenizer)
     read = Batches if tokens.meta['layout'] == 'separated' else PaperBatches
-    in_a_step = tokens_per_step(size, how.get('recipe', 'fast'))
+    in_a_step = tokens_per_step(size, how.get('recipe', 'fast'), theirs=not hasattr(model, 'h'))
     batches = read(tokens, model.cfg.n_ctx, in_a_step, seed, team.rank, team.world_size)
     if not team.rank:
         n = sum(p.numel() for p in model.parameters())
@@ -569,7 +580,7 @@ def keep_experts(
     sets: dict,    # {name of a case set: its cases}
 ):
     "Read the experts' answers to the cases, and keep them with the run."
-    from domain_llm.experts.responses import load_responses
+    from domain_llm.bench.responses import load_responses
     name = only_set(sets, '--experts')
     rows = load_responses(source, name if name in EXPERTS else sets[name])
     typer.echo(harmless(f'{len(rows):,} answers of {rows.person.nunique()} experts to {name}'))
@@ -599,7 +610,7 @@ def case_results(
     "Read a case set's scores, and the experts' answers where there are any."
     import pandas as pd
     from domain_llm.bench.scores import Scores
-    from domain_llm.experts.responses import load_responses
+    from domain_llm.bench.responses import load_responses
     files = sorted((Path(out) / 'evaluate' / name).glob('*.parquet'))
     found = {s.name: s for s in map(Scores.load, (f for f in files if not is_passer_by(f.name)))}
     scores = [Scores.load(path) for path in model_scores(out, name)]
@@ -680,7 +691,10 @@ def _made_from(out):
         if isinstance(value, dict):
             card[what] = ', '.join(f'{count(n)} {name}' for name, n in value.items()) or 'nothing'
         else: card[what] = count(value)
-    facts = {**card, **config['model'], **config['train']}
+    inputs = _steps(out).get('pretrain', {}).get('inputs', {})
+    begun = {'started from': started_from(out) or 'nothing'}
+    if inputs.get('lora'): begun |= dict(lora=f'rank {inputs["lora"]}, {inputs["lora_to"]}')
+    facts = {**card, **begun, **config['model'], **config['train']}
     return pd.DataFrame([dict(what=k.replace('_', ' '), value=str(v)) for k, v in facts.items()])
 
 # %% ../../nbs/80_steps.ipynb #ea27b5cb

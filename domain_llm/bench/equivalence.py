@@ -43,8 +43,9 @@ class Gap:
         return two_sided_p(self.difference / self.error, self.df)
     @property
     def interval(self):
-        "Return low and high of the 95 % interval of the difference."
-        return normal_interval(self.difference, self.error, df=self.df)
+        "Return low and high of the 95 % interval of the difference, which is never above 1."
+        low, high = normal_interval(self.difference, self.error, df=self.df)
+        return max(-1.0, low), min(1.0, high)
     def p_not_worse(self,
         margin: float,  # how much worse does not count, as a share
     ):
@@ -60,12 +61,13 @@ class Gap:
     @property
     def within(self):
         "Return the smallest margin within which both one-sided tests at 5 % say yes."
-        return abs(self.difference) + critical_z(0.9, self.df) * self.error
+        return min(1.0, abs(self.difference) + critical_z(0.9, self.df) * self.error)
     def could_show(self,
         power: float = 0.8,  # share of such studies that find it
     ):
         "Return the smallest true difference that such a study finds this often."
-        return (critical_z(0.95, self.df) + critical_z(2 * power - 1, self.df)) * self.error
+        away = critical_z(0.95, self.df) + critical_z(2 * power - 1, self.df)
+        return min(1.0, away * self.error)
     def __str__(self):
         "Say 'above' or 'below' only where the test does."
         side = 'above' if self.difference > 0 else 'below'

@@ -15,7 +15,7 @@ import pandas as pd
 from ..bench.cases import validate_cases
 from ..bench.scores import Scores
 from ..bench.stats import Line
-from .responses import load_responses
+from ..bench.responses import load_responses
 from ..ground.files import write_whole
 from ..ground.show import harmless
 from ..text.synthetic import Case

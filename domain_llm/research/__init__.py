@@ -2,5 +2,16 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
+    'diagnosis': ['LEVELS', 'wordings', 'sentences_read', 'questions', 'author_reader',
+        'law_reader', 'rote_reader', 'margins', 'level_table', 'diagnose', 'text_row',
+        'model_reader', 'laws_kept', 'radar', 'rasch', 'ability', 'change_type', 'group_profile'],
+    'inside': ['Components', 'principal_components', 'Match', 'best_match', 'plot_components',
+        'keep_components', 'Probe', 'probe', 'pair_up', 'patch', 'plot_order', 'pair_states',
+        'PairProbe', 'probe_pairs'],
+    'order': ['ORDERS', 'places', 'reorder', 'restore', 'order_losses', 'order_margins',
+        'order_gap', 'right_choices', 'sequential_anova', 'attention_weights',
+        'attention_entropy', 'rank_by_distance', 'aligned_states', 'rsa'],
+    'reach': ['directions', 'along_rays', 'extrapolation_error', 'line_r2', 'by_place',
+        'answers_about'],
     'upscale': ['next_log_probs', 'UpScaled', 'interpolate', 'load_upscaled'],
 })

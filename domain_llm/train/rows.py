@@ -16,7 +16,7 @@ import torch
 from ..model.fast import GPT2
 from ..model.gpt2 import GPT2Config
 from ..text.synthetic import ROW_WORDS
-from .recipe import FAST_RECIPE, TrainConfig
+from .recipe import FAST_RECIPE, TrainConfig, device_info
 from .distributed import Trainer
 
 # %% ../../nbs/47_rows.ipynb #4a1ccf1a
@@ -53,7 +53,8 @@ def train_on_rows(
         model = GPT2(replace(model, n_ctx=max(model.n_ctx, rows.shape[1])))
     config = TrainConfig(steps, rows_per_step * (rows.shape[1] - 1), seed=seed,
                          micro_batch_size=rows_per_step, **{**FAST_RECIPE, **recipe})
-    trainer, generator, log = Trainer(model, config, loss=loss), torch.Generator(), []
+    trainer = Trainer(model, config, device=device_info('cpu'), loss=loss)    # the fastest for it
+    generator, log = torch.Generator(), []
     generator.manual_seed(seed)
     epochs = math.ceil(steps * rows_per_step / len(rows))
     order = [torch.randperm(len(rows), generator=generator) for _ in range(epochs)]

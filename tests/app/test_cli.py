@@ -1,5 +1,5 @@
 """The command line as its users meet it: words and exit codes, bad input, kills, a full disk."""
-import csv, functools, io, json, os, random, shutil, signal, subprocess, sys, time
+import csv, functools, io, json, os, random, shutil, signal, subprocess, sys
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partialmethod
 from pathlib import Path
@@ -8,7 +8,9 @@ import pytest
 from forks import fork, said_into
 
 from domain_llm.app.cli import main
+from domain_llm.app.steps import SIZES
 from domain_llm.text.synthetic import SyntheticScience
+from domain_llm.train.distributed import Trainer
 
 ENV = {**os.environ, 'HF_HUB_OFFLINE': '1', 'OMP_NUM_THREADS': '1'}
 DATA = ENV.pop('DOMAIN_LLM_DATA', '')
@@ -478,12 +480,17 @@ def test_threads_wait_as_is_best_beside_others_unless_the_user_has_set_it(given,
     assert done.stdout.splitlines()[-1] == wanted, done.stderr
 
 
-def small_demo(out):
-    "Give the demo's command on a small literature, with as few cases."
-    papers, cases = SyntheticScience.papers, SyntheticScience.cases
+def small_demo(out, how=None, at=None):
+    "Give the demo's command on a small literature, and in step `at` send it the signal `how`."
+    papers, cases, update = SyntheticScience.papers, SyntheticScience.cases, Trainer.update
     def few(self): return cases(self)[:20]
+    def asked(self, batch, step):
+        if step == at: os.kill(os.getpid(), how)
+        return update(self, batch, step)
     SyntheticScience.papers = partialmethod(papers, n=600)
     SyntheticScience.cases = few
+    Trainer.update = asked
+    SIZES['demo'] |= dict(tokens_per_step=512)
     os.environ.update(OMP_NUM_THREADS='1')
     main(['demo', '--steps', '20', '--out', str(out)])
 
@@ -498,12 +505,12 @@ def logged(out):
 def test_a_demo_that_is_stopped_three_times_is_resumed_by_the_same_command(tmp_path):
     out, alone, said = tmp_path / 'out', tmp_path / 'alone', tmp_path / 'said'
     for how, step in ((signal.SIGINT, 3), (signal.SIGKILL, 8), (signal.SIGTERM, 13)):
-        process, end = fork(said_into, said, small_demo, out), time.time() + 300
-        while time.time() < end and step not in logged(out): time.sleep(0.01)
-        os.kill(process.pid, how)
-        process.join(200)
+        process = fork(said_into, said, small_demo, out, how, step)
+        process.join(300)
         assert not (out / 'pretrain/model').exists()
-        if how == signal.SIGKILL: continue
+        if how == signal.SIGKILL:
+            assert process.exitcode == -how
+            continue
         assert process.exitcode == 1 and 'stopped' in said.read_text()
         assert 'Traceback' not in said.read_text()
     for folder in alone, out:  # one that nobody stops, and then the other's last life
@@ -734,6 +741,14 @@ def test_evaluate_writes_the_same_and_takes_other_models(models):
     assert 'only toy on' in done.stdout
     text = Path('out/report.html').read_text()
     assert 'trained from nothing on the papers' in text and 'Training' in text
+    notes = Path('out/steps.json').read_text()
+    begun = json.loads(notes)
+    begun['pretrain']['inputs'] |= dict(start='toy', lora=8, lora_to='both')
+    Path('out/steps.json').write_text(json.dumps(begun))
+    assert cli('report', '--out', 'out', '--force').returncode == 0
+    text = Path('out/report.html').read_text()
+    assert 'trained elsewhere, finetuned on the papers' in text and 'rank 8, both' in text
+    Path('out/steps.json').write_text(notes)
     done = cli('score', '--cases', 'c.csv', '--model', 'toy', '--out', 'out')
     assert done.returncode == 0 and 'scores/c/toy.parquet: already done' in done.stdout
     shutil.rmtree('toy')

@@ -12,7 +12,7 @@ from domain_llm.app import cli
 from domain_llm.app.game import Match, Round, reply, rounds, write_game
 from domain_llm.bench.scores import Scores
 from domain_llm.experts.exam_page import write_exam
-from domain_llm.experts.responses import load_responses
+from domain_llm.bench.responses import load_responses
 from domain_llm.text.synthetic import Case
 
 NAMES = 'chromium', 'chromium-browser', 'google-chrome'

@@ -9,7 +9,7 @@ from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
 from domain_llm.bench.scores import Scores
 from domain_llm.experts.items import answers_table, item_table, reliability
-from domain_llm.experts.responses import load_responses
+from domain_llm.bench.responses import load_responses
 from domain_llm.experts.together import pair_answers, pair_gain, pair_sentence, proper_scores
 from domain_llm.experts.verdict import published_scores
 

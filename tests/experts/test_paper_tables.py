@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from domain_llm import bench
 from domain_llm import experts as ex
 from domain_llm.bench.stats import Line, flip_test
 from domain_llm.bench.cases import named_file
@@ -66,7 +67,7 @@ FIELDS = [
 @pytest.fixture(scope='module')
 def answers():
     "Read the answers to both sets, and say of each by its case's id who made the case."
-    both = ex.load_responses('brainbench')
+    both = bench.load_responses('brainbench')
     return both.assign(maker=both.case.str.partition('-')[0])
 
 
@@ -437,7 +438,7 @@ def test_logistic_five_draws(answers, block):
 @pytest.mark.parametrize('row', **by_id(BLOCKS['2.9 errors in common with experts']))
 def test_error_correlation_with_experts(row):
     s = published(row[0])
-    human = ex.load_responses('brainbench-human')
+    human = bench.load_responses('brainbench-human')
     (whole,), (binary,) = (ex.expert_correlation(ex.difficulty([s], human, how=h)).itertuples()
                            for h in ('published', 'correct'))
     check([whole.rho, whole.p, binary.rho], row[1:4])
@@ -496,9 +497,9 @@ def test_case_numbers_are_matched_by_doi(answers):
         errors='replace').splitlines()[1:]
     doi_of = {number: doi for doi, number, *_ in (line.split(';') for line in lines)}
     own = pd.read_csv(named_file('BrainBench_GPT-4_v0.1.csv')).doi
-    found = ex.case_ids('gpt4')
+    found = bench.case_ids('gpt4')
     assert len(found) == 100 and sorted(found.values(), key=int) == [str(i + 1) for i in range(100)]
     assert all(doi_of[number] == own[int(i) - 1] for number, i in found.items())
-    assert ex.case_ids('human') == {str(i): str(i) for i in range(1, 201)}
+    assert bench.case_ids('human') == {str(i): str(i) for i in range(1, 201)}
     asked = answers.case[answers.maker == 'gpt4'].str.removeprefix('gpt4-')
     assert set(asked) == set(found.values())

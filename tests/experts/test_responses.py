@@ -10,7 +10,7 @@ import pytest
 from domain_llm.app import cli
 from domain_llm.bench.cases import load_cases
 from domain_llm.experts.exam_page import COLUMNS, deal_cases, write_exam
-from domain_llm.experts.responses import load_responses
+from domain_llm.bench.responses import load_responses
 
 BREAD = 'sourdough', 'rye', 'brioche', 'focaccia', 'bagel'
 STEPS = ('a cold night', 'more salt', 'a wet dough', 'a long rest', 'old yeast', 'a hot stone',

@@ -16,7 +16,7 @@ from domain_llm.bench.looks import correct_looks
 from domain_llm.bench.stats import Line, format_p, two_proportions
 from domain_llm.bench.scores import Scores
 from domain_llm.experts.people import human_accuracy
-from domain_llm.experts.responses import load_responses
+from domain_llm.bench.responses import load_responses
 from domain_llm.experts.verdict import (
     against_experts, answers_by_case, compare, difficulty, expert_correlation,
     finetuning_boost, gaps_table, pilot_spread, published_scores, state_verdict,

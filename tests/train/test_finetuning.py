@@ -3,7 +3,7 @@ import json, os
 
 import pytest
 import torch
-from processes import HERE, in_a_process
+from processes import HERE, on_one_rank
 from small_runs import BATCHES, TEXT, fresh, outcome, recipe
 
 from domain_llm.model.fast import MODERN, GPT2
@@ -157,7 +157,7 @@ def test_an_adapter_resumes_bit_for_bit_and_on_its_base_alone(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
 def test_an_adapter_that_was_killed_ends_as_one_left_alone(tmp_path):
-    found = in_a_process(HERE / 'killed_run.py', 'adapter', 1, cwd=tmp_path)
+    found = on_one_rank(tmp_path, HERE / 'killed_run.py', 'adapter', 1)
     assert found == dict(threads=1)
 
 

@@ -13,13 +13,12 @@ from domain_llm.text.synthetic import SyntheticScience
 from domain_llm.tokens.tokenizer import load_tokenizer, train_tokenizer
 from domain_llm.train.runs import read_log
 
-STEPS = """
-import sys
-from domain_llm.app.cli import main
-for command in ['corpus', 'papers.jsonl'], ['tokenizer', '--vocab-size', '500'], ['tokens']:
-    try: main([*command, '--out', 'out'])
-    except SystemExit as end: assert not end.code
-"""
+
+def command(*words):
+    "Run the command line in this process; give its exit code."
+    from domain_llm.app.cli import main
+    with pytest.raises(SystemExit) as end: main([str(word) for word in words])
+    return end.value.code
 
 
 @pytest.fixture(scope='module')
@@ -28,7 +27,8 @@ def tokens(tmp_path_factory):
     home = tmp_path_factory.mktemp('cli')
     papers = [json.dumps(dict(text=text)) for text in SyntheticScience(0).papers(600)]
     (home / 'papers.jsonl').write_text('\n'.join(papers))
-    launch(sys.executable, '-c', STEPS, cwd=home)
+    steps = ['corpus', home / 'papers.jsonl'], ['tokenizer', '--vocab-size', 500], ['tokens']
+    for words in steps: assert not command(*words, '--out', home / 'out')
     return home / 'out'
 
 
@@ -59,13 +59,6 @@ def test_the_examples_are_torchrun_underneath():
         text = (examples / name).read_text()
         assert 'torchrun' in text and '-m domain_llm pretrain --out' in text
     subprocess.run(['bash', '-n', examples / 'slurm.sh'], check=True)
-
-
-def command(*words):
-    "Run the command line in this process; give its exit code."
-    from domain_llm.app.cli import main
-    with pytest.raises(SystemExit) as end: main([str(word) for word in words])
-    return end.value.code
 
 
 def test_recipes_samples_and_finetuning(tokens, tmp_path, capsys):

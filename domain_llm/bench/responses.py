@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..bench.cases import CASE_SETS, named_file
+from .cases import CASE_SETS, named_file
 from ..ground.files import files_below, is_passer_by
 from ..ground.show import harmless
 from ..text.synthetic import Case
