@@ -820,7 +820,8 @@ def test_three_models_are_scored_as_one(trio, monkeypatch):
     ('there is no nowhere/at/all', ['weak', 'tuned', 'nowhere/at/all'], 1),
     ("'--upscale' requires 3 arguments", ['weak', 'tuned'], 2)])
 def test_what_cannot_be_added_is_a_sentence(trio, words, more, code):
-    refused(words, code=code, args=['score', '--cases', 'c.csv', '--out', 'alone', '--upscale', *more])
+    refused(words, code=code,
+            args=['score', '--cases', 'c.csv', '--out', 'alone', '--upscale', *more])
     assert not list(Path('alone').rglob('*.parquet'))
 
 

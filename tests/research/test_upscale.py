@@ -4,7 +4,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from scipy.special import log_softmax
+from scipy.special import log_softmax, logsumexp
 
 from domain_llm.bench.losses import token_losses
 from domain_llm.bench.scores import score_cases
@@ -43,6 +43,30 @@ def test_it_is_the_product_that_one_computes_by_hand(beta, top_p):
     ids = torch.randint(7, (3, 9), generator=torch.Generator().manual_seed(0))
     with torch.no_grad(): found = UpScaled(*models, beta, top_p)(ids)
     assert np.allclose(found, by_hand(models, beta, ids, top_p), atol=1e-4)
+
+
+@pytest.mark.parametrize('top_p', [None, 0.9])
+def test_identities_hold_for_any_models(top_p):
+    large, tuned, base = tiny(0, n_embd=16), tiny(1), tiny(2)
+    ids = torch.randint(7, (3, 9), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        pairs = [(UpScaled(large, base, base, 1.3, top_p), large),     # tuning changed nothing
+                 (UpScaled(large, tuned, large, 1, top_p), tuned),     # the large one is the base
+                 (UpScaled(large, tuned, base, 0, top_p), large)]      # nothing of it is added
+        for made, wanted in pairs:
+            assert torch.allclose(made(ids), wanted(ids).log_softmax(-1), atol=1e-4)
+
+
+def test_a_pair_of_versions_is_scored_with_the_normaliser_of_each_place():
+    models, versions = [tiny(0, n_embd=16), tiny(1), tiny(2)], [[0, 3, 1, 6, 2], [0, 5, 1, 6, 2]]
+    one, two, three = ([line.sum() for line in token_losses(m, versions)] for m in models)
+    naive = np.array(one) + two - three
+    with torch.no_grad():
+        logs = [log_softmax(m(torch.tensor(versions)).double().numpy(), -1) for m in models]
+    z = logsumexp(logs[0] + logs[1] - logs[2], -1)[:, :4].sum(1)     # of the places before a word
+    found = [line.sum() for line in token_losses(UpScaled(*models), versions)]
+    assert np.allclose(found, naive + z, atol=1e-3)
+    assert abs(z[0] - z[1]) > 0.01                                     # it does not cancel
 
 
 def test_models_of_transformers_are_added_and_scored():
@@ -94,8 +118,8 @@ def folders(tmp_path):
     "Save models of one tokenizer, and one of another tokenizer with as many tokens."
     texts = SyntheticScience(0).papers(200)
     one, other = train_tokenizer(texts, 400), train_tokenizer([t[::-1] for t in texts], 400)
-    for name, seed, cut in ('large', 0, one), ('tuned', 1, one), ('base', 2, one), ('odd', 3, other):
-        save_model(tiny(seed, cut.get_vocab_size()), tmp_path / name, cut)
+    for name, i, cut in ('large', 0, one), ('tuned', 1, one), ('base', 2, one), ('odd', 3, other):
+        save_model(tiny(i, cut.get_vocab_size()), tmp_path / name, cut)
     return tmp_path
 
 
