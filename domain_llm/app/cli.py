@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['app', 'DEMO', 'Force', 'ABOUT', 'FINETUNED', 'SCORED', 'Out', 'Corpus', 'Near', 'Workers', 'Encoding', 'Largest',
            'Follow', 'Cases', 'Size', 'Minutes', 'Prompt', 'Seed', 'Compile', 'Device', 'Precision', 'Recipe', 'Start',
-           'Rate', 'Lora', 'Lora_to', 'Layout', 'Models', 'Asked', 'Experts', 'BOTH', 'Paths', 'Keep_out', 'Vocab_size',
-           'command', 'demo', 'run', 'plan', 'exam', 'make_game', 'ask', 'corpus', 'tokenizer', 'tokens', 'pretrain',
-           'evaluate', 'score', 'report', 'fetch', 'fetch_model', 'main', 'health', 'doctor']
+           'Rate', 'Lora', 'Lora_to', 'Layout', 'Models', 'Upscale', 'Beta', 'Asked', 'Experts', 'BOTH', 'Paths',
+           'Keep_out', 'Vocab_size', 'command', 'demo', 'run', 'plan', 'exam', 'make_game', 'ask', 'corpus',
+           'tokenizer', 'tokens', 'pretrain', 'evaluate', 'score', 'report', 'fetch', 'fetch_model', 'main', 'health',
+           'doctor']
 
 # %% ../../nbs/82_cli.ipynb #65580ba9
 import functools, os, platform, re, shutil, sys, tempfile, time
@@ -281,25 +282,33 @@ def _names_of(models):
                              'row')
     return names
 
-def _score_steps(out, models, sets, prompt, protocol, force, device=None, **how):
+def _score_steps(out, models, sets, prompt, protocol, force, device=None, upscale=None, beta=1.0,
+                 **how):
     "Do a step for each model and case set."
     from domain_llm.model.models import load_model
+    from domain_llm.research.upscale import load_upscaled
     from domain_llm.train.recipe import device_info
     device, names = device_info(device).device, _names_of(models)
     how = {option: value for option, value in how.items() if value}   # what was asked for
     plan = next(out.glob('plan.json'), None)
-    prints = {model: model_print(model) for model in names}
-    for model, name in names.items():
+    asked = {name: (model_print(model), functools.partial(load_model, model))
+             for model, name in names.items()}
+    if upscale:
+        paths, prints = [str(Path(model)) for model in upscale], map(model_print, upscale)
+        name, total = (f'{large} + {beta:g} ({tuned} - {base})'
+                       for large, tuned, base in (paths, prints))
+        asked[name] = total, functools.partial(load_upscaled, *upscale, beta)
+    for name, (total, load) in asked.items():
         @functools.cache
         def loaded():
             "Load the model and its tokenizer."
-            return load_model(model, device_map=None if device == 'cpu' else device, **how)
+            return load(device_map=None if device == 'cpu' else device, **how)
 
         if protocol == 'paper': name += ", paper's protocol"
-        file = re.sub(r'[^\w.-]+', '-', name).strip('-.')
+        file = re.sub(r'[^\w.-]+', '-', name)[-200:].strip('-.')      # three paths may be long
         for cases_name, (source, cases) in sets.items():
             first = _read_first(cases_name, prompt)
-            inputs = dict(model=prints[model], prompt=first, protocol=protocol, **how, **source)
+            inputs = dict(model=total, prompt=first, protocol=protocol, **how, **source)
             once(out, f'scores/{cases_name}/{file}.parquet', inputs,
                  lambda path: score_model(path, loaded, cases, protocol, first, name, plan, force),
                  force)
@@ -389,6 +398,11 @@ Layout = Annotated[str | None, typer.Option(
 Models = Annotated[list[str], typer.Option(
     '--model', help='A model to score: its folder, a GGUF file, a name on the hub, or smollm2, '
                     'which fetch-model fetches; several after one --model.')]
+Upscale = Annotated[tuple[str, str, str] | None, typer.Option(
+    '--upscale', metavar='LARGE TUNED BASE',
+    help='Score LARGE with what tuning changed from BASE to TUNED, all of one tokenizer.')]
+Beta = Annotated[float, typer.Option(
+    '--beta', help='How much of that change to add: 0 none of it, 2 twice as much.')]
 Asked = Annotated[list[str], typer.Option(
     '--answers', help='Answers of models that were asked: a .jsonl that a batch gave back, or a '
                       'CSV with model, case and choice.')]
@@ -615,16 +629,19 @@ def score(
         '--dtype', help='bfloat16 or float16 for half the memory; by default float32.')] = None,
     four_bit: Annotated[bool, typer.Option(
         '--4bit', help='Keep weights in 4 bits (bitsandbytes, on a GPU).')] = False,
-    device: Device = None, force: Force = False,
+    upscale: Upscale = None, beta: Beta = 1.0, device: Device = None, force: Force = False,
 ):
     "Score test cases with any models, without a run; write tables, figures and the report."
     _one_of('--protocol', protocol, ('default', 'paper'))
-    if not model and not answers:
-        raise ValueError('--model or --answers should name what to score, but got neither: give '
-                         'one of the two')
+    if not (model or upscale or answers):
+        raise ValueError('--model, --upscale or --answers should name what to score, but got '
+                         'none of them: give one')
+    if beta != 1 and not upscale:
+        raise ValueError(f'--beta should go with --upscale, but got {beta:g} alone: name three '
+                         'models')
     sets = _case_sets(cases)
     _keep_experts(out, experts, sets)
-    _score_steps(out, model, sets, prompt, protocol, force, device, dtype=dtype,
+    _score_steps(out, model, sets, prompt, protocol, force, device, upscale, beta, dtype=dtype,
                  load_in_4bit=four_bit)
     _answers_steps(out, answers, sets, force)
     _report_step(out, force=True)

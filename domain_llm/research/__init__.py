@@ -16,4 +16,5 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
         'answers_about'],
     'selfpaced': ['confidence', 'word_losses', 'dropout_losses', 'batch_weights', 'self_paced',
         'easiest', 'easy_first'],
+    'upscale': ['next_log_probs', 'UpScaled', 'interpolate', 'load_upscaled'],
 })

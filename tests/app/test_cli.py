@@ -777,6 +777,54 @@ def test_a_scoring_that_is_stopped_goes_on_with_the_case_it_was_at(models, monke
     assert asked == [str(i) for i in [1, 2, 3, 4, *range(4, 21), *range(1, 21)]]
 
 
+@pytest.fixture
+def trio(models):
+    "Put two random models of its tokenizer and shape beside the run's own."
+    import torch
+    from domain_llm.model.fast import GPT2
+    from domain_llm.model.weights import load_gpt2, save_model
+    from domain_llm.tokens.tokenizer import load_tokenizer
+    for seed, name in enumerate(('tuned', 'base')):
+        torch.manual_seed(seed)
+        save_model(GPT2(load_gpt2('weak').cfg), name, load_tokenizer('weak'))
+
+
+def test_three_models_are_scored_as_one(trio, monkeypatch):
+    from domain_llm.bench import scores
+    row, asked = scores._case_row, []
+    def stopping(case, *rest):
+        "Score three cases, and be stopped."
+        asked.append(case.id)
+        if len(asked) == 4: raise KeyboardInterrupt
+        return row(case, *rest)
+    def score(*more): return ['score', *more, '--cases', 'c.csv', '--out', 'alone']
+    monkeypatch.setattr(scores, '_case_row', stopping)
+    args = score('--upscale', 'weak', 'tuned', 'base')
+    refused('the same command goes on from there', args=args)
+    assert cli(*args).returncode == 0 and who() == ['weak + 1 (tuned - base)', 'chance']
+    assert asked == [str(i) for i in [1, 2, 3, 4, *range(4, 21)]]
+    assert 'already done' in cli(*args).stdout
+    done = cli(*score('--upscale', 'weak', 'base', './base/', '--beta', '0.5', '--model', 'weak'))
+    assert done.returncode == 0, done.stderr
+    same, own = (scores.Scores.load(f'alone/scores/c/{name}.parquet')
+                 for name in ('weak-0.5-base-base', 'weak'))
+    assert same.name == 'weak + 0.5 (base - base)'
+    assert abs(same.frame.original_nats - own.frame.original_nats).max() < 1e-3
+    shutil.rmtree('base')
+    shutil.copytree('tuned', 'base')
+    refused('--force to replace it', args=args)
+
+
+@pytest.mark.parametrize('words, more, code', [
+    ('weak should have the tokenizer of toy', ['toy', 'weak', 'weak'], 1),
+    ('there is no nowhere/at/all', ['weak', 'tuned', 'nowhere/at/all'], 1),
+    ("'--upscale' requires 3 arguments", ['weak', 'tuned'], 2)])
+def test_what_cannot_be_added_is_a_sentence(trio, words, more, code):
+    refused(words, code=code,
+            args=['score', '--cases', 'c.csv', '--out', 'alone', '--upscale', *more])
+    assert not list(Path('alone').rglob('*.parquet'))
+
+
 @pytest.mark.parametrize('words, more', [
     ('run `domain-llm fetch-model smollm2` first', ['smollm2']),
     ('there is no nowhere/at/all', ['toy', 'nowhere/at/all']),
