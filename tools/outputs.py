@@ -217,7 +217,7 @@ def run_all(mode, paths):
         if with_data(): jobs += [('run', path) for path in paths if asks_for_data(read_nb(path))]
     way, failed = 'forkserver' if 'forkserver' in get_all_start_methods() else 'spawn', 0
     context = get_context(way)  # Windows has only the second
-    if way == 'forkserver':  # a process that has imported what takes long, and computed nothing
+    if way == 'forkserver' and len(jobs) > 2:  # forks of one that has imported what takes long
         context.set_forkserver_preload(IMPORTED)
     workers = os.cpu_count() if mode == 'compare' else 1
     with ThreadPoolExecutor(workers) as pool:
