@@ -14,7 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
     'real_scores': ['stored_scores'],
     'report': ['write_report', 'plot_accuracy', 'plot_gaps', 'plot_groups', 'plot_calibration',
         'plot_expertise', 'plot_correlation', 'plot_beside', 'evaluation_sections'],
-    'together': ['proper_scores', 'pair_answers', 'pair_gain', 'pair_sentence'],
+    'together': ['auroc', 'proper_scores', 'pair_answers', 'pair_gain', 'pair_sentence'],
     'verdict': ['answers_to', 'answers_by_case', 'against_experts', 'state_verdict',
         'published_scores', 'pilot_spread', 'compare', 'summary_table', 'gaps_table',
         'gaps_from_experts', 'what_was_found', 'who_is_right', 'difficulty', 'error_correlation',
