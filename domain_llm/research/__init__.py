@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
         'attention_entropy', 'rank_by_distance', 'aligned_states', 'rsa'],
     'reach': ['directions', 'along_rays', 'extrapolation_error', 'line_r2', 'by_place',
         'answers_about'],
+    'scarce': ['RATES', 'draw_shots', 'last_word_loss', 'few_shot', 'fit_logistic'],
     'selfpaced': ['confidence', 'word_losses', 'dropout_losses', 'batch_weights', 'self_paced',
         'easiest', 'easy_first'],
     'upscale': ['next_log_probs', 'UpScaled', 'interpolate', 'load_upscaled'],
