@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LOGGERS', 'save_checkpoint', 'load_checkpoint', 'open_run', 'validation_loss', 'save_trained', 'best_so_far',
-           'keep_best', 'read_log', 'peak_flops', 'throughput', 'open_log', 'Stop', 'plot_run']
+           'keep_best', 'read_log', 'peak_flops', 'throughput', 'open_log', 'Stop', 'plot_run', 'forecast_end']
 
 # %% ../../nbs/44_runs.ipynb #345e4fbe
 import json, math, re, shutil, signal, threading, time
@@ -17,6 +17,7 @@ from typing import Callable
 
 import numpy as np
 import torch
+from scipy import stats
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -447,3 +448,21 @@ def plot_run(
                            title='Benchmark: share of held-out cases answered correctly')
         axes[-1, 0].set_xlabel('tokens read' if in_tokens else 'steps')
     return fig
+
+# %% ../../nbs/44_runs.ipynb #57197fcb
+def forecast_end(
+    curve: list,           # (share of the run, loss) of a run that is going, in order
+    others: list,          # such lists of runs that are done, up to the share 1
+    level: float = 0.95,   # how often the interval shall hold what comes
+) -> tuple | None:         # the loss at the end, low, high; None when the others say nothing
+    "Forecast a run's last loss by its own last fall and by what came after it in other runs."
+    share, now = curve[-1]
+    def loss(points, at): return np.interp(at, *zip(*points))
+    falls = np.array([loss(points, share / 2) - loss(points, share) for points in [*others, curve]])
+    rests = np.array([loss(points, share) - points[-1][1] for points in others])
+    falls, own, n = falls[:-1], falls[-1], len(others)
+    if n < 3 or not falls.any(): return None
+    slope = falls @ rests / (falls @ falls)
+    error = math.sqrt(((rests - slope * falls)**2).sum() / (n - 1) * (1 + own**2 / (falls @ falls)))
+    end, half = now - slope * own, stats.t.ppf((1 + level) / 2, n - 1) * error
+    return float(end), float(end - half), float(end + half)
