@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['LOGGERS', 'save_checkpoint', 'load_checkpoint', 'open_run', 'validation_loss', 'save_trained', 'best_so_far',
-           'keep_best', 'read_log', 'peak_flops', 'throughput', 'open_log', 'Stop', 'plot_run', 'forecast_end']
+           'keep_best', 'read_log', 'peak_flops', 'throughput', 'open_log', 'Stop', 'plot_run', 'forecast_end',
+           'forecast']
 
 # %% ../../nbs/44_runs.ipynb #345e4fbe
 import json, math, re, shutil, signal, threading, time
@@ -466,3 +467,24 @@ def forecast_end(
     error = math.sqrt(((rests - slope * falls)**2).sum() / (n - 1) * (1 + own**2 / (falls @ falls)))
     end, half = now - slope * own, stats.t.ppf((1 + level) / 2, n - 1) * error
     return float(end), float(end - half), float(end + half)
+
+# %% ../../nbs/44_runs.ipynb #1c2e3440
+def _curve(run_dir):
+    "Read the validation losses by the share of a run, and what it must have in common with others."
+    about = read_json(Path(run_dir) / 'config.json', 'the configuration of a run')
+    curve = [(line['step'] / about['train']['steps'], line['validation_loss'])
+             for line in read_log(run_dir) if 'validation_loss' in line]
+    return curve, [about.get(part) for part in ('tokens', 'loss', 'frozen')]
+
+def forecast(
+    run_dir: str | Path,  # the folder of a run that is going
+    others: list,         # folders of other runs
+) -> tuple | None:        # its last validation loss, low, high, and how many runs say so
+    "Forecast how a run will end from those of the others that are done and comparable."
+    (curve, mine), done = _curve(run_dir), []
+    for other in others:
+        try: points, theirs = _curve(other)
+        except (OSError, ValueError, LookupError, TypeError, ArithmeticError): continue
+        if theirs == mine and points and points[-1][0] == 1: done.append(points)
+    found = forecast_end(curve, done) if curve else None
+    return found and (*found, len(done))
