@@ -458,11 +458,12 @@ def forecast_end(
 ) -> tuple | None:         # the loss at the end, low, high; None when the others say nothing
     "Forecast a run's last loss by its own last fall and by what came after it in other runs."
     share, now = curve[-1]
-    def loss(points, at): return np.interp(at, *zip(*points))
-    falls = np.array([loss(points, share / 2) - loss(points, share) for points in [*others, curve]])
-    rests = np.array([loss(points, share) - points[-1][1] for points in others])
-    falls, own, n = falls[:-1], falls[-1], len(others)
-    if n < 3 or not falls.any(): return None
+    n, own = len(others), np.interp(share / 2, *zip(*curve)) - now
+    if n < 3: return None
+    before, then, last = np.array([[*np.interp([share / 2, share], *zip(*points)), points[-1][1]]
+                                   for points in others]).T                        # (n,) each
+    falls, rests = before - then, then - last
+    if not falls.any(): return None
     slope = falls @ rests / (falls @ falls)
     error = math.sqrt(((rests - slope * falls)**2).sum() / (n - 1) * (1 + own**2 / (falls @ falls)))
     end, half = now - slope * own, stats.t.ppf((1 + level) / 2, n - 1) * error
