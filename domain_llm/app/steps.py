@@ -445,7 +445,9 @@ def train(
         if cases: found['accuracy'] = score_cases(model, tokenizer, cases, prompt='').accuracy
         return found
 
-    pretrain(model, batches, config, folder, held_out, look, device=device)
+    beside = {path.parent for path in out.resolve().parent.glob('*/pretrain/config.json')}
+    pretrain(model, batches, config, folder, held_out, look, device=device,
+             others=sorted(beside - {folder.resolve()}))
     own = (folder / 'model' / 'tokenizer.json').is_file()            # that of a model of others
     if not (team.rank or own): save_tokenizer(tokenizer, folder / 'model')
 

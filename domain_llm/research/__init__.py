@@ -5,6 +5,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
     'diagnosis': ['LEVELS', 'wordings', 'sentences_read', 'questions', 'author_reader',
         'law_reader', 'rote_reader', 'margins', 'level_table', 'diagnose', 'text_row',
         'model_reader', 'laws_kept', 'radar', 'rasch', 'ability', 'change_type', 'group_profile'],
+    'foresight': ['log_curve', 'power_law_end', 'ridge', 'evaluation_network', 'left_out',
+        'half_widths', 'stop_early'],
     'inside': ['Components', 'principal_components', 'Match', 'best_match', 'plot_components',
         'keep_components', 'Probe', 'probe', 'pair_up', 'patch', 'plot_order', 'pair_states',
         'PairProbe', 'probe_pairs'],

@@ -13,5 +13,5 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
     'rows': ['ROW_MODEL', 'row_margins', 'train_on_rows'],
     'runs': ['LOGGERS', 'save_checkpoint', 'load_checkpoint', 'open_run', 'validation_loss',
         'save_trained', 'best_so_far', 'keep_best', 'read_log', 'peak_flops', 'throughput',
-        'open_log', 'Stop', 'plot_run'],
+        'open_log', 'Stop', 'plot_run', 'forecast_end', 'forecast'],
 })

@@ -22,7 +22,7 @@ from ..tokens.dataset import Batches, TokenFile, prefetch
 from .recipe import Device, TrainConfig, schedule
 from .distributed import Trainer, join, whole_model
 from .runs import (
-    Stop, best_so_far, keep_best, load_checkpoint, open_log, open_run, save_checkpoint,
+    Stop, best_so_far, forecast, keep_best, load_checkpoint, open_log, open_run, save_checkpoint,
     save_trained, throughput, validation_loss)
 
 # %% ../../nbs/45_pretraining.ipynb #ed1a9c7d
@@ -35,6 +35,7 @@ def pretrain(
     evaluate: Callable = None,                  # evaluate(model, step) gives a dict that is logged
     loss: Callable = None,                      # loss(model, ids, targets) in nats, as `Trainer`'s
     device: Device = None,                      # where and in which precision; the best by default
+    others: list = (),                          # folders of runs that tell how this one may end
 ) -> Path:                                      # the folder of the trained model
     "Train a model, or go on where the run stopped; write the log, checkpoints and the model."
     run_dir, team = Path(run_dir), join()
@@ -57,6 +58,7 @@ def pretrain(
             while step < config.steps:
                 if step % config.eval_every == 0:
                     _evaluate(trainer, step, run_dir, validation, evaluate, write)
+                    if not team.rank: _print_forecast(run_dir, step, config, others)
                 start = time.monotonic()
                 loss_now, norm = trainer.update(ready[step], step)
                 now = time.monotonic()
@@ -99,6 +101,15 @@ def _evaluate(trainer, step, run_dir, validation, evaluate, write):
         with eager(whole): found.update(evaluate(whole, step))
         trainer.model.train()
     if found: write(step=step, **found)
+
+# %% ../../nbs/45_pretraining.ipynb #6bc03a20
+def _print_forecast(run_dir, step, config, others):
+    "Print the forecast of the last validation loss, when a run has done 40, 60 or 80 %."
+    fifths, before = (5 * at // config.steps for at in (step, step - config.eval_every))
+    if fifths < 2 or fifths == before: return
+    if found := forecast(run_dir, others):
+        print('after {:.0%} of the run its last validation loss is forecast: {:.3f} (95 % interval '
+              '{:.3f} to {:.3f}), by {} runs that are done'.format(step / config.steps, *found))
 
 # %% ../../nbs/45_pretraining.ipynb #8834ee98
 def _check_run(trainer, batches, validation):

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['LOGGERS', 'save_checkpoint', 'load_checkpoint', 'open_run', 'validation_loss', 'save_trained', 'best_so_far',
-           'keep_best', 'read_log', 'peak_flops', 'throughput', 'open_log', 'Stop', 'plot_run']
+           'keep_best', 'read_log', 'peak_flops', 'throughput', 'open_log', 'Stop', 'plot_run', 'forecast_end',
+           'forecast']
 
 # %% ../../nbs/44_runs.ipynb #345e4fbe
 import json, math, re, shutil, signal, threading, time
@@ -17,6 +18,7 @@ from typing import Callable
 
 import numpy as np
 import torch
+from scipy import stats
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -447,3 +449,43 @@ def plot_run(
                            title='Benchmark: share of held-out cases answered correctly')
         axes[-1, 0].set_xlabel('tokens read' if in_tokens else 'steps')
     return fig
+
+# %% ../../nbs/44_runs.ipynb #57197fcb
+def forecast_end(
+    curve: list,           # (share of the run, loss) of a run that is going, in order
+    others: list,          # such lists of runs that are done, up to the share 1
+    level: float = 0.95,   # how often the interval shall hold what comes
+) -> tuple | None:         # the loss at the end, low, high; None when the others say nothing
+    "Forecast a run's last loss by its own last fall and by what came after it in other runs."
+    share, now = curve[-1]
+    n, own = len(others), np.interp(share / 2, *zip(*curve)) - now
+    if n < 3: return None
+    before, then, last = np.array([[*np.interp([share / 2, share], *zip(*points)), points[-1][1]]
+                                   for points in others]).T                        # (n,) each
+    falls, rests = before - then, then - last
+    if not falls.any(): return None
+    slope = falls @ rests / (falls @ falls)
+    error = math.sqrt(((rests - slope * falls)**2).sum() / (n - 1) * (1 + own**2 / (falls @ falls)))
+    end, half = now - slope * own, stats.t.ppf((1 + level) / 2, n - 1) * error
+    return float(end), float(end - half), float(end + half)
+
+# %% ../../nbs/44_runs.ipynb #1c2e3440
+def _curve(run_dir):
+    "Read the validation losses by the share of a run, and what it must have in common with others."
+    about = read_json(Path(run_dir) / 'config.json', 'the configuration of a run')
+    curve = [(line['step'] / about['train']['steps'], line['validation_loss'])
+             for line in read_log(run_dir) if 'validation_loss' in line]
+    return curve, [about.get(part) for part in ('tokens', 'loss', 'frozen')]
+
+def forecast(
+    run_dir: str | Path,  # the folder of a run that is going
+    others: list,         # folders of other runs
+) -> tuple | None:        # its last validation loss, low, high, and how many runs say so
+    "Forecast how a run will end from those of the others that are done and comparable."
+    (curve, mine), done = _curve(run_dir), []
+    for other in others:
+        try: points, theirs = _curve(other)
+        except (OSError, ValueError, LookupError, TypeError, ArithmeticError): continue
+        if theirs == mine and points and points[-1][0] == 1: done.append(points)
+    found = forecast_end(curve, done) if curve else None
+    return found and (*found, len(done))

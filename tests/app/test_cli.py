@@ -78,6 +78,28 @@ def run(finished, tmp_path):
     return tmp_path / 'run'
 
 
+def test_runs_beside_one_say_how_it_may_end(run, tmp_path):
+    "Put done runs of the same text beside a new one, which says at half-time how it may end."
+    parts = 'corpus', 'tokenizer', 'tokens'
+    noted = json.loads((run / 'out/steps.json').read_text())
+    for name in 'few', 'enough':
+        for part in parts: shutil.copytree(run / 'out' / part, tmp_path / name / 'new' / part)
+        steps = json.dumps({part: noted[part] for part in parts})
+        (tmp_path / name / 'new/steps.json').write_text(steps)
+        for i in range(3 if name == 'enough' else 2):
+            done = tmp_path / name / f'done {i}' / 'pretrain'
+            done.mkdir(parents=True)
+            shutil.copy(run / 'out/pretrain/config.json', done)                   # of five steps
+            losses = (0, 6.4), (1, 5 + i / 9), (2, 4), (3, 3.5), (5, 3 - i / 9)
+            (done / 'log.jsonl').write_text(''.join(
+                json.dumps(dict(step=step, validation_loss=loss)) + '\n' for step, loss in losses))
+        new = cli('pretrain', '--size', 'demo', '--steps', 20, '--out', tmp_path / name / 'new')
+        assert new.returncode == 0, new.stderr
+        said = [line for line in new.stdout.splitlines() if 'forecast' in line]
+        if name == 'few': assert said == []
+        else: assert len(said) == 1 and 'after 50%' in said[0] and '3 runs' in said[0]
+
+
 def test_each_step_is_a_command_and_is_skipped_when_done(run):
     done = cli('tokens', '--out', run / 'out')
     assert done.returncode == 0 and 'already done' in done.stdout
