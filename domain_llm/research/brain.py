@@ -47,7 +47,7 @@ class Brain(NamedTuple):
 
 def cut_words(
     texts: list,      # sentences
-) -> pd.DataFrame:    # text (its number), start, end, word, position, n_words, length, log_frequency
+) -> pd.DataFrame:    # text (a number), start, end, word, position, n_words, length, log_frequency
     "Find the words of texts, without punctuation, and the simple numbers of each."
     rows = []
     for number, text in enumerate(texts):
@@ -73,8 +73,8 @@ def synthetic_brain(
 ) -> Brain:                       # held out are sessions
     "Make a brain whose truth is known."
     if truth not in ('word', 'state', 'nothing') or (truth == 'state') != (states is not None):
-        raise ValueError("`truth` should be 'word' or 'nothing', or 'state' with `states`, but got "
-                         f'{truth!r}: choose one')
+        raise ValueError("`truth` should be 'word', 'nothing', or 'state' with `states`, but "
+                         f'got {truth!r}: choose one')
     def standard(x): return (x - x.mean(0)) / x.std(0)
     words, rng = cut_words(texts), np.random.default_rng(seed)
     groups = words.text.to_numpy() if session is None else np.asarray(session)[words.text]
@@ -161,9 +161,9 @@ def group_folds(
     names, group = np.unique(groups, return_inverse=True)
     return (np.random.default_rng(seed).permutation(len(names)) % folds)[group]
 
-# %% ../../nbs/78_brain.ipynb #e1ecb599
+# %% ../../nbs/78_brain.ipynb #3aa692e0
 def encode(
-    layers: list,                 # L arrays (n, p): layers of one model, or a single array in a list
+    layers: list,                 # L arrays (n, p), the layers of one model, or one array
     responses: np.ndarray,        # (n, R)
     groups: np.ndarray,           # (n,) what is held out as a whole
     nuisance: np.ndarray = None,  # (n, q) columns to take out of both sides first
@@ -240,6 +240,7 @@ def difference(
     (r_a, drawn_a), (r_b, drawn_b) = (_draws(fit, column, mask) for fit in (a, b))
     return float(r_a - r_b), *middle_of(drawn_a - drawn_b)
 
+# %% ../../nbs/78_brain.ipynb #b76979f6
 def shuffle_groups(
     response: np.ndarray,  # (n,) one response
     groups: np.ndarray,    # (n,) labels
@@ -250,7 +251,7 @@ def shuffle_groups(
     rng, response = np.random.default_rng(seed), np.asarray(response)
     rows = [np.flatnonzero(groups == name) for name in np.unique(groups)]
     orders = (rng.permutation(len(rows)) for _ in range(shuffles))
-    return np.stack([np.concatenate([response[rows[i]] for i in order]) for order in orders], 1)
+    return np.stack([response[np.concatenate([rows[i] for i in order])] for order in orders], 1)
 
 # %% ../../nbs/78_brain.ipynb #2e76539e
 def haemodynamic(

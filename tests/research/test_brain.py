@@ -7,7 +7,6 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.model_selection import GridSearchCV, GroupKFold, PredefinedSplit
 
-from domain_llm.model.fast import GPT2
 from domain_llm.model.weights import hidden_states, save_model, stored_model
 from domain_llm.research.brain import (
     PENALTIES, compress, encode, group_folds, haemodynamic, ridge_path, synthetic_brain, to_scans,
@@ -111,4 +110,24 @@ def test_states_are_the_same_in_transformers_and_in_any_batch(tmp_path):
     last = alone[1][0, -2].numpy()                          # 'striatum', before the full stop
     row = np.flatnonzero(brain.words.word == 'striatum')[0]
     assert np.allclose(ours[1, row], last, atol=1e-3)
-    assert isinstance(toy, GPT2)
+
+
+def test_the_state_of_a_word_is_that_of_its_last_token():
+    toy, tokenizer = stored_model()
+    brain = synthetic_brain(['A zymurgist walked.', 'Nothing.'])
+    begun = tokenizer.encode('A zymurgist').ids
+    assert len(begun) > 3
+    with torch.no_grad(): alone = hidden_states(toy, torch.tensor([[0, *begun]]))
+    for layer, states in zip(alone, word_states(toy, tokenizer, brain)):
+        assert np.allclose(layer[0, -1], states[1], atol=1e-3)
+
+
+def test_layers_are_chosen_with_whole_groups_held_out():
+    rng = np.random.default_rng(6)
+    groups = np.repeat(np.arange(30), 8)
+    honest = rng.normal(size=(240, 3))
+    leaky = rng.normal(size=(30, 40))[groups] + 0.1 * rng.normal(size=(240, 40))
+    response = 0.5 * honest[:, :1] + rng.normal(size=(30, 1))[groups]
+    fit = encode([leaky, honest], response, groups, folds=6, inner=4)
+    assert (fit.layers == 1).all()
+    assert (encode([leaky, honest], response, np.arange(240), folds=6, inner=4).layers == 0).all()
