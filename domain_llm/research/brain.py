@@ -170,28 +170,29 @@ def encode(
     folds: int = 10,              # parts of the groups, each held out once
     inner: int = 5,               # parts of the other groups, to choose layer and penalty
     seed: int = 0,                # of the parts
+    penalties: tuple = PENALTIES, # to choose from
 ) -> Encoding:                    # layer and penalty are chosen for each response and part
     "Predict responses to words from numbers of the words, whole groups held out."
     responses, groups = np.asarray(responses, float), np.asarray(groups)
     Z = np.ones((len(groups), 1)) if nuisance is None else np.c_[np.ones(len(groups)), nuisance]
     def tried(layer, fit, out):
         X, Y = (v - Z @ np.linalg.lstsq(Z[fit], v[fit], rcond=None)[0] for v in (layer, responses))
-        return ridge_path(X[fit], Y[fit], X[out]), Y[out]                 # (P, out, R), (out, R)
+        return ridge_path(X[fit], Y[fit], X[out], penalties), Y[out]      # (P, out, R), (out, R)
     fold, chosen = group_folds(groups, folds, seed), []
     predicted, actual = np.empty_like(responses), np.empty_like(responses)
     for k in range(folds):
         out, part = fold == k, np.full(len(fold), -1)
         part[~out] = group_folds(groups[~out], inner, seed + 1)
-        losses = np.zeros((len(layers), len(PENALTIES), responses.shape[1]))
+        losses = np.zeros((len(layers), len(penalties), responses.shape[1]))
         for l, layer in enumerate(layers):
             for held in range(inner):
                 paths, Y = tried(layer, ~out & (part != held), part == held)
                 losses[l] += ((paths - Y)**2).sum(1)
         best = losses.reshape(-1, responses.shape[1]).argmin(0)                            # (R,)
-        chosen.append(best // len(PENALTIES))
+        chosen.append(best // len(penalties))
         for l in np.unique(chosen[-1]):
             (paths, Y), own = tried(layers[l], ~out, out), np.flatnonzero(chosen[-1] == l)
-            told = paths[best[own] % len(PENALTIES), :, own].T                       # (out, own)
+            told = paths[best[own] % len(penalties), :, own].T                       # (out, own)
             predicted[np.ix_(out, own)] = told - told.mean(0)
             actual[np.ix_(out, own)] = (Y - Y.mean(0))[:, own]
     return Encoding(predicted, actual, fold, groups, np.array(chosen))
