@@ -79,7 +79,8 @@ def synthetic_brain(
     words, rng = cut_words(texts), np.random.default_rng(seed)
     groups = words.text.to_numpy() if session is None else np.asarray(session)[words.text]
     own, common = rng.normal(size=(len(words), copies)), rng.normal(size=(len(texts), copies))
-    responses = standard(np.sqrt(1 - drift) * own + np.sqrt(drift) * common[groups])   # (n, R)
+    common = common[np.unique(groups, return_inverse=True)[1]]                         # (n, R)
+    responses = standard(np.sqrt(1 - drift) * own + np.sqrt(drift) * common)           # (n, R)
     if truth == 'word': states = np.eye(words.word.nunique())[pd.factorize(words.word)[0]]
     if truth != 'nothing':
         signal = standard(states @ rng.normal(size=(states.shape[1], copies)))
