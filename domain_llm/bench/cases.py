@@ -145,6 +145,10 @@ FILES = {  # name: (folder of DOMAIN_LLM_DATA, where to download it, SHA-256)
         'brainbench', _CASES, 'ce64b4107fde3b66716cf4e7a34b5c9cfc1972f546aaa597573433fae80b6d81'),
     'participant_data.csv': (
         'brainbench', _ANSWERS, 'd032da7e1405c5a67d6169ed552fb999c7af0e6c980381c436465b14a8574714'),
+    'all_measures.csv': (                                    # for lesson 78
+        'ucl_erp', 'https://raw.githubusercontent.com/Andrea-de-Varda/prediction-resource/'
+        '7162734da00a9a3c81d5ebaec65bdf6d59e931fc',
+        'db3ccd106220e1e3d7d64871b5f7c05a9d159ef4cb639f985b792d559686f7f6'),
 }
 CASE_SETS = {
     'brainbench-human': 'BrainBench_Human_v0.1.csv',

@@ -2,6 +2,10 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
+    'brain': ['PENALTIES', 'COMPONENTS', 'ridge_path', 'Brain', 'cut_words', 'synthetic_brain',
+        'word_states', 'compress', 'simple_features', 'Encoding', 'group_folds', 'encode',
+        'unseen_words', 'r_interval', 'difference', 'shuffle_groups', 'haemodynamic', 'to_scans',
+        'load_brain'],
     'diagnosis': ['LEVELS', 'wordings', 'sentences_read', 'questions', 'author_reader',
         'law_reader', 'rote_reader', 'margins', 'level_table', 'diagnose', 'text_row',
         'model_reader', 'laws_kept', 'radar', 'rasch', 'ability', 'change_type', 'group_profile'],
