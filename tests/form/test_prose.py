@@ -31,12 +31,9 @@ ELSEWHERE = {  # lesson -> number as written -> where it comes from
     '52': {'5.9': 'a perplexity in billions, quoted from lm-evaluation-harness, pull request 1465',
            '3.5': 'the right one, quoted from the same place'},
     '61': {'12.2': 'a name: case 12, sentence 2'},
-<<<<<<< HEAD
     '75': {'88': 'the share of the gap, as the abstract of arXiv 2401.08565 reports it'},
-=======
     '77': {'93.02': 'per cent, quoted from the abstract of arXiv 2406.10559',
            '2.8': 'points, quoted from there'},
->>>>>>> r77
     '80': {'50,304': 'the first multiple of 64 above the 50,257 tokens of GPT-2'},
 }
 
