@@ -18,7 +18,6 @@ from typing import Callable
 
 import numpy as np
 import torch
-from scipy import stats
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
@@ -457,6 +456,7 @@ def forecast_end(
     level: float = 0.95,   # how often the interval shall hold what comes
 ) -> tuple | None:         # the loss at the end, low, high; None when the others say nothing
     "Forecast a run's last loss by its own last fall and by what came after it in other runs."
+    from scipy import stats  # who has no other runs trains without SciPy
     share, now = curve[-1]
     n, own = len(others), np.interp(share / 2, *zip(*curve)) - now
     if n < 3: return None

@@ -829,7 +829,7 @@ def test_three_models_are_scored_as_one(trio, monkeypatch):
     done = cli(*score('--upscale', 'weak', 'base', './base/', '--beta', '0.5', '--model', 'weak'))
     assert done.returncode == 0, done.stderr
     same, own = (scores.Scores.load(f'alone/scores/c/{name}.parquet')
-                 for name in ('weak-0.5-base-base', 'weak'))
+                 for name in ('weak-0.5-base---base', 'weak'))
     assert same.name == 'weak + 0.5 (base - base)'
     assert abs(same.frame.original_nats - own.frame.original_nats).max() < 1e-3
     shutil.rmtree('base')
