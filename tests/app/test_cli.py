@@ -784,16 +784,21 @@ def test_evaluate_writes_the_same_and_takes_other_models(models):
     assert (own.frame.original == again.frame.original).all()
 
 
-def test_a_scoring_that_is_stopped_goes_on_with_the_case_it_was_at(models, monkeypatch):
+@pytest.fixture
+def asked(monkeypatch):
+    "Stop a scoring at its fourth case; list the cases that are asked."
     from domain_llm.bench import scores
     row, asked = scores._case_row, []
     def stopping(case, *rest):
-        "Score three cases, and be stopped."
         asked.append(case.id)
         if len(asked) == 4: raise KeyboardInterrupt
         return row(case, *rest)
-    args = ['score', '--model', 'weak', 'toy', '--cases', 'c.csv', '--out', 'alone']
     monkeypatch.setattr(scores, '_case_row', stopping)
+    return asked
+
+
+def test_a_scoring_that_is_stopped_goes_on_with_the_case_it_was_at(models, asked):
+    args = ['score', '--model', 'weak', 'toy', '--cases', 'c.csv', '--out', 'alone']
     refused('the same command goes on from there', args=args)
     assert cli(*args).returncode == 0
     assert asked == [str(i) for i in [1, 2, 3, 4, *range(4, 21), *range(1, 21)]]
@@ -811,16 +816,9 @@ def trio(models):
         save_model(GPT2(load_gpt2('weak').cfg), name, load_tokenizer('weak'))
 
 
-def test_three_models_are_scored_as_one(trio, monkeypatch):
-    from domain_llm.bench import scores
-    row, asked = scores._case_row, []
-    def stopping(case, *rest):
-        "Score three cases, and be stopped."
-        asked.append(case.id)
-        if len(asked) == 4: raise KeyboardInterrupt
-        return row(case, *rest)
+def test_three_models_are_scored_as_one(trio, asked):
+    from domain_llm.bench.scores import Scores
     def score(*more): return ['score', *more, '--cases', 'c.csv', '--out', 'alone']
-    monkeypatch.setattr(scores, '_case_row', stopping)
     args = score('--upscale', 'weak', 'tuned', 'base')
     refused('the same command goes on from there', args=args)
     assert cli(*args).returncode == 0 and who() == ['weak + 1 (tuned - base)', 'chance']
@@ -828,7 +826,7 @@ def test_three_models_are_scored_as_one(trio, monkeypatch):
     assert 'already done' in cli(*args).stdout
     done = cli(*score('--upscale', 'weak', 'base', './base/', '--beta', '0.5', '--model', 'weak'))
     assert done.returncode == 0, done.stderr
-    same, own = (scores.Scores.load(f'alone/scores/c/{name}.parquet')
+    same, own = (Scores.load(f'alone/scores/c/{name}.parquet')
                  for name in ('weak-0.5-base---base', 'weak'))
     assert same.name == 'weak + 0.5 (base - base)'
     assert abs(same.frame.original_nats - own.frame.original_nats).max() < 1e-3
