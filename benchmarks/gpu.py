@@ -2,15 +2,19 @@
 
     python benchmarks/gpu.py speed [--sizes gpt2] [--nanogpt FOLDER]   tokens/s, MFU, peak memory
     python benchmarks/gpu.py profile [--picture FILE]                  where the time of a step goes
-    python benchmarks/gpu.py curves                                    losses of PAPER and of FAST
+    python benchmarks/gpu.py half                                      float16 against bfloat16
+    python benchmarks/gpu.py recipes                                   PAPER against FAST
+    python benchmarks/gpu.py long [--model FOLDER]                     all the text, then BrainBench
 
-Without a part all of them run. The context is 1,024, the text random or made up, the precision what
-`device_info` chooses: bfloat16 on a large GPU. MFU is the share of the card's own matrix rate,
-which is measured first. The peers are nanoGPT's step, when its folder is given, and the paper's
-loop, where transformers is installed. All else needs torch, numpy, safetensors, tokenizers and this
-repository. `--smoke` runs everything tiny on a CPU. A figure that was not measured says so.
+Without a part all of them run. The context is 1,024, the precision what `device_info` chooses:
+bfloat16 on a large GPU. MFU is the share of the card's own matrix rate, which is measured first.
+The peers are nanoGPT's step, when its folder is given, and the paper's loop, where transformers is
+installed. The last three parts read real text: `gpu.py pack FILE` packs that of DOMAIN_LLM_DATA,
+cut by the paper's tokenizer, on a machine that has everything; then `--text FILE` needs no more
+than torch, numpy, safetensors and tokenizers and this repository. `--store FILE` writes what was
+measured as JSON. `--smoke` runs everything tiny on a CPU. What was not measured is said so.
 """
-import argparse, contextlib, gc, io, itertools, platform, re, statistics, sys, time
+import argparse, contextlib, gc, io, itertools, json, os, platform, re, statistics, sys, time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,24 +31,32 @@ from domain_llm.tokens.dataset import Batches
 
 PAPER_SPEED = 36_000                                # tokens/s of one of the paper's GPUs with 124M
 BARS = dict(mfu=0.55, nanogpt=1.25, paper=10)       # what we aim at with 124M
-# rows of a micro-batch
-TRY = {'gpt2': (16, 32, 64), 'gpt2-medium': (8, 16, 32), 'gpt2-large': (8, 16)}
+# rows of a micro-batch, and micro-batches in a step: of 124M the paper's 524,288 tokens
+TRY = {'gpt2': ((32, 64), 16), 'gpt2-medium': ((32,), 4), 'gpt2-large': ((16,), 8)}
+FOUND = []                                          # rows of what was measured, to be stored
 
 
 @dataclass(frozen=True)
 class Plan:
     "Hold what is measured: the real thing, or tiny on a CPU."
     sizes: dict = field(default_factory=lambda: {
-        name: (GPT2Config.preset(name, 50_257), rows) for name, rows in TRY.items()})
-    pieces: int = 4                   # micro-batches in a step
-    seconds: float = 8                # how long each speed is measured
+        name: (GPT2Config.preset(name, 50_257), *how) for name, how in TRY.items()})
+    seconds: float = 3                # how long each speed is measured
     matrix: int = 8192                # side of the matrices whose product gives the card's rate
     copied: int = 2**30               # numbers of four bytes whose copy gives its bandwidth
-    curve_steps: int = 300            # steps of each curve
-    curve_rows: int = 64              # rows of a step of the curves
+    rows: int = 32                    # rows of a step on real text: 32,768 tokens
+    epochs: int = 6                   # how often PAPER reads the text
+    shares: tuple = (0.06, 0.08, 0.1)  # of PAPER's steps, after which FAST ends
+    seeds: tuple = (0, 1, 2)
+    half_steps: int = 300             # steps in float16 and in bfloat16
+    long_epochs: int = 3              # how often the longest run reads the text
     minutes: float = 6                # after which a part begins nothing new
     compile: bool = True              # a smoke test does not wait for compilers
-SMOKE = Plan({'tiny': (GPT2Config(256, 2, 2, 32, 32), (2, 4))}, 2, 0.2, 128, 2**18, 12, 8, 2, False)
+SMOKE = Plan({'tiny': (GPT2Config(256, 2, 2, 32, 32), (2, 4), 2)}, 0.2, 128, 2**18, 4, 4, (0.5,),
+             (0,), 12, 2, 2, False)
+
+
+def found(what, **row): FOUND.append(dict(what=what, **row))
 
 
 def wait():
@@ -92,28 +104,18 @@ def noise(cfg, rows):
 
 # speed: one step of ours and of the peers; each prepares a function, and says its tokens
 
-def our_trainer(plan, cfg, micro, compiled, **recipe):
+def our_trainer(plan, cfg, micro, pieces, compiled, **recipe):
     "Prepare our model and optimizers."
-    config = TrainConfig(
-        **{
-            **FAST_RECIPE,
-            **recipe,
-            'steps': 10**6,
-            'micro_batch_size': micro,
-            'tokens_per_step': micro * plan.pieces * cfg.n_ctx,
-            'compile': compiled and plan.compile,
-        }
-    )
-    with torch.device(device_info().device): return Trainer(GPT2(cfg), config)
+    settings = dict(steps=10**6, micro_batch_size=micro, compile=compiled and plan.compile,
+                    tokens_per_step=micro * pieces * cfg.n_ctx)
+    with torch.device(device_info().device):
+        return Trainer(GPT2(cfg), TrainConfig(**{**FAST_RECIPE, **recipe, **settings}))
 
 
-def our_step(plan, cfg, micro, compiled, **recipe):
+def our_step(plan, cfg, micro, pieces, compiled, **recipe):
     "Prepare our own step."
-    trainer, batch = (
-        our_trainer(plan, cfg, micro, compiled, **recipe),
-        noise(cfg, micro * plan.pieces),
-    )
-    step = itertools.count(1000)
+    trainer = our_trainer(plan, cfg, micro, pieces, compiled, **recipe)
+    batch, step = noise(cfg, micro * pieces), itertools.count(1000)
     def work():
         trainer.update(batch, next(step))
         if trainer.micro_batch_size != micro:
@@ -121,32 +123,24 @@ def our_step(plan, cfg, micro, compiled, **recipe):
     return work, trainer.config.tokens_per_step
 
 
-def nanogpt_step(plan, cfg, micro, folder, device):
+def nanogpt_step(plan, cfg, micro, pieces, folder, device):
     "Prepare nanoGPT's own step, compiled as a whole: model, fused AdamW, accumulation."
     sys.path.insert(0, str(folder))
     from model import GPT, GPTConfig
+    shape = {k: getattr(cfg, k) for k in ('n_layer', 'n_head', 'n_embd', 'bias')}
     with contextlib.redirect_stdout(io.StringIO()):
-        model = GPT(
-            GPTConfig(
-                block_size=cfg.n_ctx,
-                vocab_size=-(-cfg.vocab_size // 64) * 64,
-                n_layer=cfg.n_layer,
-                n_head=cfg.n_head,
-                n_embd=cfg.n_embd,
-                dropout=0.0,
-                bias=False,
-            )
-        ).to(device.device)
+        model = GPT(GPTConfig(block_size=cfg.n_ctx, vocab_size=-(-cfg.vocab_size // 64) * 64,
+                              dropout=0.0, **shape)).to(device.device)
         optimizer = model.configure_optimizers(0.1, 6e-4, (0.9, 0.95), device.device)
     model = torch.compile(model) if plan.compile else model
     def finish():
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    return accumulated(plan, cfg, micro, device, lambda x, y: model(x, y)[1], finish)
+    return accumulated(cfg, micro, pieces, device, lambda x, y: model(x, y)[1], finish)
 
 
-def paper_step(plan, cfg, micro, device):
+def paper_step(plan, cfg, micro, pieces, device):
     "Prepare the paper's step: transformers' model, not compiled, float32 logits, no clipping."
     from transformers import GPT2Config as TheirConfig, GPT2LMHeadModel
     shape = {k: getattr(cfg, k) for k in ('vocab_size', 'n_layer', 'n_head', 'n_embd')}
@@ -161,20 +155,20 @@ def paper_step(plan, cfg, micro, device):
     def finish():
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    return accumulated(plan, cfg, micro, device, loss, finish)
+    return accumulated(cfg, micro, pieces, device, loss, finish)
 
 
-def accumulated(plan, cfg, micro, device, loss, finish):
+def accumulated(cfg, micro, pieces, device, loss, finish):
     "Make a peer's step: its loss on each micro-batch, then its end of a step."
     x, y = (torch.from_numpy(t).contiguous().to(device.device) for t in noise(cfg, micro))
     def work():
-        for _ in range(plan.pieces):
+        for _ in range(pieces):
             with torch.autocast(device.device, device.dtype, enabled=device.dtype != torch.float32):
-                part = loss(x, y) / plan.pieces
+                part = loss(x, y) / pieces
             part.backward()
         finish()
         return part.item()
-    return work, micro * plan.pieces * cfg.n_ctx
+    return work, micro * pieces * cfg.n_ctx
 
 
 def forget(plan):
@@ -200,48 +194,62 @@ def measured(prepare, plan):
     )
 
 
+def causal_flops(cfg):
+    "Count a training token's operations with the half of attention that a causal kernel computes."
+    return flops_per_token(cfg) - 6 * cfg.n_layer * cfg.n_embd * cfg.n_ctx
+
+
 def speed(plan, device, late, args):
     "Print the card's rates, and a table of speeds for each size."
-    peak = matrix_rate(plan, device)
+    peak, copy = matrix_rate(plan, device), bandwidth(plan, device)
+    found('card', device=device.name, torch=torch.__version__, matrix_rate=peak, copy=copy,
+          date=time.strftime('%Y-%m-%d'))
     print(f'Matrix product of side {plan.matrix:,}: {peak / 1e12:,.2f} TFLOP/s. '
-          f'Copy: {bandwidth(plan, device) / 1e9:,.0f} GB/s read and written.')
+          f'Copy: {copy / 1e9:,.0f} GB/s read and written.')
     for name in plan.sizes: speed_of(name, plan, device, peak, late, args)
 
 
 def speed_of(name, plan, device, peak, late, args):
-    "Print the table of one size; 124M is compared with the peers."
-    (cfg, rows), best, compared = plan.sizes[name], {}, name in ('gpt2', 'tiny')
-    print(
-        f'\n| {name}: step | micro-batch | tokens/s | MFU of the measured rate | peak GiB '
-        '|\n|---|---|---|---|---|'
-    )
-    def row(way, micro, prepare):
-        got, memory = (None, 'no time left') if late() else measured(lambda: prepare(micro), plan)
+    "Print the table of one size; 124M is compared with the peers, each twice, in turn."
+    (cfg, rows, pieces), best, compared = plan.sizes[name], {}, name in ('gpt2', 'tiny')
+    print(f'\n| {name}: step of {rows[0] * pieces * cfg.n_ctx:,} tokens | micro-batch | tokens/s '
+          '| MFU, attention in full | MFU, causal | peak GiB |\n|---|---|---|---|---|---|')
+    def row(way, micro, prepare, cfg=cfg, pieces=rows[0] * pieces):
+        how = cfg, micro, pieces // micro
+        if late(): got, memory = None, 'no time left'
+        else: got, memory = measured(lambda: prepare(*how), plan)
         if got is None:
-            print(f'| {way} | {micro} | not measured: {memory} | | |', flush=True)
+            print(f'| {way} | {micro} | not measured: {memory} | | | |', flush=True)
             return
-        mfu, gib = got * flops_per_token(cfg) / peak, f'{memory:.1f}' if memory else 'not measured'
-        print(f'| {way} | {micro} | {got:,.0f} | {mfu:.1%} | {gib} |', flush=True)
-        best[way] = max(best.get(way, (0, 0, micro)), (got, mfu, micro))
-    for micro in rows:  # ours and nanoGPT's in turn
-        row('ours, FAST, compiled', micro, lambda m: our_step(plan, cfg, m, True))
-        if compared and args.nanogpt:
-            row(
-                'nanoGPT, compiled',
-                micro,
-                lambda m: nanogpt_step(plan, cfg, m, args.nanogpt, device),
-            )
-    micro = best.get('ours, FAST, compiled', (0, 0, rows[0]))[2]
-    row('ours, FAST, eager', micro, lambda m: our_step(plan, cfg, m, False))
+        mfu = [got * flops(cfg) / peak for flops in (flops_per_token, causal_flops)]
+        gib = f'{memory:.1f}' if memory else 'not measured'
+        print(f'| {way} | {micro} | {got:,.0f} | {mfu[0]:.1%} | {mfu[1]:.1%} | {gib} |', flush=True)
+        found('speed', size=name, way=way, micro_batch=micro, tokens=how[2] * micro * cfg.n_ctx,
+              tokens_per_second=got, mfu=mfu[0], mfu_causal=mfu[1], gib=memory)
+        best[way] = max(best.get(way, (0, 0, micro)), (got, mfu[0], micro))
+    def ours(compiled, **recipe): return lambda *how: our_step(plan, *how, compiled, **recipe)
+    def nanogpt(*how): return nanogpt_step(plan, *how, args.nanogpt, device)
+
+    bare = replace(cfg, bias=False)               # as nanoGPT's train.py has it
+    row('ours, FAST, compiled', rows[0], ours(True))
+    if compared and args.nanogpt:
+        row('nanoGPT, compiled', rows[0], nanogpt)
+        row('ours, FAST, compiled', rows[0], ours(True))
+        row('nanoGPT, compiled', rows[0], nanogpt)
+        row('nanoGPT without biases, compiled', rows[0], nanogpt, bare)
+        row('ours without biases, FAST, compiled', rows[0], ours(True), bare)
+    for micro in rows[1:]: row('ours, FAST, compiled', micro, ours(True))
     if not compared: return
-    row("the paper's loop", rows[0], lambda m: paper_step(plan, cfg, m, device))
-    row('ours, AdamW, compiled', micro, lambda m: our_step(plan, cfg, m, True, muon_lr=0.0))
+    row('ours, AdamW, compiled', rows[0], ours(True, muon_lr=0.0))
+    row('ours, FAST, eager', rows[0], ours(False))
+    row("the paper's loop", rows[0] // 2, lambda *how: paper_step(plan, *how, device),
+        pieces=2 * rows[0])
     bars(best)
 
 
-def bars(found):
+def bars(best):
     "Say which bars are reached."
-    ours, peers = found.get('ours, FAST, compiled'), ('nanoGPT, compiled', "the paper's loop")
+    ours, peers = best.get('ours, FAST, compiled'), ('nanoGPT, compiled', "the paper's loop")
 
     def say(what, got, bar):
         print(f'- {what}: {"not measured" if got is None else f"{got:.2f}"}{bar}')
@@ -251,7 +259,7 @@ def bars(found):
     for name, bar in zip(peers, (f' (bar {BARS["nanogpt"]:g})', '')):
         say(
             f'times the tokens per second of {name}',
-            ours[0] / found[name][0] if ours and name in found else None,
+            ours[0] / best[name][0] if ours and name in best else None,
             bar,
         )
     say("times the tokens per second of one of the paper's GPUs", ours and ours[0] / PAPER_SPEED,
@@ -273,52 +281,48 @@ def kernels(work, n=3):
     with profiler(activities=[ProfilerActivity.CUDA if gpu else ProfilerActivity.CPU]) as seen:
         for _ in range(n): work()
         wait()
-    found = dict(attention=0.0, product=0.0, other=0.0)
+    times = dict(attention=0.0, product=0.0, other=0.0)
     for event in seen.key_averages():
         if (event.device_type.name == 'CPU') == gpu: continue
-        found[kind(event.key)] += (
+        times[kind(event.key)] += (
             (event.self_device_time_total if gpu else event.self_cpu_time_total) / 1e6 / n
         )
-    return found
+    return times
 
 
 def profile(plan, device, late, args):
     "Print where the time of our step goes with the first size, and draw it."
-    cfg, rows = next(iter(plan.sizes.values()))
-    micro = rows[len(rows) // 2]
-    trainer, batch, step = (
-        our_trainer(plan, cfg, micro, True),
-        noise(cfg, micro * plan.pieces),
-        itertools.count(1000),
-    )
+    cfg, (micro, *_), pieces = next(iter(plan.sizes.values()))
+    trainer, batch = our_trainer(plan, cfg, micro, pieces, True), noise(cfg, micro * pieces)
+    step = itertools.count(1000)
     def update(): trainer.update(batch, next(step))
-    wall, whole = 1 / rate(update, plan.seconds), kernels(update)
+    wall, whole = 1 / rate(update, plan.seconds), kernels(update, 1)
     x = torch.randn(micro * cfg.n_ctx, cfg.n_embd, device=device.device, requires_grad=True)
-    targets, table = (
-        torch.zeros(len(x), dtype=torch.long, device=device.device),
-        trainer.model.wte.weight,
-    )
+    targets = torch.zeros(len(x), dtype=torch.long, device=device.device)
+    table, softmax = trainer.model.wte.weight, trainer.model.softmax
     def loss():
-        for _ in range(plan.pieces):
+        for _ in range(pieces):
             with torch.autocast(device.device, device.dtype, enabled=device.dtype != torch.float32):
-                part = chunked_cross_entropy(x, table, targets)
+                part = chunked_cross_entropy(x, table, targets, None, softmax)
             part.backward()
     def move():
         for optimizer in trainer.optimizers: optimizer.step()
-    head = kernels(loss)
+    loss()                                        # a loss of weights of other requirements
+    head = kernels(loss, 1)
     for p in trainer.model.parameters(): p.grad = torch.randn_like(p)
     moved = kernels(move)
     def rest(k): return whole[k] - head[k] - moved[k]
 
     parts = {'matrix products of the blocks': rest('product'), 'attention': whole['attention'],
-             'loss over the token table': sum(head.values()), 'optimizers': sum(moved.values()),
+             'loss over the token table: products': head['product'],
+             'loss over the token table: the rest': head['other'],
+             'optimizers': sum(moved.values()),
              'everything elementwise': rest('other'), 'no kernel runs': wall - sum(whole.values())}
-    print(
-        f'A step of {trainer.config.tokens_per_step:,} tokens in micro-batches of {micro} rows: '
-        f'{wall * 1e3:,.1f} ms.\n\n| part | ms | share |\n|---|---|---|'
-    )
+    print(f'A step of {trainer.config.tokens_per_step:,} tokens in micro-batches of {micro} rows: '
+          f'{wall * 1e3:,.1f} ms.\n\n| part | ms | share |\n|---|---|---|')
     for name, seconds in parts.items():
         print(f'| {name} | {seconds * 1e3:,.1f} | {seconds / wall:.1%} |')
+    found('profile', tokens=trainer.config.tokens_per_step, seconds=wall, parts=parts)
     if args.picture: draw(parts, wall, args.picture)
 
 
@@ -338,65 +342,161 @@ def draw(parts, wall, path):
     fig.savefig(path)
 
 
-# curves: what the recipes and precisions learn
+# real text: what the recipes and precisions learn
 
-def text(cfg, n):
-    "Make text with something to learn: words drawn by a power law, each followed by one of four."
-    rng = np.random.default_rng(1)
-    follow = rng.zipf(1.3, (cfg.vocab_size, 4)) % cfg.vocab_size
-    ids, choice, new = np.empty(n, np.uint16), rng.integers(0, 4, n), rng.random(n) < 0.1
-    fresh, now = rng.zipf(1.3, n) % cfg.vocab_size, 0
-    for i in range(n):
-        now = fresh[i] if new[i] else follow[now, choice[i]]
-        ids[i] = now
-    return ids
+def pack(file):
+    "Write the ids of all the text of DOMAIN_LLM_DATA, cut by the paper's tokenizer, into one file."
+    from domain_llm.text.documents import read_documents
+    from domain_llm.text.overlap import split_documents
+    from domain_llm.tokens.tokenizer import EOS, load_tokenizer
+    data = Path(os.environ['DOMAIN_LLM_DATA'])
+    tokenizer = load_tokenizer(data / 'tokenizers/neuro')
+    texts = split_documents(
+        read_documents([data / 'corpus/neuro_reviews.jsonl.gz', data / 'jats']), 0.04)
+    end, ids = tokenizer.token_to_id(EOS), {}
+    for part in 'train', 'validation':
+        read = tokenizer.encode_batch(texts[part]['text'])
+        ids[part] = np.concatenate([[end, *one.ids] for one in read]).astype(np.uint16)
+        print(f'{part}: {len(read):,} documents, {len(ids[part]):,} tokens')
+    np.savez(file, **ids)
 
 
-def curves(plan, device, late, args):
-    "Print the validation loss over tokens of both recipes, and of FAST in float16."
+def real_text(plan, cfg, args):
+    "Give training and validation ids; made up for a smoke test."
+    if plan.compile or args.text:
+        ids = np.load(args.text)
+        return ids['train'], ids['validation']
+    ids = np.random.default_rng(1).zipf(1.3, 8 * plan.rows * cfg.n_ctx) % cfg.vocab_size
+    return ids[:-300].astype(np.uint16), ids[-300:].astype(np.uint16)
+
+
+def train(plan, cfg, recipe, steps, seed, ids, device, looks):
+    "Train on real text; give the trainer and its (tokens, seconds of training, validation loss)."
+    (learnt, held_out), rows = ids, plan.rows
+    tokens, curve, seconds = rows * cfg.n_ctx, [], 0.0
+    torch.manual_seed(seed)
+    with torch.device(device.device): model = GPT2(cfg)
+    trainer = Trainer(model, TrainConfig(**{
+        **recipe, 'steps': steps, 'tokens_per_step': tokens, 'micro_batch_size': rows, 'seed': seed,
+        'compile': plan.compile}), device=device)
+    batches = Batches(learnt, cfg.n_ctx, tokens, seed)
+    for step in range(steps + 1):
+        if step % max(1, steps // looks) == 0 or step == steps:
+            loss = validation_loss(model, held_out, rows=rows, device=device)
+            curve.append((step * tokens, seconds, loss))
+        if step == steps: break
+        start = time.perf_counter()
+        trainer.update(batches[step], step)
+        seconds += time.perf_counter() - start
+    return trainer, curve
+
+
+def recipes(plan, device, late, args):
+    "Print the validation loss of PAPER, and after how many tokens FAST ends below its best."
     cfg = next(iter(plan.sizes.values()))[0]
-    tokens = plan.curve_rows * cfg.n_ctx
-    ids = text(cfg, plan.curve_steps * tokens // 2 + 20 * cfg.n_ctx)
-    held_out, train = ids[:20 * cfg.n_ctx], ids[20 * cfg.n_ctx:]
-    batches, lines, fast = Batches(train, cfg.n_ctx, tokens), {}, {**FAST_RECIPE, 'lr': 3e-3}
-    half = replace(device, dtype=torch.float16)
-    ways = ('PAPER', PAPER_RECIPE, device), ('FAST', fast, device), ('FAST', fast, half)
-    for name, recipe, where in ways:
+    ids = real_text(plan, cfg, args)
+    steps, runs = plan.epochs * (len(ids[0]) // (plan.rows * cfg.n_ctx)), []
+    print(f'{len(ids[0]):,} tokens of text, {len(ids[1]):,} of validation; PAPER makes {steps} '
+          'updates.\n\n| recipe | seed | updates | seconds | validation loss over tokens '
+          '|\n|---|---|---|---|---|')
+    def run(name, recipe, n, seed, looks):
+        if late(): return
+        _, curve = train(plan, cfg, recipe, n, seed, ids, device, looks)
+        runs.append(dict(recipe=name, seed=seed, steps=n, curve=curve))
+        found('run', **runs[-1])
+        told = ', '.join(f'{loss:.3f} at {tokens / 1e6:.1f}M' for tokens, _, loss in curve)
+        print(f'| {name} | {seed} | {n} | {curve[-1][1]:.1f} | {told} |', flush=True)
+    for seed in plan.seeds:
+        run('PAPER', PAPER_RECIPE, steps, seed, 8)
+        for share in plan.shares: run('FAST', FAST_RECIPE, max(2, round(share * steps)), seed, 1)
+    for seed in plan.seeds:
+        mine = [r for r in runs if r['seed'] == seed]
+        best = min((loss for r in mine if r['recipe'] == 'PAPER' for *_, loss in r['curve']),
+                   default=None)
+        enough = [r['curve'][-1][0] for r in mine
+                  if r['recipe'] == 'FAST' and best and r['curve'][-1][2] <= best]
+        if best: print(f'\nSeed {seed}: the best loss of PAPER is {best:.3f}; FAST ends below it '
+                       f'after {min(enough):,} tokens.' if enough else f'\nSeed {seed}: FAST does '
+                       f'not reach {best:.3f}.')
+
+
+def half(plan, device, late, args):
+    "Print the losses of float16 with a scaled loss beside the usual ones; one overflow is forced."
+    cfg = next(iter(plan.sizes.values()))[0]
+    ids, lines, rows, at = real_text(plan, cfg, args), {}, plan.rows // 4, plan.half_steps // 2
+    for where in (device, replace(device, dtype=torch.float16)):
         torch.manual_seed(0)
-        config = TrainConfig(**{**recipe, 'steps': plan.curve_steps, 'tokens_per_step': tokens})
-        trainer = Trainer(GPT2(cfg), config, device=where)
-        line = lines[f'{name} in {trainer.device.dtype}'.replace('torch.', '')] = {}
-        for step in range(plan.curve_steps + 1):
-            if step % (plan.curve_steps // 6) == 0:
-                line[step * tokens] = validation_loss(trainer.model, held_out, rows=4, device=where)
-            if step == plan.curve_steps or late(): break
+        with torch.device(device.device): model = GPT2(cfg)
+        trainer = Trainer(model, TrainConfig(**{
+            **FAST_RECIPE, 'steps': plan.half_steps, 'tokens_per_step': rows * cfg.n_ctx,
+            'micro_batch_size': rows, 'compile': plan.compile}), device=where)
+        batches, step = Batches(ids[0], cfg.n_ctx, rows * cfg.n_ctx), 0
+        line = lines[str(where.dtype).removeprefix('torch.')] = []
+        while step < plan.half_steps:
+            # once, at half time, one gradient is infinite
+            broken = where.dtype == torch.float16 and step == at and model.wte.weight.register_hook(
+                lambda g: g.index_fill(0, g.new_zeros(1, dtype=torch.long), float('inf')))
             trainer.update(batches[step], step)
-    print(f'| tokens | {" | ".join(lines)} |\n|{"---|" * (1 + len(lines))}')
-    for at in range(0, plan.curve_steps * tokens + 1, plan.curve_steps // 6 * tokens):
-        cells = [f'{line[at]:.3f}' if at in line else 'not measured' for line in lines.values()]
-        print(f'| {at:,} | ' + ' | '.join(cells) + ' |')
+            if broken: broken.remove()
+            line.append(trainer.smoothed)
+            step += 1
+        line.append(validation_loss(model, ids[1], rows=rows, device=where))
+        if where.dtype == torch.float16: scale = trainer.scaler.get_scale()
+    print(f'| updates of {rows * cfg.n_ctx:,} tokens | {" | ".join(lines)} |\n'
+          f'|{"---|" * (1 + len(lines))}')
+    for n in range(plan.half_steps // 6, plan.half_steps + 1, plan.half_steps // 6):
+        told = [f'{line[n - 1]:.3f}' if len(line) > n else 'not made' for line in lines.values()]
+        print(f'| {n}, training loss, smoothed | ' + ' | '.join(told) + ' |')
+    print('| validation loss | ' + ' | '.join(f'{line[-1]:.3f}' for line in lines.values()) + ' |')
+    print(f'\nAt the end the loss is multiplied by {scale:,.0f}.')
+    found('half', tokens=rows * cfg.n_ctx, overflow_at=at, scale=scale, lines=lines)
 
 
-PARTS = dict(speed=speed, profile=profile, curves=curves)
+def long(plan, device, late, args):
+    "Train FAST on all the text, and score BrainBench where its cases are."
+    cfg = next(iter(plan.sizes.values()))[0]
+    ids = real_text(plan, cfg, args)
+    steps = plan.long_epochs * (len(ids[0]) // (plan.rows * cfg.n_ctx))
+    trainer, curve = train(plan, cfg, FAST_RECIPE, steps, 0, ids, device, 12)
+    told = ', '.join(f'{loss:.3f} at {tokens / 1e6:.1f}M' for tokens, _, loss in curve)
+    print(f'{num_params(cfg):,} parameters, {steps} updates in {curve[-1][1]:.1f} s; validation '
+          f'loss {told}.')
+    found('long', parameters=num_params(cfg), steps=steps, curve=curve)
+    data = os.environ.get('DOMAIN_LLM_DATA')
+    if not data or not plan.compile: return
+    from domain_llm.bench.cases import load_cases
+    from domain_llm.bench.scores import score_cases
+    from domain_llm.model.fast import eager
+    from domain_llm.tokens.tokenizer import load_tokenizer
+    tokenizer = load_tokenizer(Path(data) / 'tokenizers/neuro')
+    for name in 'human', 'gpt4':
+        with eager(trainer.model):
+            scores = score_cases(trainer.model, tokenizer, load_cases(f'brainbench-{name}'),
+                                 'paper', name=f'124M, {name}')
+        print(scores)
+        if args.scores: scores.save(args.scores / f'gpu-{name}.parquet')
+
+
+PARTS = dict(speed=speed, profile=profile, half=half, recipes=recipes, long=long)
 
 
 def main(plan, args):
     device = device_info()
     if not plan.compile: print('A smoke test, without compilers: the speeds below mean nothing.\n')
     sizes = ', '.join(
-        f'{name} with {num_params(cfg):,} parameters' for name, (cfg, _) in plan.sizes.items()
+        f'{name} with {num_params(cfg):,} parameters' for name, (cfg, *_) in plan.sizes.items()
     )
     print(
         f'{time.strftime("%Y-%m-%d")}, {device}, {platform.system()}, Python '
-        f'{platform.python_version()}, torch {torch.__version__}; {sizes}; '
-        f'{plan.pieces} micro-batches in a step'
+        f'{platform.python_version()}, torch {torch.__version__}; {sizes}', flush=True
     )
     for name in args.parts or PARTS:
         start = time.perf_counter()
         forget(plan)
         print(f'\n## {name}\n')
         PARTS[name](plan, device, lambda: time.perf_counter() - start > 60 * plan.minutes, args)
-        print(f'\nTook {(time.perf_counter() - start) / 60:.1f} minutes.')
+        print(f'\nTook {(time.perf_counter() - start) / 60:.1f} minutes.', flush=True)
+        if args.store: args.store.write_text(json.dumps(FOUND, indent=1))
 
 
 if __name__ == '__main__':
@@ -410,11 +510,15 @@ if __name__ == '__main__':
     parser.add_argument(
         '--nanogpt', type=Path, help='a clone of nanoGPT: its step is measured on the same card'
     )
+    parser.add_argument('--text', type=Path, help='what `pack FILE` wrote')
+    parser.add_argument('--scores', type=Path, help="a folder for the long run's scores")
+    parser.add_argument('--store', type=Path, help='a file to write what was measured into')
     parser.add_argument('--picture', type=Path, help='a file to draw the profile into')
     parser.add_argument(
         '--smoke', action='store_true', help='run everything tiny, on whatever is there'
     )
     args = parser.parse_args()
+    if args.parts[:1] == ['pack'] and len(args.parts) == 2: sys.exit(pack(args.parts[1]))
     if unknown := set(args.parts) - set(PARTS):
         parser.error(f'no part is called {", ".join(unknown)}')
     if not args.smoke and not torch.cuda.is_available():

@@ -1,13 +1,12 @@
 """Compare the recipes of lesson 45 on real text: the tokens that each needs for the same loss.
 
     DOMAIN_LLM_DATA=… python benchmarks/recipes.py [--tokens 1200000] [--jobs 2] [--log runs.jsonl]
-    DOMAIN_LLM_DATA=… python benchmarks/recipes.py --gpu [--tokens 20000000]
 
-A GPT-2 reads the neuroscience abstracts and articles of DOMAIN_LLM_DATA in a vocabulary of its own:
-4 blocks and 128 channels on a CPU, 124M on a GPU. All runs have the same model, data, tokens per
-step and validation text; one run is one process, on one thread of a CPU. The comparison that means
-something is with an AdamW whose rate was tuned, on a seed of its own, at the whole budget; it is
-made on a CPU alone, where time is cheap. Loss over tokens does not depend on the machine's load.
+A GPT-2 of 4 blocks and 128 channels reads the neuroscience abstracts and articles of
+DOMAIN_LLM_DATA in a vocabulary of its own, on a CPU; `gpu.py recipes` is the same question for 124M
+on a GPU. All runs have the same model, data, tokens per step and validation text; one run is one
+process, on one thread. The comparison that means something is with an AdamW whose rate was tuned,
+on a seed of its own, at the whole budget. Loss over tokens does not depend on the machine's load.
 About an hour of one core, half with two jobs; called again with the same log, it goes on after the
 last finished run.
 """
@@ -43,17 +42,16 @@ class Setup:
     step: int         # tokens in a step
     budget: int       # tokens that PAPER and the tuned AdamW read
     early: tuple      # shares of them after which FAST is compared with PAPER
-    late: tuple = ()  # shares of them after which it is compared with the tuned AdamW
+    late: tuple       # shares of them after which it is compared with the tuned AdamW
     max_tokens: int = 60_000  # tokens of the validation text
 
-ON_CPU = Setup(
+SETUP = Setup(
     GPT2Config(vocab_size=4096, n_layer=4, n_head=4, n_embd=128, n_ctx=128),
     1024,
     1_200_000,
     (0.05,),
     (0.8, 0.5),
 )
-ON_GPU = Setup(GPT2Config.preset('gpt2', 16_384), 65_536, 20_000_000, (0.05, 0.1))
 
 
 def read_text(vocab_size):
@@ -74,7 +72,7 @@ def read_text(vocab_size):
 def train(task):
     "Do one run; give its validation losses as (tokens, seconds of training, nats)."
     name, recipe, tokens, seed, setup, train_ids, held_out = task
-    if not torch.cuda.is_available(): torch.set_num_threads(1)
+    torch.set_num_threads(1)
     torch.manual_seed(seed)
     config = TrainConfig(
         **{**recipe, 'steps': tokens // setup.step, 'tokens_per_step': setup.step, 'seed': seed}
@@ -157,8 +155,8 @@ def main(setup, jobs, log):
             (f'FAST at {share:g} of the tokens', FAST_RECIPE, share)
             for share in setup.early + setup.late
         ]
-        best, tried = tuned(work, budget) if setup.late else (None, {})
-        if best: kinds.append(('tuned AdamW', {**ADAMW, 'lr': best}, 1))
+        best, tried = tuned(work, budget)
+        kinds.append(('tuned AdamW', {**ADAMW, 'lr': best}, 1))
         runs = work(
             [
                 (name, recipe, int(share * budget), seed)
@@ -210,13 +208,8 @@ def report(runs, setup, best, tried, texts):
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        '--gpu', action='store_true', help='124M on a GPU instead of a small model on a CPU'
-    )
     parser.add_argument('--tokens', type=int, help='budget of PAPER and of the tuned AdamW')
-    parser.add_argument('--jobs', type=int, default=2, help='runs at a time; on a GPU one')
+    parser.add_argument('--jobs', type=int, default=2, help='runs at a time')
     parser.add_argument('--log', default='recipes.jsonl', help='each finished run, one JSON line')
     args = parser.parse_args()
-    if args.gpu and not torch.cuda.is_available(): sys.exit('no GPU is here: leave --gpu away')
-    setup = ON_GPU if args.gpu else ON_CPU
-    main(replace(setup, budget=args.tokens or setup.budget), 1 if args.gpu else args.jobs, args.log)
+    main(replace(SETUP, budget=args.tokens or SETUP.budget), args.jobs, args.log)

@@ -1,6 +1,7 @@
-"""Score the human-made cases of BrainBench: ours against a plain loop with transformers.
+"""Score the cases of BrainBench: ours against a plain loop with transformers.
 
-DOMAIN_LLM_DATA=… python benchmarks/scoring.py              prints the table of RESULTS.md
+DOMAIN_LLM_DATA=… python benchmarks/scoring.py              the 200 that people made
+DOMAIN_LLM_DATA=… python benchmarks/scoring.py --of brainbench --slices 1   all 300, on a GPU
 DOMAIN_LLM_DATA=… python benchmarks/scoring.py --cases 12   a quick try instead of all 200 cases
 DOMAIN_LLM_DATA=… python benchmarks/scoring.py --model smollm2   weights that load_model finds
 
@@ -60,7 +61,8 @@ def timed(way, *args):
 
 def measure(ways, tokenizer, cases, slices):
     "Let the ways take turns on slices; give {way: (ln PPL (n, 2), seconds per slice)}."
-    for way in ways.values(): way(tokenizer, cases[:1])                                    # warm up
+    few = cases[:60 if torch.cuda.is_available() else 1]  # a GPU first loads what it computes with
+    for way in ways.values(): way(tokenizer, few)                                          # warm up
     found = {name: ([], []) for name in ways}
     for k, part in enumerate(np.array_split(np.arange(len(cases)), slices)):
         order = list(ways.items())
@@ -74,10 +76,9 @@ def measure(ways, tokenizer, cases, slices):
     }
 
 
-def show(device, found, cases, base=None):
-    "Print a device's rows, compared with the first or with other values; give changed choices."
-    (first, base_seconds), notes = next(iter(found.values())), []
-    base = first if base is None else base
+def show(device, found, cases):
+    "Print a device's rows, compared with the first; give changed choices."
+    (base, base_seconds), notes = next(iter(found.values())), []
     for name, (values, seconds) in found.items():
         ratios, total = base_seconds / seconds, base_seconds.sum() / seconds.sum()
         changed = np.flatnonzero(np.argmin(values, 1) != np.argmin(base, 1))
@@ -100,8 +101,14 @@ def ways_on(model, judge):
         name = type(judge).__name__
         return {f'plain loop, {name}, fp32': lambda t, c: plain_loop(judge, t, c),
                 f'`score_cases`, {name}, fp32': lambda t, c: ours(judge, t, c)}
+    def coarser(t, c):
+        torch.backends.cuda.matmul.allow_tf32 = True
+        try: return ours(model, t, c)
+        finally: torch.backends.cuda.matmul.allow_tf32 = False
+    tf32 = {'`score_cases`, our GPT2, fp32 by products in TF32': coarser}
     return {'plain loop, transformers, fp32': lambda t, c: plain_loop(judge, t, c),
             '`score_cases`, our GPT2, fp32': lambda t, c: ours(model, t, c),
+            **(tf32 if torch.cuda.is_available() else {}),
             '`score_cases`, our GPT2, bf16': lambda t, c: ours(model, t, c, dtype='bfloat16'),
             '`score_cases`, transformers, fp32': lambda t, c: ours(judge, t, c)}
 
@@ -121,7 +128,8 @@ def random_gpt2():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--cases', type=int, default=200)
+    parser.add_argument('--of', default='brainbench-human', help='a name that load_cases knows')
+    parser.add_argument('--cases', type=int, help='only so many')
     parser.add_argument('--slices', type=int, default=4)
     parser.add_argument('--model', help='a name or folder that load_model reads by transformers')
     parser.add_argument('--threads', type=int, default=torch.get_num_threads())
@@ -129,7 +137,7 @@ def main():
     torch.set_num_threads(chosen.threads)
     if not os.environ.get('DOMAIN_LLM_DATA'):
         parser.error("needs DOMAIN_LLM_DATA for the cases and the paper's tokenizer")
-    cases = load_cases('brainbench-human')[:chosen.cases]
+    cases = load_cases(chosen.of)[:chosen.cases]
     if chosen.model:
         model, (judge, tokenizer) = None, load_model(chosen.model)
         about = f'of {chosen.model}, its tokenizer'
@@ -145,14 +153,17 @@ def main():
         '| on | way | seconds | cases/s | times as fast | in the slices | largest Δ ln PPL | '
         'changed choices |\n|---|---|---|---|---|---|---|---|'
     )
-    device, base = 'CPU', None
+    device, few = 'CPU', cases[:20]
     if torch.cuda.is_available():
-        device, base = torch.cuda.get_device_name(), ours(model or judge, tokenizer, cases)
-        model, judge = model and model.cuda(), judge.cuda()
-    notes = show(
-        device, measure(ways_on(model, judge), tokenizer, cases, chosen.slices), cases, base
-    )
-    print('\n' + '\n\n'.join(notes) if notes else '\nNo choice changed.')
+        exact = ours(model or judge, tokenizer, few)
+        device, model, judge = torch.cuda.get_device_name(), model and model.cuda(), judge.cuda()
+    found = measure(ways_on(model, judge), tokenizer, cases, chosen.slices)
+    notes = show(device, found, cases)
+    if device != 'CPU':
+        far = {way: abs(values[:len(few)] - exact).max() for way, (values, _) in found.items()}
+        notes.append(f'Largest Δ ln PPL from the CPU in float32, over {len(few)} cases: '
+                     + ', '.join(f'{way} {largest:.1e}' for way, largest in far.items()) + '.')
+    print('\n' + '\n\n'.join(notes or ['No choice changed.']))
 
 
 main()

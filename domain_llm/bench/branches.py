@@ -128,17 +128,34 @@ class _Reader:
 def _branch_losses(model, pairs, batch_size):
     "Yield both rows' losses of every pair, common beginnings computed once."
     shared = min(_common(pairs[0][0], row) for pair in pairs for row in pair)
-    limit = 8192 if next(model.parameters()).device.type == 'cuda' else 512    # tokens of a call
     groups, sizes = [[]], [0]
     for pair in pairs:
         new = len(pair[0]) + len(pair[1]) - max(shared, _common(*pair)) - shared
-        full = len(groups[-1]) == batch_size if batch_size else sizes[-1] + new > limit
+        full = len(groups[-1]) == batch_size if batch_size else sizes[-1] + new > 512
         if groups[-1] and full: groups, sizes = groups + [[]], sizes + [0]
         groups[-1].append(pair)
         sizes[-1] += new
     reader = _Reader(model, pairs[0][0][:shared], max(sizes))
     def read(group): return reader.losses(_flatten(group, shared))
     yield from fewer_when_full(read, groups)
+
+# %% ../../nbs/53_branches.ipynb #5a6e9eda
+def _whole_losses(model, pairs, batch_size):
+    "Yield both rows' losses of every pair, read whole and many at once, as a GPU likes it."
+    import torch
+    n = batch_size or max(1, 2**14 // max((len(row) for pair in pairs for row in pair), default=1))
+    head, device = _head(model), model_device(model)
+    def read(group):
+        rows = [torch.tensor(row) for pair in group for row in pair]
+        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).to(device)           # (B, T)
+        size = [len(row) - 1 for row in rows]
+        kept = torch.arange(ids.shape[1] - 1) < torch.tensor(size)[:, None]            # (B, T - 1)
+        kept = kept.flatten().nonzero()[:, 0].to(device)                                      # (K,)
+        x = model.hidden(ids[:, :-1]).flatten(0, 1)[kept]                                   # (K, C)
+        found = _target_losses(x, head, ids[:, 1:].flatten()[kept]).cpu()                     # (K,)
+        found = iter(part.numpy() for part in found.split(size))
+        return zip(found, found)
+    return fewer_when_full(read, [pairs[at:at + n] for at in range(0, len(pairs), n)])
 
 # %% ../../nbs/53_branches.ipynb #63938431
 class _CannotKeep(Exception):
@@ -172,7 +189,7 @@ def _kept_losses(model, rows):
 def pair_losses(
     model: object,                  # a `GPT2`, or another of which `cannot_branch` says nothing
     pairs: list,                    # of (row, row), lists of token ids each at least two long
-    batch_size: int | None = None,  # pairs in one call of ours; None: 512 tokens, on a GPU 8,192
+    batch_size: int | None = None,  # pairs in one call of ours; None: 512 tokens, on a GPU 32,768
     begin: int = 0,                 # tokens with which every window of a long row has to begin
 ) -> Iterator[tuple]:               # per pair two arrays of nats, as `token_losses` gives them
     "Compute the token losses of pairs of rows, what they have in common only once."
@@ -180,7 +197,9 @@ def pair_losses(
     from domain_llm.model.fast import GPT2
     fits = [max(map(len, pair)) <= context_length(model) for pair in pairs]
     short = [pair for pair, ok in zip(pairs, fits) if ok]
-    if isinstance(model, GPT2): found = _branch_losses(model, short, batch_size)
+    if isinstance(model, GPT2):
+        read = _branch_losses if model_device(model).type == 'cpu' else _whole_losses
+        found = read(model, short, batch_size)
     else:
         kept = _kept_losses(model, (row for pair in short for row in pair))
         found = zip(kept, kept)

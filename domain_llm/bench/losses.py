@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PROMPT', 'model_config', 'context_length', 'model_device', 'fewer_when_full', 'token_losses', 'perplexity',
-           'backend_tokenizer', 'first_tokens', 'encode_version', 'show_versions']
+           'backend_tokenizer', 'first_tokens', 'encode_versions', 'encode_version', 'show_versions']
 
 # %% ../../nbs/52_losses.ipynb #df1da40b
 import math
@@ -166,6 +166,27 @@ def first_tokens(
                      f"but got one without: add {EOS!r} or use protocol='paper'")
 
 # %% ../../nbs/52_losses.ipynb #76c98bb4
+def encode_versions(
+    tokenizer: Tokenizer,       # or a fast one of `transformers`
+    texts: list[str],           # versions of cases
+    protocol: str = 'default',  # 'default', or 'paper' for the published one
+    prompt: str = PROMPT,       # read before each text; '' for none
+    first: list | None = None,  # what a document begins with; None: what `first_tokens` finds
+) -> list[tuple]:               # (ids, number of the first one that counts, bytes that count)
+    "Encode texts as a protocol reads them, on as many threads as there are."
+    backend = backend_tokenizer(tokenizer)
+    if protocol == 'paper':
+        wholes = [(prompt + text).strip() for text in texts]
+        read = backend.encode_batch(wholes)
+        return [(one.ids, 1, len(whole.encode())) for one, whole in zip(read, wholes)]
+    before = prompt.strip()
+    first = first_tokens(tokenizer)[0] if first is None else first
+    wholes = [f'{before} {text}' if prompt else text for text in texts]
+    read = backend.encode_batch(wholes, add_special_tokens=False)
+    context = [sum(end <= len(before) for _, end in one.offsets) if prompt else 0 for one in read]
+    return [([*first, *one.ids], len(first) + n, len(text.encode()))
+            for one, n, text in zip(read, context, texts)]
+
 def encode_version(
     tokenizer: Tokenizer,       # or a fast one of `transformers`
     text: str,                  # one version of a case
@@ -173,16 +194,8 @@ def encode_version(
     prompt: str = PROMPT,       # read before the text; '' for none
     first: list | None = None,  # what a document begins with; None: what `first_tokens` finds
 ) -> tuple:                     # (ids, number of the first one that counts, bytes that count)
-    "Encode a text as a protocol reads it."
-    backend = backend_tokenizer(tokenizer)
-    if protocol == 'paper':
-        whole = (prompt + text).strip()
-        return backend.encode(whole).ids, 1, len(whole.encode())
-    before = prompt.strip()
-    first = first_tokens(tokenizer)[0] if first is None else first
-    read = backend.encode(f'{before} {text}' if prompt else text, add_special_tokens=False)
-    context = sum(end <= len(before) for _, end in read.offsets) if prompt else 0
-    return [*first, *read.ids], len(first) + context, len(text.encode())
+    "Encode one text as a protocol reads it."
+    return encode_versions(tokenizer, [text], protocol, prompt, first)[0]
 
 # %% ../../nbs/52_losses.ipynb #0a9fcf09
 class show_versions:

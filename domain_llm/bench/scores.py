@@ -8,6 +8,7 @@ __all__ = ['abstract_of', 'Scores', 'score_cases', 'score_texts', 'zlib_length',
 # %% ../../nbs/54_scores.ipynb #76df8681
 import hashlib, io, json, math, platform, zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from .branches import cannot_branch, pair_losses
 from .cases import validate_cases
 from .losses import (
-    PROMPT, backend_tokenizer, context_length, encode_version, fewer_when_full, first_tokens,
+    PROMPT, backend_tokenizer, context_length, encode_versions, fewer_when_full, first_tokens,
     model_config, model_device, perplexity, token_losses)
 from .stats import Line, cluster_df, clustered_error
 from ..ground.files import file_sha256, package_versions, write_whole
@@ -148,11 +149,9 @@ class Scores:
 # %% ../../nbs/54_scores.ipynb #302826d5
 def _encode_cases(tokenizer, cases, protocol, prompt, n_ctx, first):
     "Encode both versions of every case; count the texts that exceed the context, and name them."
-    encoded = {
-        c.id: [encode_version(tokenizer, text, protocol, prompt, first)
-               for text in (c.original, c.altered)]
-        for c in cases
-    }
+    texts = [text for c in cases for text in (c.original, c.altered)]
+    read = iter(encode_versions(tokenizer, texts, protocol, prompt, first))
+    encoded = {c.id: (next(read), next(read)) for c in cases}
     for id, both in encoded.items():
         if min(len(ids) for ids, _, _ in both) < 2:
             raise ValueError(f'case {id}: each version should have at least two tokens with what '
@@ -234,6 +233,13 @@ def _stamp(plan):
     now = datetime.now(timezone.utc).isoformat(timespec='seconds')
     return dict(scored=now) | (dict(plan_sha256=file_sha256(plan)) if plan else {})
 
+def _beside(work, *args):
+    "Begin a piece of work in a thread beside this one; `result()` waits for what it gives."
+    threads = ThreadPoolExecutor(1)
+    begun = threads.submit(work, *args)
+    threads.shutdown(wait=False)
+    return begun
+
 # %% ../../nbs/54_scores.ipynb #952f4263
 _FEW = 8  # cases; a trial of two would cost more than it saves
 
@@ -275,7 +281,7 @@ def score_cases(
     protocol: str = 'default',        # 'default', or 'paper' for the published one
     prompt: str = PROMPT,             # read before each text; '' for a field of another name
     name: str = 'model',              # how to call it in tables
-    batch_size: int | None = None,    # cases in one call; None: some 512 tokens, on a GPU 8,192
+    batch_size: int | None = None,    # cases in one call; None: some 512 tokens, on a GPU more
     progress: bool = False,           # show a bar
     dtype: str | None = None,         # 'bfloat16' for products of 16 bits; None: the model's own
     path: str | Path | None = None,   # Parquet file; with it an interrupted scoring resumes
@@ -301,8 +307,9 @@ def score_cases(
     first, begin = first_tokens(tokenizer, model, protocol)
     encoded, windowed = _encode_cases(
         reader, cases, protocol, prompt, context_length(model), first)
-    meta = _describe(model, reader, cases, protocol, prompt, first, dtype, order, windowed)
-    if path and meta['model_sha256'] == 'unknown':
+    described = _beside(
+        _describe, model, reader, cases, protocol, prompt, first, dtype, order, windowed)
+    if path and (meta := described.result())['model_sha256'] == 'unknown':
         raise ValueError('`path` should be None for a model without state_dict(), which would tell '
                          f'it from another, but got {path} for {type(model).__name__}: leave it '
                          'out, and save the scores')
@@ -326,7 +333,7 @@ def score_cases(
                 rows[case.id] = _case_row(case, next(found), encoded[case.id])
                 if path: notes.add(rows[case.id])
     finally: module.train(was)
-    scores = Scores(name, pd.DataFrame([rows[c.id] for c in cases]), meta | stamp)
+    scores = Scores(name, pd.DataFrame([rows[c.id] for c in cases]), described.result() | stamp)
     if path:
         scores.save(path)
         notes.finish()

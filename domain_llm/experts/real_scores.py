@@ -12,9 +12,11 @@ from ..bench.scores import Scores
 
 # %% ../../nbs/66_real_scores.ipynb #1cca8fdf
 def stored_scores(
-    maker: str = 'human',  # who made the cases: 'human' or 'gpt4'
-) -> Scores:               # of SmolLM2-135M-Instruct on these cases of BrainBench
-    "Read the scores of a real model that come with the package, by the paper's protocol."
-    path = files('domain_llm') / 'stored' / 'scores' / f'smollm2-{maker}.parquet'
+    maker: str = 'human',    # who made the cases: 'human' or 'gpt4'
+    model: str = 'smollm2',  # SmolLM2-135M-Instruct; or 'own124m', which this course trained
+) -> Scores:                 # on these cases of BrainBench
+    "Read the scores of a model that come with the package, by the paper's protocol."
+    path = files('domain_llm') / 'stored' / 'scores' / f'{model}-{maker}.parquet'
     if path.is_file(): return Scores.load(path)
-    raise ValueError(f'`maker` should be human or gpt4, but got {maker!r}: choose one')
+    raise ValueError('`maker` should be human or gpt4, and `model` smollm2 or own124m, but got '
+                     f'{maker!r} and {model!r}: choose one of each')

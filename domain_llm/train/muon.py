@@ -71,18 +71,16 @@ class Muon(torch.optim.Optimizer):
         "Move matrices of one shape together; queries, keys and values, stored as one, are three."
         A, B = params[0].shape
         A = A // 3 if A == 3 * B else A
-        directions = []
         for p in params:
-            state = self.state[p]
-            if not state: state['momentum_buffer'] = torch.zeros_like(p)
-            state['momentum_buffer'].lerp_(p.grad, 1 - group['momentum'])
-            ahead = full_tensor(p.grad.lerp(state['momentum_buffer'], group['momentum']))
-            directions.append(ahead.to(self.dtype).view(-1, A, B))
-        moves = orthogonalize(torch.cat(directions))                         # (n, A, B)
-        moves = moves.view(len(params), *params[0].shape)
-        for p, move in zip(params, moves):
-            p.mul_(1 - group['lr'] * group['weight_decay'])
-            p.add_(shard_like(move.to(p.dtype), p), alpha=-group['lr'] * math.sqrt(max(1, A / B)))
+            if not self.state[p]: self.state[p]['momentum_buffer'] = torch.zeros_like(p)
+        grads, memory = [p.grad for p in params], [self.state[p]['momentum_buffer'] for p in params]
+        torch._foreach_lerp_(memory, grads, 1 - group['momentum'])
+        ahead = torch._foreach_lerp(grads, memory, group['momentum'])
+        moves = torch.stack([full_tensor(t).to(self.dtype) for t in ahead])  # (n, 3A or A, B)
+        moves = orthogonalize(moves.view(-1, A, B)).view_as(moves).to(params[0].dtype)
+        torch._foreach_mul_(params, 1 - group['lr'] * group['weight_decay'])
+        moves = [shard_like(move, p) for p, move in zip(params, moves)]
+        torch._foreach_add_(params, moves, alpha=-group['lr'] * math.sqrt(max(1, A / B)))
 
 # %% ../../nbs/42_muon.ipynb #98ece71c
 def make_optimizers(

@@ -75,8 +75,9 @@ def test_each_step_is_compiled_also_between_samples_and_evaluations(tmp_path, mo
     low = Device('cpu', torch.bfloat16, 'as on an H200')
     config = recipe(steps=5, compile=True, micro_batch_size=4, eval_every=2)
     run(tmp_path / 'a', config, device=low, evaluate=sample)
-    # one graph, made in the precision of the run, for two blocks in each of two micro-batches
-    assert len(made) == 1 and set(each[1:]) == {(4, 1)}
+    # two graphs, made in the precision of the run: for two blocks, and for the loss, in each of two
+    # micro-batches
+    assert len(made) == 2 and set(each[1:]) == {(6, 2)}
 
 
 class Plain:
