@@ -3,7 +3,8 @@ import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
     'fast': ['MODERN', 'Softmax', 'chunked_losses', 'chunked_cross_entropy', 'is_bare', 'FastMLP',
-        'Cache', 'Reading', 'FastAttention', 'FastBlock', 'GPT2', 'left_pad', 'try_compile', 'eager'],
+        'Cache', 'Reading', 'FastAttention', 'FastBlock', 'GPT2', 'left_pad', 'try_compile',
+        'eager'],
     'gpt2': ['PRESETS', 'GPT2Config', 'Attention', 'MLP', 'Block', 'PlainGPT2', 'Sampler',
         'num_params', 'flops_per_token'],
     'models': ['slow_bfloat16', 'load_model'],

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ORDERS', 'places', 'reorder', 'restore', 'masked_loss', 'order_losses', 'order_margins', 'order_gap', 'right_choices',
-           'sequential_anova', 'attention_weights', 'attention_entropy', 'rank_by_distance', 'aligned_states', 'rsa']
+           'sequential_anova', 'bell_slope', 'may_turn', 'attention_weights', 'attention_entropy', 'rank_by_distance',
+           'aligned_states', 'rsa']
 
 # %% ../../nbs/73_order.ipynb #ecbe8f70
 import math
@@ -140,6 +141,20 @@ def sequential_anova(
                          index=list(terms))
     table.attrs['df'] = int(error_df)
     return table
+
+# %% ../../nbs/73_order.ipynb #1aba845e
+def bell_slope(
+    margins: np.ndarray,  # (n,) nats by which the original is likelier
+) -> float:               # log-odds of a right answer for each nat of |margin|
+    "Compute how far surer answers are the righter ones where one bell curve gives all margins."
+    return 2 * float(np.mean(margins)) / float(np.var(margins))
+
+def may_turn(
+    perplexities: np.ndarray,  # (n, 2) of both versions of each case
+    error: float,              # nats a token by which each mean loss may be off
+) -> np.ndarray:               # (n,) true where the other version may have the lower one
+    "Find the choices that errors of some size could turn."
+    return np.abs(np.diff(np.log(perplexities))[:, 0]) <= 2 * error
 
 # %% ../../nbs/73_order.ipynb #c08147b3
 @torch.no_grad()
