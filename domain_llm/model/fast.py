@@ -20,7 +20,7 @@ from .gpt2 import Attention, GPT2Config, MLP, PlainGPT2, Sampler
 
 # %% ../../nbs/31_fast.ipynb #9b86417b
 _ALIGN = 64          # matrix kernels are fastest for widths that are multiples of this
-_MAX_LOGITS = 2**26  # held at once on a CPU, 256 MB in float32; a GPU has more and wants more
+_MAX_LOGITS = 2**26  # held at once, 256 MB in float32; a large GPU holds more
 
 def _aligned(table, dtype):
     "Give the table in the dtype to compute in, with zero rows added where kernels gain by it."
@@ -30,7 +30,9 @@ def _aligned(table, dtype):
 
 def _rows(table, n):
     "Say how many of n rows of logits are held at once, so that all pieces are about equal."
-    pieces, limit = 1, _MAX_LOGITS if table.is_cpu else 8 * _MAX_LOGITS
+    pieces, limit = 1, _MAX_LOGITS
+    if table.is_cuda:                     # in 16 bits a 128th of its memory: 2**26 of a T4, no less
+        limit = max(limit, torch.cuda.get_device_properties(table.device).total_memory // 256)
     while n * len(table) > pieces * limit: pieces *= 2    # halves of halves are most often equal
     return -(-n // pieces)
 
