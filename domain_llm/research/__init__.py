@@ -14,7 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
     'inside': ['Components', 'principal_components', 'Match', 'best_match', 'plot_components',
         'keep_components', 'Probe', 'probe', 'pair_up', 'patch', 'plot_order', 'pair_states',
         'PairProbe', 'probe_pairs'],
-    'memory': ['plant', 'auroc_interval', 'recited', 'memory_signs'],
+    'memory': ['plant', 'recited', 'memory_signs'],
     'order': ['ORDERS', 'places', 'reorder', 'restore', 'masked_loss', 'order_losses',
         'order_margins', 'order_gap', 'right_choices', 'sequential_anova', 'bell_slope', 'may_turn',
         'attention_weights', 'attention_entropy', 'rank_by_distance', 'aligned_states', 'rsa'],
