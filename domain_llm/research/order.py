@@ -159,10 +159,16 @@ def may_turn(
 # %% ../../nbs/73_order.ipynb #c08147b3
 @torch.no_grad()
 def attention_weights(
-    model: nn.Module,   # a `GPT2`, or the plain one
+    model: nn.Module,   # a `GPT2`, the plain one, or a causal model of `transformers`
     ids: torch.Tensor,  # (B, T) token ids in the order of reading
 ) -> list:              # arrays (B, H, T, T), one a block: how much each place takes from which
     "Compute the attention weights of every block."
+    if not hasattr(model, 'cfg'):
+        was = model.config._attn_implementation
+        model.set_attn_implementation('eager')       # the other ways do not give their weights
+        seen = model(ids, output_attentions=True, use_cache=False).attentions
+        model.set_attn_implementation(was)
+        return [weights.float().numpy() for weights in seen]
     found, past = [], torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).tril()     # (T, T)
     def keep(attention, inputs):
         q, k, _ = attention.heads(*inputs)                                     # (B, H, T, C/H) each

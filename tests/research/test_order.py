@@ -66,10 +66,12 @@ def test_attention_is_that_of_transformers(both):
     plain = PlainGPT2(own.cfg)
     plain.load_state_dict(own.state_dict())
     with torch.no_grad(): theirs = judge(torch.tensor(ROWS), output_attentions=True).attentions
-    for model in own, plain:
+    judge.set_attn_implementation('sdpa')
+    for model in own, plain, judge:
         ours = attention_weights(model, torch.tensor(ROWS))
         assert len(ours) == len(theirs) == 2
         for a, b in zip(ours, theirs): assert np.allclose(a, b.numpy(), atol=1e-5)
+    assert judge.config._attn_implementation == 'sdpa'
 
 
 def test_states_of_models_of_transformers_are_aligned_too(both):
