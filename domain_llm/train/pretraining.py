@@ -108,8 +108,10 @@ def _print_forecast(run_dir, step, config, others):
     fifths, before = (5 * at // config.steps for at in (step, step - config.eval_every))
     if fifths < 2 or fifths == before: return
     if found := forecast(run_dir, others):
-        print('after {:.0%} of the run its last validation loss is forecast: {:.3f} (95 % interval '
-              '{:.3f} to {:.3f}), by {} runs that are done'.format(step / config.steps, *found))
+        end, low, high, n, unreadable = found
+        print(f'after {step / config.steps:.0%} of the run its last validation loss is forecast: '
+              f'{end:.3f} (95 % interval {low:.3f} to {high:.3f}), by {n} runs that are done'
+              + (f'; {unreadable} more could not be read' if unreadable else ''))
 
 # %% ../../nbs/45_pretraining.ipynb #8834ee98
 def _check_run(trainer, batches, validation):

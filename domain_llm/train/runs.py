@@ -479,13 +479,15 @@ def _curve(run_dir):
 
 def forecast(
     run_dir: str | Path,  # the folder of a run that is going
-    others: list,         # folders of other runs
-) -> tuple | None:        # its last validation loss, low, high, and how many runs say so
+    others: list,         # folders of other runs; one that holds no run is passed over
+) -> tuple | None:        # its last validation loss, low, high; how many say so, and are unreadable
     "Forecast how a run will end from those of the others that are done and comparable."
-    (curve, mine), done = _curve(run_dir), []
+    (curve, mine), done, unreadable = _curve(run_dir), [], 0
     for other in others:
         try: points, theirs = _curve(other)
-        except (OSError, ValueError, LookupError, TypeError, ArithmeticError): continue
-        if theirs == mine and points and points[-1][0] == 1: done.append(points)
+        except FileNotFoundError: continue
+        except (OSError, ValueError, LookupError, TypeError, ArithmeticError): unreadable += 1
+        else:
+            if theirs == mine and points and points[-1][0] == 1: done.append(points)
     found = forecast_end(curve, done) if curve else None
-    return found and (*found, len(done))
+    return found and (*found, len(done), unreadable)
