@@ -4,7 +4,7 @@
     python benchmarks/gpu.py profile [--picture FILE]                  where the time of a step goes
     python benchmarks/gpu.py half                                      float16 against bfloat16
     python benchmarks/gpu.py recipes                                   PAPER against FAST
-    python benchmarks/gpu.py long [--model FOLDER]                     all the text, then BrainBench
+    python benchmarks/gpu.py long [--scores FOLDER]                    all the text, then BrainBench
 
 Without a part all of them run. The context is 1,024, the precision what `device_info` chooses:
 bfloat16 on a large GPU. MFU is the share of the card's own matrix rate, which is measured first.
@@ -238,7 +238,9 @@ def speed_of(name, plan, device, peak, late, args):
         row('nanoGPT, compiled', rows[0], nanogpt)
         row('nanoGPT without biases, compiled', rows[0], nanogpt, bare)
         row('ours without biases, FAST, compiled', rows[0], ours(True), bare)
-    for micro in rows[1:]: row('ours, FAST, compiled', micro, ours(True))
+    for micro in rows[1:]:
+        row('ours, FAST, compiled', micro, ours(True))
+        if compared and args.nanogpt: row('nanoGPT, compiled', micro, nanogpt)
     if not compared: return
     row('ours, AdamW, compiled', rows[0], ours(True, muon_lr=0.0))
     row('ours, FAST, eager', rows[0], ours(False))
@@ -430,22 +432,21 @@ def half(plan, device, late, args):
         trainer = Trainer(model, TrainConfig(**{
             **FAST_RECIPE, 'steps': plan.half_steps, 'tokens_per_step': rows * cfg.n_ctx,
             'micro_batch_size': rows, 'compile': plan.compile}), device=where)
-        batches, step = Batches(ids[0], cfg.n_ctx, rows * cfg.n_ctx), 0
+        batches = Batches(ids[0], cfg.n_ctx, rows * cfg.n_ctx)
         line = lines[str(where.dtype).removeprefix('torch.')] = []
-        while step < plan.half_steps:
+        for step in range(plan.half_steps):
             # once, at half time, one gradient is infinite
             broken = where.dtype == torch.float16 and step == at and model.wte.weight.register_hook(
                 lambda g: g.index_fill(0, g.new_zeros(1, dtype=torch.long), float('inf')))
             trainer.update(batches[step], step)
             if broken: broken.remove()
             line.append(trainer.smoothed)
-            step += 1
         line.append(validation_loss(model, ids[1], rows=rows, device=where))
         if where.dtype == torch.float16: scale = trainer.scaler.get_scale()
     print(f'| updates of {rows * cfg.n_ctx:,} tokens | {" | ".join(lines)} |\n'
           f'|{"---|" * (1 + len(lines))}')
     for n in range(plan.half_steps // 6, plan.half_steps + 1, plan.half_steps // 6):
-        told = [f'{line[n - 1]:.3f}' if len(line) > n else 'not made' for line in lines.values()]
+        told = [f'{line[n - 1]:.3f}' for line in lines.values()]
         print(f'| {n}, training loss, smoothed | ' + ' | '.join(told) + ' |')
     print('| validation loss | ' + ' | '.join(f'{line[-1]:.3f}' for line in lines.values()) + ' |')
     print(f'\nAt the end the loss is multiplied by {scale:,.0f}.')
@@ -474,7 +475,7 @@ def long(plan, device, late, args):
             scores = score_cases(trainer.model, tokenizer, load_cases(f'brainbench-{name}'),
                                  'paper', name=f'124M, {name}')
         print(scores)
-        if args.scores: scores.save(args.scores / f'gpu-{name}.parquet')
+        if args.scores: scores.save(args.scores / f'own124m-{name}.parquet')
 
 
 PARTS = dict(speed=speed, profile=profile, half=half, recipes=recipes, long=long)
@@ -523,6 +524,9 @@ if __name__ == '__main__':
         parser.error(f'no part is called {", ".join(unknown)}')
     if not args.smoke and not torch.cuda.is_available():
         sys.exit('no GPU is here: --smoke runs everything tiny on a CPU')
+    if not (args.smoke or args.text) and not {*(args.parts or PARTS)} <= {'speed', 'profile'}:
+        parser.error('half, recipes and long read real text: name the file of `gpu.py pack` with '
+                     '--text, or ask for speed and profile alone')
     plan = SMOKE if args.smoke else Plan()
     if args.sizes and not args.smoke:
         plan = replace(plan, sizes={k: plan.sizes[k] for k in args.sizes})
