@@ -42,8 +42,12 @@ VARIES = [  # what differs from run to run or from machine to machine, and is no
 # what most lessons would each import anew, the optimizers' at their first step
 IMPORTED = ['torch._dynamo', 'torch.distributed.checkpoint.state_dict', 'datasets', 'scipy.stats',
             'matplotlib.pyplot', 'execnb.shell', 'transformers.models.gpt2.modeling_gpt2']
-# cells not compared
-TIMED = {'e33ff74f': 'lesson 82 trains for a time, so for as many steps as the machine makes'}
+CHAOS = 'what goes wrong here multiplies what two processors round differently; the cell asserts it'
+UNCOMPARED = {  # cell: why what it prints is not compared
+    'e33ff74f': 'lesson 82 trains for a time, so for as many steps as the machine makes',
+    '6336f1e6': CHAOS, 'b8016dd8': CHAOS, '7b022118': CHAOS,
+    'f71dc825': 'lesson 70 reads what does not exist, and so what is left of the last digits',
+    '9cc08a32': 'lesson 34 says whether the processor has instructions for bfloat16'}
 NUMBER = r'[-+−]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?'
 
 
@@ -136,7 +140,7 @@ def compare(old, new, name):
     "Print each cell that says something else than the committed notebook, and count them."
     different = 0
     for number, (was, cell) in enumerate(zip(old.cells, new.cells)):
-        if skipped(cell) or cell.id in TIMED: continue
+        if skipped(cell) or cell.id in UNCOMPARED: continue
         before, now = words_of(was.outputs), words_of(cell.outputs)
         if same(before, now) and len(was.outputs) == len(cell.outputs): continue
         different += 1

@@ -66,8 +66,9 @@ def proper_scores(
             f'{sure.shape} and {right.shape}: scale confidences to probabilities first.'
         )
     safe = np.clip(sure, 1e-6, 1 - 1e-6)
-    parts = np.array_split(np.argsort(sure, kind='stable'), min(bins, len(sure)))
-    level = np.unique(sure, return_inverse=True)[1]
+    about = sure.round(9)              # what only another processor's rounding tells apart is equal
+    parts = np.array_split(np.argsort(about, kind='stable'), min(bins, len(sure)))
+    level = np.unique(about, return_inverse=True)[1]
     def error(happened):
         "Average how far the bins' shares are from their probabilities; equals count alike."
         happened = np.bincount(level, happened)[level] / np.bincount(level)[level]
