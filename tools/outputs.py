@@ -47,6 +47,7 @@ UNCOMPARED = {  # cell: why what it prints is not compared
     'e33ff74f': 'lesson 82 trains for a time, so for as many steps as the machine makes',
     '6336f1e6': CHAOS, 'b8016dd8': CHAOS, '7b022118': CHAOS,
     'f71dc825': 'lesson 70 reads what does not exist, and so what is left of the last digits',
+    'fd721078': 'lesson 73 computes in bfloat16, which each kind of processor does in its own way',
     '9cc08a32': 'lesson 34 says whether the processor has instructions for bfloat16'}
 NUMBER = r'[-+−]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?'
 
