@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from domain_llm.experts.together import auroc, auroc_interval
+from domain_llm.experts.together import auroc, auroc_interval, proper_scores
 
 metrics = pytest.importorskip('sklearn.metrics', reason='needs scikit-learn')
 
@@ -26,3 +26,13 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(shift):
         low, high = auroc_interval(metrics.roc_auc_score(kinds, value), 32, 256)
         held.append(low <= truth <= high)
     assert 0.92 < np.mean(held) < 0.995
+
+
+def test_probabilities_that_only_rounding_tells_apart_count_as_equal():
+    rng = np.random.default_rng(2)
+    sure = rng.choice([0.55, 0.7, 0.85], 300)
+    right = rng.random(300) < sure
+    off = sure * (1 + 1e-15 * rng.integers(-3, 4, 300))        # as another processor may round
+    assert len(np.unique(off)) > 6
+    exact, rounded = (proper_scores(x, right)['calibration_error'] for x in (sure, off))
+    assert math.isclose(exact, rounded, abs_tol=1e-9)
