@@ -1,6 +1,7 @@
 """Run the slow cells of lessons that keep results in the package, to compare or store them."""
 import os, subprocess, sys
 
+from domain_llm.ground.course import device_kind
 from notebooks import ROOT, lessons, sources
 
 
@@ -15,10 +16,13 @@ def run_all(chosen, store):
     "Run every cell of some lessons, one after another, and end with 1 if one of them failed."
     env = {**os.environ, 'DOMAIN_LLM_STORE': str(int(store))}
     if not env.get('DOMAIN_LLM_DATA'): print('DOMAIN_LLM_DATA is not set: some cells only say so')
-    failed = []
+    flags, failed = 'slow data real gpu', []
+    if device_kind()[0] == 'CPU':
+        flags = flags.removesuffix(' gpu')
+        print('no GPU is here: cells that need one are left out')
     for path in chosen or keepers():
         print(f'=== {path.name}', flush=True)
-        command = ['nbdev_test', '--path', path, '--flags', 'slow data real', '--n_workers', '0']
+        command = ['nbdev_test', '--path', path, '--flags', flags, '--n_workers', '0']
         if subprocess.run([*command, '--do_print'], cwd=ROOT, env=env).returncode:
             failed.append(path.name)
     if failed: sys.exit(f'not as stored: {", ".join(failed)}')
