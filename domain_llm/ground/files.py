@@ -164,7 +164,12 @@ def _put_in_place(part, folder, kind):
     new = [name for name in _contents(part) if name != _LIST]
     mine = inner | {kind: [name for name in new if name not in nested]}
     known = {_LIST, *(name for names in before.values() for name in names)}
-    taken = [name for name in new if name in there and name not in known]
+    def above(name): return {path.as_posix() for path in Path(name).parents}
+    names, folders = set(new), set().union(*map(above, new))
+    walls = {name for name in folders.intersection(there)  # files and links, not empty folders
+             if (folder / name).is_symlink() or not (folder / name).is_dir()}
+    taken = [name for name in there if name not in known
+             and (name in walls or names & {name, *above(name)})]
     if taken:
         raise FileExistsError(f'{folder / taken[0]} should be a file of ours to be replaced, but '
                               'got one that domain_llm did not write: move it away, or choose '
@@ -269,7 +274,9 @@ def whole_folder(
         work = Path(tempfile.mkdtemp()) if near else part
         try:
             yield work
-            if near: shutil.copytree(work, part, dirs_exist_ok=True)
+            if near:
+                shutil.copymode(part, work)  # a temporary folder is closed to others
+                shutil.copytree(work, part, dirs_exist_ok=True)
             _put_in_place(part, folder, kind)
             resume = False
         finally:
@@ -342,13 +349,14 @@ def download(
                               f'({error}): check the network and try again') from None
 
 # %% ../../nbs/01_files.ipynb #c759ddd2
-_FULL = 'No space left', 'os error 28', 'code: 28', 'unexpected pos'  # how libraries say it
+# how libraries say it
+_FULL = 'No space left', 'quota exceeded', 'os error 28', 'code: 28', 'unexpected pos'
 
 def disk_is_full(
     error: BaseException,  # what a library raised
 ) -> bool:                 # whether there was no space left
     "Tell a full disk from any other error."
-    if getattr(error, 'errno', None) == errno.ENOSPC: return True
+    if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EDQUOT): return True
     return any(words in str(error) for words in _FULL)
 
 # %% ../../nbs/01_files.ipynb #ff525c1e

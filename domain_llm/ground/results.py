@@ -32,7 +32,7 @@ def _distance(a, b):
     "Measure how far two numbers, or two equally long lists of them, lie apart at most."
     if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
         return max(map(_distance, a, b), default=0)
-    numbers = all(isinstance(x, (int, float)) for x in (a, b))
+    numbers = all(isinstance(x, (int, float)) and math.isfinite(x) for x in (a, b))
     return abs(a - b) if numbers else math.inf
 
 # %% ../../nbs/04_results.ipynb #a7f21fa8

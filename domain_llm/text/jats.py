@@ -385,7 +385,8 @@ _FURNITURE = re.compile(
     r'|\[Article in [^]]+\]\s*\Z',
     re.I,
 )
-_AUTHOR = re.compile(r"\s*[^\W\d][\w'’. -]* [A-Z]{1,4}( Jr| Sr| \w{3})?(\(\d+\))*[.;]?\s*")
+_AUTHOR = re.compile(r"\s*[^\W\d][\w'’. -]* [A-ZÀ-ÖØ-ÞĀ-Ž]{1,4}( Jr| Sr| \w{3})?"
+                     r"(\((\d+|#)\))*[.;]?\s*")
 
 def _summary(block):
     "Read one record of PubMed's text of abstracts."
@@ -396,9 +397,14 @@ def _summary(block):
                        block)
     rest = [' '.join(p.split()) for p in paragraphs[2:]
             if not (_FURNITURE.match(p) or NOTICE.match(p))]
-    if rest and all(map(_AUTHOR.fullmatch, rest[0].split(','))): rest = rest[1:]
+    people, *groups = ' '.join(rest[:1]).split(';')
+    named = all(map(_AUTHOR.fullmatch, people.split(',')))
+    if named and not any('. ' in group for group in groups): rest = rest[1:]
     title = ' '.join(paragraphs[1].split()) if len(paragraphs) > 1 else ''
-    row = dict(title=title, text='\n\n'.join(rest), year=paragraphs[0])
+    # the record's number and the journal's name may look like a year, too
+    place = paragraphs[0].partition(' ')[2]
+    said = re.search(r'[.;?]\s+((?:1[5-9]|20)\d\d)\b', place)
+    row = dict(title=title, text='\n\n'.join(rest), year=said[1] if said else place)
     return _named(row, None, _kind(notes), **numbers)
 
 def summary_rows(

@@ -121,6 +121,8 @@ def test_a_quotation_is_found(reviews):
     ('recall 1.000 (7,081 documents/s)', 'recall 1.000 (300 documents/s)', True),
     ('Device: CPU with 2 cores, no GPU.', 'Device: Tesla T4.', True),
     ('<f at 0x7f0011aa>', '<f at 0x7f2233bb>', True),
+    ("{'python': '3.11.7',", "{'python': '3.11.10'", True),
+    ("{'torch': '2.11.0',", "{'torch': '3.1.0',", False),
 ])
 def test_what_counts_as_the_same_output(old, new, equal):
     assert outputs.same(old, new) is equal
@@ -205,6 +207,13 @@ def test_a_lesson_that_asks_for_the_data_runs_once_more_without(tmp_path):
     assert done.returncode and '1 of 2 runs failed' in done.stderr, done
 
 
+@pytest.mark.parametrize('name', ['12_jats', '13_documents'])
+def test_a_lesson_runs_where_the_folder_of_data_lacks_what_it_reads(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('DOMAIN_LLM_DATA', str(tmp_path))
+    outputs.run_one('run', ROOT / f'nbs/{name}.ipynb')
+
+
 def test_outputs_without_data_are_not_stored(tmp_path):
     environment = {k: v for k, v in os.environ.items() if k != 'DOMAIN_LLM_DATA'}
     done = run_tools('outputs', lesson(tmp_path, ('1', '2')), env=environment)
@@ -213,7 +222,21 @@ def test_outputs_without_data_are_not_stored(tmp_path):
 
 def test_each_cell_that_is_not_or_less_closely_compared_exists():
     ids = {cell.id for path in NOTEBOOKS for cell in nbformat.read(path, 4).cells}
-    assert {*outputs.TIMED, *outputs.CLOSE} <= ids
+    assert {*outputs.TIMED, *outputs.CLOSE, *outputs.HELP_PAGES} <= ids
+
+
+def test_only_the_python_of_the_committed_outputs_compares_what_its_help_pages_give(monkeypatch):
+    def printing(text):
+        shown = [nbformat.v4.new_output('stream', text=text)]
+        cells = [nbformat.v4.new_code_cell('1', id=id, outputs=shown)
+                 for id in ('12345678', *outputs.HELP_PAGES)]
+        return nbformat.v4.new_notebook(cells=cells)
+    for python, different in ((outputs.PYTHON, 5), ('3.11.2', 1)):
+        monkeypatch.setattr(platform, 'python_version', lambda: python)
+        assert outputs.compare(printing('1'), printing('2'), 'lesson 20') == different
+    cells = nbformat.read(ROOT / 'nbs/54_scores.ipynb', 4).cells
+    said = ' '.join(outputs.words_of(cell.get('outputs', [])) for cell in cells)
+    assert f"'python': '{outputs.PYTHON}'" in said, 'PYTHON should be what the outputs are from'
 
 
 # run cards, the page of claims, the table of lessons
