@@ -36,7 +36,7 @@ POPULARITY = 0.7  # spread of how often a triple is studied: standard deviation 
 
 # %% ../../nbs/10_synthetic.ipynb #83b6f504
 def _order(rng):
-    "Shuffle 0 to 7 as `rng.sample(range(8), 8)` does, in a third of the time."
+    "Shuffle 0 to 7 as `rng.sample(range(8), 8)` does, but faster."
     pool, drawn = list(range(8)), []
     for n, bits in ((8, 4), (7, 3), (6, 3), (5, 3), (4, 3), (3, 2), (2, 2), (1, 1)):
         while (i := rng.getrandbits(bits)) >= n: pass
@@ -77,7 +77,7 @@ def _draw_laws(rng):
 
 @lru_cache
 def _draw_science(seed):
-    "Draw the laws and an order of the manipulations: hundreds of draws, so once for each seed."
+    "Draw the laws and an order of the manipulations, which takes many draws: once for each seed."
     rng = random.Random(seed)
     return *_draw_laws(rng), rng.sample(range(24), 24)
 
