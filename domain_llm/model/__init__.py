@@ -11,6 +11,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
     'real': ['PARCELS', 'take_out', 'check_sha256', 'halves', 'unpack_gguf', 'Parcel',
         'fetched_folder', 'has_model', 'fetch_model'],
     'weights': ['TOY', 'check_finite', 'weights_sha256', 'check_layout', 'their_layers',
-        'save_model', 'gpt2_config', 'checkpoint_folder', 'load_gpt2', 'stored_model',
-        'hidden_states'],
+        'save_model', 'gpt2_config', 'checkpoint_folder', 'TheirsAlone', 'load_gpt2',
+        'stored_model', 'hidden_states'],
 })

@@ -359,6 +359,10 @@ class GPT2(PlainGPT2):
         cache: Cache = None,                  # what was read before; these tokens are added to it
     ) -> torch.Tensor:                        # (B, T, C)
         "Compute each token's vector after the last norm."
+        if attention_mask is not None and attention_mask.dim() != 4:
+            raise ValueError('`attention_mask` should be (B, 1, T, length), what each token may '
+                             f'look at, but got {list(attention_mask.shape)}: for the mask of '
+                             '`left_pad`, pass cache=Cache(T, mask)')
         self.check_ids(ids)
         return self._blocks(self.wte(ids), attention_mask, position_ids, cache)
 

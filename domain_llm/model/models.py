@@ -14,7 +14,7 @@ import torch
 
 from ..ground.files import read_json
 from .real import PARCELS, fetched_folder
-from .weights import checkpoint_folder, gpt2_config, load_gpt2
+from .weights import TheirsAlone, checkpoint_folder, gpt2_config, load_gpt2
 from ..tokens.tokenizer import load_tokenizer
 
 # %% ../../nbs/34_models.ipynb #6a75a4d7
@@ -115,11 +115,15 @@ def load_model(
             load_in_4bit=True, bnb_4bit_quant_type='nf4', bnb_4bit_compute_dtype=how['dtype']))
     folder, file = _place(name)
     if (folder / 'adapter_config.json').is_file(): return _adapted(name, folder, **how)
+    found = None
     if not (file or load_in_4bit):
         try: gpt2_config(folder)
         except ValueError: pass
         else:
             best = 'cuda' if torch.cuda.is_available() else 'cpu'
             where = best if device_map == 'auto' else device_map or 'cpu'
-            return load_gpt2(folder).to(where, how['dtype']), load_tokenizer(folder)
-    return _theirs(name, (folder, file), **how)
+            try: found = load_gpt2(folder).to(where, how['dtype']), load_tokenizer(folder)
+            except TheirsAlone: pass
+    model, tokenizer = found or _theirs(name, (folder, file), **how)
+    if not Path(name).exists(): model.name_or_path = name  # an adapter notes it, and no cache
+    return model, tokenizer

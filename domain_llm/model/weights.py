@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['TOY', 'check_finite', 'weights_sha256', 'check_layout', 'their_layers', 'save_model', 'gpt2_config',
-           'checkpoint_folder', 'load_gpt2', 'stored_model', 'hidden_states']
+           'checkpoint_folder', 'TheirsAlone', 'load_gpt2', 'stored_model', 'hidden_states']
 
 # %% ../../nbs/32_weights.ipynb #32e16b73
 import hashlib, json, re, sys
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import singledispatch
 from importlib.resources import files
 from pathlib import Path
@@ -192,7 +192,7 @@ def _own_config(d, folder):
             raise ValueError(f'{path} should have fields of GPT2Config, but got '
                              f'{min(strange)}: take the version that wrote it')
         return GPT2Config(**{name: d[name] for name in known & set(d)})
-    kind = d.get('model_type') if d.get('model_type') in _FIXED else 'gpt2'
+    kind = d.get('model_type') if d.get('model_type') in [*_FIXED] else 'gpt2'
     names = dict(n_ctx='n_positions') if kind == 'gpt2' else _SIZES
     d = d | {ours: d[theirs] for ours, theirs in names.items() if theirs in d}
     n_inner = 4 * d['n_embd'] if isinstance(d.get('n_embd'), int) else 0
@@ -202,10 +202,10 @@ def _own_config(d, folder):
         if d.get(name, values[0] if kind == 'gpt2' else None) not in values:
             raise ValueError(f'{path} should say {name} = {values[0]} as GPT-2 does, '
                              f'but got {d.get(name)!r}: load this model with transformers')
-    lost = [name for name in ('vocab_size', *_SIZES) if name not in d]
+    lost = [name for name in ('vocab_size', *_SIZES) if type(d.get(name)) is not int]
     if lost:
-        raise ValueError(f'{path} should give {names.get(lost[0], lost[0])}, but does not: '
-                         'take the one that belongs to the weights')
+        raise ValueError(f'{path} should give a whole number as {names.get(lost[0], lost[0])}, but '
+                         f'got {d.get(lost[0])!r}: take the one that belongs to the weights')
     activation = d.get('activation_function' if kind == 'gpt2' else 'hidden_act')
     rates = [d.get(name, 0.1) for name in _DROPOUT[kind]]
     odd = [rate for rate in rates if not isinstance(rate, (int, float))]
@@ -286,12 +286,20 @@ def _read_tensors(path):
                                 'but is not: copy it there too')
     try:
         if path.suffix == '.safetensors': return load_file(path)
-        return torch.load(path, map_location='cpu', weights_only=True)
+        found = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:
         raise ValueError(f'{path} should hold tensors, but cannot be read '
                          f'({type(error).__name__}): it may be cut short; copy it again') from None
+    if not isinstance(found, dict) or not all(
+            isinstance(n, str) and isinstance(t, torch.Tensor) for n, t in found.items()):
+        raise ValueError(f'{path} should hold tensors by name, but holds something else: write the '
+                         "model's state_dict there")
+    return found
 
 # %% ../../nbs/32_weights.ipynb #32e16b7c
+class TheirsAlone(ValueError):
+    "Say that a checkpoint is right, but that only `transformers` computes what it holds."
+
 def _own_tensors(cfg, tensors, folder):
     "Give the tensors of an architecture's files our names and form."
     kind = _architecture(cfg)
@@ -310,9 +318,9 @@ def _own_tensors(cfg, tensors, folder):
         for n in [n for n in tensors if cfg.qk_norm and n.endswith(('q_norm.weight',
                                                                     'k_norm.weight'))]:
             if not (tensors.pop(n) == 1).all():
-                raise ValueError(f'{folder}: {n} should be 1 everywhere, since our norm of queries '
-                                 'and keys has no gain, but is not: load this model with '
-                                 'transformers')
+                raise TheirsAlone(f'{folder}: {n} should be 1 everywhere, since our norm of '
+                                  'queries and keys has no gain, but is not: load this model with '
+                                  'transformers')
     head, table = tensors.pop('lm_head.weight', None), tensors.get('wte.weight')
     if head is not None and table is not None and not torch.equal(head, table):
         raise ValueError(f'{folder}: lm_head.weight should equal wte.weight, which GPT-2 uses '
@@ -329,6 +337,8 @@ def load_gpt2(
     tensors = {re.sub(r'^((module|_orig_mod|transformer|model)\.)+', '', n): t
                for path in _tensor_files(folder) for n, t in _read_tensors(path).items()
                if not n.endswith(('.attn.bias', '.attn.masked_bias'))}  # buffers, not weights
+    if not cfg.bias and any(n.endswith('bias') and t.any() for n, t in tensors.items()):
+        cfg = replace(cfg, bias=True)  # biases that another program trained are weights, too
     tensors = _own_tensors(cfg, tensors, folder)
     with torch.device('meta'): model = GPT2(cfg)
     own = model.state_dict()

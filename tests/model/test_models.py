@@ -6,12 +6,13 @@ import torch
 import transformers
 
 from domain_llm.bench.scores import score_cases
-from domain_llm.model.fast import GPT2
+from domain_llm.model.fast import GPT2, MODERN
 from domain_llm.model.gpt2 import GPT2Config
 from domain_llm.model.models import load_model
 from domain_llm.model.weights import save_model
 from domain_llm.text.synthetic import SyntheticScience
-from domain_llm.tokens.tokenizer import train_tokenizer
+from domain_llm.tokens.tokenizer import save_tokenizer, train_tokenizer
+from domain_llm.train.finetuning import add_lora
 from test_real import write_gguf
 
 peft = pytest.importorskip('peft')
@@ -67,6 +68,32 @@ def test_an_adapter_may_bring_tokens(adapted):
         about | dict(base_model_name_or_path=None)))
     with pytest.raises(ValueError, match='should give base_model_name_or_path'):
         load_model(nowhere)
+
+
+def test_a_modern_model_that_transformers_has_finetuned_is_theirs(tmp_path):
+    tokenizer = train_tokenizer(['muscimol in the amygdala'] * 3, 300)
+    save_model(GPT2(GPT2Config(tokenizer.get_vocab_size(), 2, 2, 32, 16, **MODERN)),
+               tmp_path / 'base', tokenizer)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / 'base').eval()
+    for name, p in theirs.named_parameters():
+        if '_norm.' in name: torch.nn.init.normal_(p)
+    theirs.save_pretrained(tmp_path / 'tuned')
+    save_tokenizer(tokenizer, tmp_path / 'tuned')
+    model, ids = load_model(tmp_path / 'tuned')[0], torch.arange(16)[None]
+    assert isinstance(load_model(tmp_path / 'base')[0], GPT2)
+    with torch.no_grad(): assert torch.equal(model(ids).logits, theirs(ids).logits)
+    # and what is cut short is refused still
+    (tmp_path / 'tuned/model.safetensors').write_bytes(b'cut')
+    with pytest.raises(ValueError, match='cut short'): load_model(tmp_path / 'tuned')
+
+
+def test_an_adapter_names_the_hub_and_no_machine(tmp_path, monkeypatch):
+    cache = tmp_path / 'cache'
+    tokenizer = train_tokenizer(['muscimol in the amygdala'] * 3, 300)
+    save_model(GPT2(GPT2Config(tokenizer.get_vocab_size(), 2, 2, 32, 16)), cache, tokenizer)
+    monkeypatch.setattr('huggingface_hub.snapshot_download', lambda *_, **__: str(cache))
+    assert add_lora(load_model('some/gpt2')[0]).config.base_model_name_or_path == 'some/gpt2'
+    assert add_lora(load_model(cache)[0]).config.base_model_name_or_path == str(cache)
 
 
 def test_a_gguf_file_is_a_model(tmp_path):

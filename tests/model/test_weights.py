@@ -73,6 +73,21 @@ def test_what_came_after_gpt2_is_what_transformers_calls_by_another_name(parts, 
     assert replace(again.cfg, bias=ours.cfg.bias) == ours.cfg
 
 
+@pytest.mark.parametrize('parts', KNOWN, ids=str)
+def test_biases_that_another_program_trained_are_kept(parts, tmp_path):
+    ours = noisy(GPT2Config(60, 2, 2, 16, 32, **parts, bias=False), 0.3).eval()
+    save_model(ours, tmp_path / 'model')
+    theirs, ids = theirs_from(tmp_path / 'model'), torch.randint(60, (2, 32))
+    for name, p in theirs.named_parameters():
+        if name.endswith('bias'): torch.nn.init.normal_(p)
+    theirs.save_pretrained(tmp_path / 'tuned')
+    again = load_gpt2(tmp_path / 'tuned')
+    with torch.no_grad():
+        assert torch.allclose(again(ids), theirs(ids).logits, rtol=1e-5, atol=1e-4)
+        assert (again(ids) - ours(ids)).abs().max() > 0.1
+    assert again.cfg == replace(ours.cfg, bias=True)
+
+
 def test_the_plain_model_is_saved_in_the_same_words(tmp_path):
     plain = noisy(GPT2Config(60, 2, 2, 16, 32), Model=PlainGPT2)
     save_model(plain, tmp_path / 'plain')
