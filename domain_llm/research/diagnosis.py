@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.optimize import brentq
+from scipy.sparse.csgraph import connected_components
 from scipy.special import expit
 from torch.autograd.functional import hessian, jacobian
 from torch.nn.functional import pad
@@ -208,6 +209,9 @@ def laws_kept(
     right = [[d == science.direction(t) for t, d in read_findings(text)] for text in texts]
     paper = np.repeat(np.arange(len(right)), [len(r) for r in right])
     flat = [one for r in right for one in r]
+    if not flat:
+        raise ValueError('`texts` should hold findings, but got none that can be read: let a '
+                         'trained model write, or more of them')
     error = clustered_error(np.array(flat), [paper], few=True)
     return Line('create', sum(flat), len(flat), error, cluster_df([paper]), 'papers')
 
@@ -260,6 +264,11 @@ def rasch(
     if not np.isin(known, (0, 1)).all() or not ((solved > 0) & (solved < 1)).all():
         raise ValueError('`right` should be 0 or 1 everywhere, with questions that some answered '
                          'rightly and some not, but got others: leave such questions out')
+    beats = known @ (1 - known).T > 0                      # somebody has i right and j wrong
+    if connected_components(beats, connection='strong')[0] > 1:
+        raise ValueError('`right` should have no questions that are harder than the rest without '
+                         'exception, but got some, which nobody has right who has one of the rest '
+                         'wrong: ask more readers')
     table, b = torch.tensor(known), torch.zeros(len(known), dtype=torch.double)
     def surprise(x): return _surprise_given_scores(x, table)
     for _ in range(50):                                    # Newton's method
@@ -292,8 +301,8 @@ def ability(
 # %% ../../nbs/72_diagnosis.ipynb #a8fc1d26
 _DIRECTED = re.compile(
     'increas|decreas|enhanc|reduc|elevat|diminish|high|low|great|less|more|few|strong|weak|larg|'
-    'small|fast|slow|long|short|earl|late|better|worse|activat|inhibit|suppress|excit|promot|'
-    'facilitat|impair|improv|potentiat|depress|positive|negative|regulat')
+    r'small|fast|slow|long|short|earl|\blate(?:r|st)?\b|better|worse|activat|inhibit|suppress|'
+    'excit|promot|facilitat|impair|improv|potentiat|depress|positive|negative|regulat')
 
 def change_type(
     case: Case,  # of BrainBench

@@ -5,7 +5,8 @@ import pytest
 from scipy.stats import permutation_test
 from statsmodels.discrete.conditional_models import ConditionalLogit
 
-from domain_llm.research.diagnosis import group_profile, rasch
+from domain_llm.research.diagnosis import group_profile, laws_kept, rasch
+from domain_llm.text.synthetic import SyntheticScience
 
 
 @pytest.mark.filterwarnings('ignore:Dropped')   # readers with all or none right say nothing
@@ -33,3 +34,8 @@ def test_group_profile_has_the_p_of_every_regrouping():
         parts = values[groups == name], values[groups != name]
         exact = permutation_test(parts, apart, alternative='greater', n_resamples=np.inf).pvalue
         assert found[name] == pytest.approx(exact, abs=0.015)
+
+
+@pytest.mark.parametrize('texts', [[], ['Nothing here.', 'No.']])
+def test_texts_without_findings_are_refused(texts):
+    with pytest.raises(ValueError, match='hold findings'): laws_kept(texts, SyntheticScience(0))
