@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..bench.losses import encode_version
+from ..bench.losses import encode_version, model_device
 from ..bench.stats import middle_of
 from ..ground.show import BLACK, BLUE, COLOURS, VERMILION, canvas, look
 from ..model.fast import GPT2
@@ -52,7 +52,8 @@ def best_match(
     "Find the column that goes with the labels best, beside what such a search finds by chance."
     rng, labels = np.random.default_rng(seed), np.asarray(labels, float)
     orders = np.stack([labels, *(rng.permutation(labels) for _ in range(shuffles))])
-    size = abs(np.corrcoef(orders, columns.T)[:len(orders), len(orders):])  # (1 + shuffles, k)
+    both = np.corrcoef(orders, columns.T.cpu())
+    size = abs(both[:len(orders), len(orders):])                            # (1 + shuffles, k)
     best = size[0].argmax()
     return Match(int(best), float(size[0, best]), float(np.quantile(size[1:].max(1), 0.95)))
 
@@ -135,7 +136,7 @@ def probe(
 ) -> Probe:                # right where the sign of the prediction is that of the label
     "Measure how well labels can be read from states linearly, each group left out once."
     used = torch.as_tensor(groups) >= 0
-    H, y = states[used].double(), torch.as_tensor(labels)[used].double()           # (n, C), (n,)
+    H, y = states.cpu()[used].double(), torch.as_tensor(labels)[used].double()     # (n, C), (n,)
     kinds, group = torch.as_tensor(groups)[used].unique(return_inverse=True)
     if len(kinds) < 2:
         raise ValueError(f'`groups` should name at least two groups, but got {len(kinds)}: leave '
@@ -171,11 +172,12 @@ def pair_up(
 def patch(
     model: GPT2,                   # plain or fast
     ids: torch.Tensor,             # (B, T) token ids
-    layer: int,                    # as in `hidden_states`: 0 before the first block
+    layer: int,                    # as in `hidden_states`: 0 before the first block, -1 at the end
     position: int | slice,         # whose state is replaced
     states: torch.Tensor,          # (B, C), or (B, T, C) where a slice is replaced
 ) -> torch.Tensor:                 # (B, T, V) logits
     "Compute logits with the state of one position replaced on the way."
+    layer = range(len(model.h) + 1)[layer]
     def swapped(x):
         x = x.clone()                                                              # (B, T, C)
         x[:, position] = states
@@ -213,9 +215,9 @@ def pair_states(
     "Compute the mean state of each version of a case, from the first token that differs."
     rows = [encode_version(tokenizer, text, 'paper')[0] for text in (case.original, case.altered)]
     first = next(i for i, (a, b) in enumerate(zip(*rows)) if a != b)
-    means = [torch.stack([states[0, first:].mean(0)
-                          for states in hidden_states(model, torch.tensor([ids]))])
-             for ids in rows]                                                      # (L, C) each
+    inputs = [torch.tensor([ids], device=model_device(model)) for ids in rows]     # (1, T) each
+    means = [torch.stack([states[0, first:].mean(0) for states in hidden_states(model, ids)])
+             for ids in inputs]                                                    # (L, C) each
     return torch.stack(means, 1)
 
 # %% ../../nbs/70_inside.ipynb #828aee88
@@ -234,6 +236,7 @@ def probe_pairs(
     seed: int = 0,              # of parts and repetitions
 ) -> PairProbe:                 # layer and penalty are chosen inside the training parts
     "Measure whether the original of a pair can be told linearly from states."
+    differences = differences.cpu()
     kinds, group = np.unique(groups, return_inverse=True)
     rng, ways = np.random.default_rng(seed), list(product(range(differences.shape[1]), penalties))
     fold = (rng.permutation(len(kinds)) % folds)[group]                            # (n,)

@@ -17,6 +17,7 @@ from scipy import stats
 from torch import nn
 from torch.nn import functional as F
 
+from ..bench.losses import model_device
 from ..bench.stats import normal_interval
 from ..model.weights import hidden_states
 
@@ -81,7 +82,7 @@ def order_losses(
     seed: int = 0,           # which permutation
 ) -> np.ndarray:             # (n, T) nats, each at its token's place in the text; 0 for the first
     "Compute the loss of every token of rows that a model reads in some order."
-    ids = torch.tensor(reorder(rows, order, seed))                                      # (n, T)
+    ids = torch.tensor(reorder(rows, order, seed), device=model_device(model))          # (n, T)
     logits = _without_end(model, ids[:, :-1])                                     # (n, T - 1, V)
     found = F.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction='none')   # (n, T - 1)
     return np.array(restore(F.pad(found, (1, 0)).tolist(), order, seed))
@@ -168,12 +169,13 @@ def attention_weights(
         model.set_attn_implementation('eager')       # the other ways do not give their weights
         seen = model(ids, output_attentions=True, use_cache=False).attentions
         model.set_attn_implementation(was)
-        return [weights.float().numpy() for weights in seen]
-    found, past = [], torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).tril()     # (T, T)
+        return [weights.float().cpu().numpy() for weights in seen]
+    T, found = ids.shape[1], []
+    past = torch.ones(T, T, dtype=torch.bool, device=ids.device).tril()                     # (T, T)
     def keep(attention, inputs):
         q, k, _ = attention.heads(*inputs)                                     # (B, H, T, C/H) each
         scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[3])                        # (B, H, T, T)
-        found.append(scores.masked_fill(~past, -math.inf).softmax(-1).numpy())
+        found.append(scores.masked_fill(~past, -math.inf).softmax(-1).cpu().numpy())
     hooks = [block.attn.register_forward_pre_hook(keep) for block in model.h]
     try: model(ids)
     finally:
@@ -207,9 +209,10 @@ def aligned_states(
     seed: int = 0,           # which permutation
 ) -> list:                   # arrays (n, T, C), as `hidden_states`, each state at its token's place
     "Collect the states of tokens in the order of the text, whatever the order of reading."
-    states = hidden_states(model, torch.tensor(reorder(rows, order, seed)))
+    ids = torch.tensor(reorder(rows, order, seed), device=model_device(model))              # (n, T)
+    states = hidden_states(model, ids)
     back = np.argsort(places(len(rows[0]), order, seed))
-    return [layer.numpy()[:, back] for layer in states]
+    return [layer.cpu().numpy()[:, back] for layer in states]
 
 def rsa(
     a: np.ndarray,  # (n, C) one model's states of n tokens

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from ..bench.losses import model_device
 from ..model.fast import GPT2
 from ..text.synthetic import BEHAVIOURS, MANIPULATIONS, REGIONS, SyntheticScience
 from ..train.rows import row_margins
@@ -85,6 +86,7 @@ def answers_about(
     "Compute what a model expects of every manipulation and behaviour in one region."
     M, R, B = len(MANIPULATIONS), len(REGIONS), len(BEHAVIOURS)
     prompts = [[0, 1 + m, 1 + M + region, 1 + M + R + b] for m in range(M) for b in range(B)]
-    logits = model(torch.tensor(prompts))[:, -1, 1 + M + R + B:]                   # (M · B, words)
+    ids = torch.tensor(prompts, device=model_device(model))                        # (M · B, 4)
+    logits = model(ids)[:, -1, 1 + M + R + B:]                                     # (M · B, words)
     rise, fall = logits[:, ::2].logsumexp(1), logits[:, 1::2].logsumexp(1)         # (M · B,) each
-    return (rise - fall).view(M, B).numpy()
+    return (rise - fall).view(M, B).cpu().numpy()
