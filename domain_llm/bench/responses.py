@@ -184,12 +184,17 @@ def _read_responses(path, key, which):
     "Read one file: a row an answer, with True, False or None as `correct`."
     three = [['person', 'pid'], ['case', 'abstract_id'], ['choice', 'correct']]
     table = _read_table(path, three)
-    if {*_BRAINBENCH} <= {*table}: table = _brainbench(table, which)
+    names = {old: new for old, new in _BRAINBENCH.items() if new not in table}
+    table = _brainbench(table, which) if {*_BRAINBENCH} <= {*table} else table.rename(columns=names)
     rows = table.assign(correct=_judge(table, key, path)).drop(columns='choice', errors='ignore')
     for row, person, case in zip(rows.index + 2, rows.person, rows.case):
         if not (person and case):
             raise ValueError(f'{path}: each row should name a person and a case, but got an empty '
                              f'name in row {row}: fill it in, or leave the row out')
+    for row, word in zip(rows.index + 2, rows.get('known', [])):
+        if word and word.lower() not in _YES:
+            raise ValueError(f'{path}: row {row} should say true or false of known, but got '
+                             f'{word!r}: correct it, or leave it empty')
     return _numbers(rows, path)
 
 def load_responses(

@@ -70,7 +70,7 @@ def _said(line):
 def _read_batch(path, questions):
     "Read a batch's answers: a row for each question that was answered."
     rows, strange, last = [], 0, ''
-    for number, line in enumerate(Path(path).read_text('utf-8', 'replace').splitlines(), 1):
+    for number, line in enumerate(Path(path).read_text('utf-8', 'replace').split('\n'), 1):
         if not line.strip(): continue
         try:
             found = json.loads(line)
@@ -103,11 +103,14 @@ def load_answers(
                               (name, first, _) in enumerate(_questions(case), 1)})
     if unread := int(rows.correct.isna().sum()):
         print(harmless(f'note: {unread} of {len(rows)} answers cannot be read as 1 or 2'))
+    models = {*rows.person}
     rows = rows.dropna(subset='correct')
     again = rows.duplicated(['person', 'case', 'order'])
     if again.any(): print(f'note: {again.sum()} answers to a question that had one are left out')
     rows = rows[~again]
-    return rows.astype(dict(correct=bool, chosen=int)).reset_index(drop=True)
+    rows = rows.astype(dict(correct=bool, chosen=int)).reset_index(drop=True)
+    rows.attrs['silent'] = sorted(models - {*rows.person, ''})    # who gave no clear answer at all
+    return rows
 
 # %% ../../nbs/67_asked.ipynb #a0e9432b
 def order_bias(
@@ -131,8 +134,8 @@ def asked_scores(
     cases: list[Case],      # those that were asked
 ) -> list[Scores]:          # one for each model, all cases in their order
     "Turn the answers of each model into scores, for the same tables and tests."
-    found = []
-    for model, own in answers.groupby('person', sort=False):
+    found, silent = [], dict.fromkeys(answers.attrs.get('silent', []), answers[:0])
+    for model, own in [*answers.groupby('person', sort=False), *silent.items()]:
         own = own.sort_values('order') if 'order' in own else own
         by_case = {case: rows for case, rows in own.groupby('case')}
         clear = []
@@ -141,7 +144,7 @@ def asked_scores(
                 clear.append(0.0)
                 continue
             first = rows.iloc[0]
-            sure = 1.0 if rows.correct.nunique() == 1 else 0.5
+            sure = 1.0 if len(rows) > 1 and rows.correct.nunique() == 1 else 0.5
             if pd.notna(first.get('confidence')): sure = (1 + first.confidence) / 101
             clear.append(sure if first.correct else -sure)
         clear, n = np.array(clear), int((np.array(clear) == 0).sum())
@@ -150,7 +153,8 @@ def asked_scores(
         frame = pd.DataFrame(dict(id=[c.id for c in cases], section=[c.section for c in cases],
                                   original=0.5 - clear / 2, altered=0.5 + clear / 2))
         meta = dict(protocol='asked', measure='choice', unanswered=n)
-        if 'order' in own: meta['order_bias'] = order_bias(own).iloc[0, 1:].astype(float).to_dict()
+        if 'order' in own and len(own):
+            meta['order_bias'] = order_bias(own).iloc[0, 1:].astype(float).to_dict()
         found.append(Scores(str(model), frame, meta))
     return found
 
@@ -160,6 +164,7 @@ def asked_sentence(
     "Say how a model was asked: how often it chose the first place, and what it left open."
     bias, open_ = scores.meta.get('order_bias'), scores.meta.get('unanswered', 0)
     said = f'{scores.name} was asked and gave no answer to {open_} of {scores.n} cases'
+    if open_ == scores.n: return said + '.'
     if not bias: return said + '; in which order it saw the versions is not known.'
     side = ('more' if bias['low'] > 0.5 else 'less' if bias['high'] < 0.5 else '')
     lean = f'which is {side} often than one half' if side else 'which may be one half'

@@ -18,8 +18,8 @@ from ..bench.equivalence import Gap
 from .people import (accuracy_by, calibration, ceiling_interval, expertise_spread,
                                        human_accuracy, logistic, noise_ceiling)
 from .verdict import (
-    against_experts, answers_by_case, difficulty, error_correlation, expert_correlation,
-    gaps_from_experts, gaps_table, what_was_found, who_is_right)
+    against_experts, answers_by_case, answers_to, difficulty, error_correlation,
+    expert_correlation, gaps_from_experts, gaps_table, what_was_found, who_is_right)
 from ..ground.files import write_whole
 from ..ground.show import (BLACK, BLUE, COLOUR_MAP, GREEN, SKY, VERMILION,
                                     as_label, canvas, in_words, look, page)
@@ -406,6 +406,7 @@ def evaluation_sections(
 ) -> list:                                        # sections for write_report
     "Gather what one evaluation's report should hold."
     scores = [scores] if isinstance(scores, Scores) else list(scores)
+    if responses is not None: responses = answers_to(scores[0], responses)
     table, said = what_was_found(scores, responses, oracle, others, plan)
     rows = {s.name: s.frame for s in scores[:3]}
     curves, against = {}, []

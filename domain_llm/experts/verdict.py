@@ -45,8 +45,8 @@ def answers_to(
             'the experts answered.'
         )
     if 'section' in rows:
-        known = frame.section[rows.case].to_numpy()
-        strange = np.mean((known != rows.section) & (known != ''))
+        known, said = frame.section[rows.case].to_numpy(), rows.section.fillna('').to_numpy()
+        strange = np.mean((known != said) & (known != '') & (said != ''))
         if strange > 0.1:
             raise ValueError(
                 f'The experts should have answered these cases, but got {strange:.0%} of their '
@@ -117,7 +117,8 @@ def state_verdict(
         about = f'{shown}: {found} ({alone}, corrected for several models {format_p(p)}).'
     if experts is None: return about
     if isinstance(experts, pd.DataFrame):
-        people, open_cases = human_accuracy(experts), set(scores.frame.id) - set(experts.case)
+        people = human_accuracy(answers_to(scores, experts))
+        open_cases = set(scores.frame.id) - set(experts.case)
         try: gap = gap or against_experts(scores, experts)
         except ValueError as error:
             if 'at least two' not in str(error): raise
@@ -285,6 +286,7 @@ def what_was_found(
 ) -> tuple:                                     # the summary table, and a list of sentences
     "Say in a table and in sentences what an evaluation found."
     scores = [scores] if isinstance(scores, Scores) else list(scores)
+    if responses is not None: responses = answers_to(scores[0], responses)
     experts = None if responses is None else human_accuracy(responses)
     said = [] if plan is None else [_declared(plan, [*scores, *others], responses)]
     declared, gaps = set() if plan is None else set(plan['primary']), [None] * len(scores)

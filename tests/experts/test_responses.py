@@ -1,5 +1,6 @@
 """Eight experts of a made-up field: from their cases to a report, by the exam's page and key."""
 import csv
+import json
 import random
 import re
 
@@ -106,6 +107,21 @@ def test_the_reports_first_sentence_is_the_verdict(home, monkeypatch):
         cli.score(cases=['bakes.csv'], out=home / 'out')
     cli.ask(cases='bakes.csv', model='m', out=home / 'questions.jsonl')
     assert len((home / 'questions.jsonl').read_text().splitlines()) == 80
+
+
+def test_a_model_that_refuses_everything_is_in_the_report(home, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    cli.ask(cases=home / 'bakes.csv', model='m', out=tmp_path / 'questions.jsonl')
+    body = dict(model='talker', choices=[dict(message=dict(content='I cannot say.'))])
+    lines = [json.dumps(dict(custom_id=json.loads(line)['custom_id'], response=dict(body=body)))
+             for line in (tmp_path / 'questions.jsonl').read_text().splitlines()]
+    (tmp_path / 'answers.jsonl').write_text('\n'.join(lines))
+    with pytest.raises(SystemExit) as left:
+        cli.main(['score', '--answers', 'answers.jsonl', '--cases', str(home / 'bakes.csv'),
+                  '--out', 'out'])
+    assert not left.value.code, capsys.readouterr()
+    page = (tmp_path / 'out' / 'report.html').read_text('utf-8')
+    assert 'talker was asked and gave no answer to 40 of 40 cases.' in page
 
 
 @pytest.mark.parametrize('people, cases', [(1, 40), (8, 1), (2, 2), (2, 3)])

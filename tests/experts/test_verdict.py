@@ -16,6 +16,7 @@ from domain_llm.bench.looks import correct_looks
 from domain_llm.bench.stats import Line, format_p, two_proportions
 from domain_llm.bench.scores import Scores
 from domain_llm.experts.people import human_accuracy
+from domain_llm.experts.report import evaluation_sections
 from domain_llm.bench.responses import load_responses
 from domain_llm.experts.verdict import (
     against_experts, answers_by_case, compare, difficulty, expert_correlation,
@@ -200,6 +201,23 @@ def test_other_cases_than_the_scored_are_refused():
     with pytest.raises(ValueError, match='another subfield'):
         other = Scores('m', scores.frame.assign(section='here'), {})
         against_experts(other, rows.assign(section='there'))
+    # a file that does not say its subfields is no other exam
+    half = rows.assign(section=np.where(np.arange(len(rows)) % 2, 'here', None))
+    assert against_experts(other, half).difference == against_experts(scores, rows).difference
+
+
+def test_answers_to_cases_that_were_not_scored_count_nowhere():
+    scores, rows = world(np.random.default_rng(3), 40, 50)
+    part, other = (Scores(n, scores.frame[:50], {}) for n in ('model', 'other'))
+    rows.attrs['left_out'] = [dict(why='late', people=1, answers=2)]
+    own = rows[rows.case.isin(part.frame.id)]
+    assert state_verdict(part, rows) == state_verdict(part, own)
+    for models in [part], [part, other]:
+        (table, said), (alone, same) = (what_was_found(models, r) for r in (rows, own))
+        assert table.equals(alone) and said == same
+        assert table.set_index('who').n['experts'] == len(own) < len(rows)
+    _, told, left_out = evaluation_sections(part, rows)[-1]
+    assert told.startswith(f'{len(own)} answers count') and left_out.answers.tolist() == [2]
 
 
 def test_cases_that_nobody_answered_count_on_neither_side_and_are_told():
