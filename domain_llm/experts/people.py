@@ -214,6 +214,10 @@ def logistic(
     if 1 in kinds:
         raise ValueError('`confidence` and `correct` should each hold two kinds of number, but got '
                          f'{kinds[0]} and {kinds[1]}: calibration cannot be measured here')
+    no, yes = confidence[correct == 0], confidence[correct == 1]
+    if not ridge and (no.max() <= yes.min() or yes.max() <= no.min()):
+        raise ValueError('right and wrong answers should overlap in confidence, but got a '
+                         'threshold between them: report that, for there is no finite slope')
     middle, spread = confidence.mean(), confidence.std()
     X = np.column_stack([np.ones(len(correct)), (confidence - middle) / spread])           # (n, 2)
     w, penalty = np.zeros(2), np.diag([0, ridge / spread**2])
@@ -222,10 +226,10 @@ def logistic(
         cov = np.linalg.inv(X.T @ (X * (p * (1 - p))[:, None]) + penalty + 1e-12 * np.eye(2))
         step = cov @ (X.T @ (correct - p) - penalty @ w)
         w = w + step
-        if np.abs(step).max() < 1e-10 or np.abs(w).max() > 30: break
+        if np.abs(step).max() < 1e-10: break
     if np.abs(step).max() >= 1e-10:
-        raise ValueError('right and wrong answers should overlap in confidence, but got a '
-                         'threshold between them: report that, for there is no finite slope')
+        raise ValueError('`confidence` should be on one scale, but got numbers so far out that no '
+                         'line was found: take their ranks')
     variance, df = cov[1, 1], math.inf
     if len(clusters):
         pulls = X * (correct - expit(X @ w))[:, None]                                      # (n, 2)
@@ -281,6 +285,7 @@ def ceiling_interval(
 ) -> tuple:                   # (low, high), 95 %
     "Draw the cases again and again, and say between which ends the noise ceiling moves."
     shares = responses.groupby('case').correct.agg(['mean', 'count']).query('count > 1')
+    if len(shares) < 2: return 0.0, 1.0
     mean = shares['mean'].to_numpy()
     luck, n = (mean * (1 - mean) / (shares['count'] - 1)).to_numpy(), len(mean)
     # (draws, cases)

@@ -94,3 +94,7 @@ def test_the_ceilings_interval_is_that_of_drawn_cases():
     assert np.allclose(ceiling_interval(rows), np.quantile(drawn, [.025, .975]), atol=.03)
     low, high = ceiling_interval(rows)
     assert low < noise_ceiling(rows) < high
+    # one answer to a case, or several to only one, say nothing
+    once = rows.drop_duplicates('case')
+    for few in once, rows[(rows.case == '0') | rows.index.isin(once.index)]:
+        assert ceiling_interval(few) == (0, 1)
