@@ -203,9 +203,10 @@ def pair_losses(
     else:
         kept = _kept_losses(model, (row for pair in short for row in pair))
         found = zip(kept, kept)
-    with torch.no_grad():
-        for pair, ok in zip(pairs, fits):
-            yield next(found) if ok else tuple(token_losses(model, list(pair), 2, begin))
+    for pair, ok in zip(pairs, fits):
+        with torch.no_grad():                  # not round `yield`, where it would reach the caller
+            both = next(found) if ok else tuple(token_losses(model, list(pair), 2, begin))
+        yield both
 
 # %% ../../nbs/53_branches.ipynb #23c4d7bc
 def cannot_branch(

@@ -197,6 +197,9 @@ def _read_table(source):
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
         raise ValueError(f'{path} should be a CSV file in UTF-8 with a header, but got what cannot '
                          f'be read ({str(error).strip()}): save it as one') from None
+    if not isinstance(table.index, pd.RangeIndex):  # pandas made it of the first fields
+        raise ValueError(f'{path} should have as many fields in a row as in its header, but got '
+                         'more: put quotation marks round a text that holds commas')
     table = table.rename(columns=_COLUMNS)
     if not {'original', 'altered'} <= set(table) and 'marked' not in table:
         raise ValueError(f'{path} should have the columns original and altered, or marked, or '
@@ -343,20 +346,22 @@ def isolated_sentences(
     reading: str = 'mended',          # 'published' takes the paper's, which lose an edit of GPT-4's
 ) -> list[Case]:                      # ids such as '12.1'
     "Make a case of every sentence that tells the result."
+    if source == 'brainbench':
+        return [replace(c, id=f'{maker}-{c.id}') for maker in ('human', 'gpt4')
+                for c in isolated_sentences(f'brainbench-{maker}', reading)]
     named = isinstance(source, (str, Path))
     if named and reading == 'published':
         _, table = _read_table(source)
         if 'marked' not in table:
             raise ValueError(f'{source} should have marked texts to be read as the paper did, but '
                              "got none: leave out reading='published'")
-        found = [(row['id'], row.get('section', ''),
-                  map(_read_as_published, _marked_sentences(row['marked'])))
+        found = [(_case(row, ('', '')), map(_read_as_published, _marked_sentences(row['marked'])))
                  for row in table.to_dict('records')]
-    else: found = [(c.id, c.section, _edited(c)) for c in (load_cases(source) if named else source)]
+    else: found = [(c, _edited(c)) for c in (load_cases(source) if named else source)]
     return [
-        Case(f'{id}.{k}', *pair, section)
-        for id, section, pairs in found
-        for k, pair in enumerate(pairs, 1)
+        replace(c, id=f'{c.id}.{k}', original=a, altered=b)
+        for c, pairs in found
+        for k, (a, b) in enumerate(pairs, 1)
     ]
 
 # %% ../../nbs/51_cases.ipynb #eb7f562f

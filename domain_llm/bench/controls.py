@@ -44,7 +44,8 @@ def _word_counter(order, texts, cases):
     read, rows = [w for text in texts for w in ids(text)], [ids(text) for text in versions]
     # a number of its own for what stands between texts
     end, longest = len(known), max(map(len, rows))
-    model = NGram(np.array([end, *read]), end + 1, order)
+    # shorter runs where there is too little to count
+    model = NGram(np.array([end, *read]), end + 1, min(order, 1 + len(read)))
     # filled up on the right, where it changes no loss before it
     padded = np.array([[end, *row, *[end] * (longest - len(row))] for row in rows])        # (B, T)
     losses = model.nll(padded)                                                       # (B, T - 1)
@@ -139,11 +140,13 @@ def _stray_edits(cases):
     return [c.id for c in cases if grows(c) or opens(sentence_pairs(c))]
 
 def _leaks(cases, corpus, n=13):
-    "List the cases of whose original a document holds n words in a row."
+    "List the cases of whose original a document holds n words in a row, or all of a shorter one."
     from domain_llm.text.overlap import word_ngrams
-    runs = {c.id: set(word_ngrams(c.original, n)) for c in cases}
+    words = {c.id: len([*word_ngrams(c.original, 1)]) for c in cases}
+    runs = {c.id: set(word_ngrams(c.original, min(n, words[c.id]))) for c in cases}
     held = set().union(*runs.values())
-    seen = {run for text in corpus for run in word_ngrams(text, n) if run in held}
+    lengths = {len(run) for run in held}
+    seen = {run for text in corpus for k in lengths for run in word_ngrams(text, k) if run in held}
     return [id for id, mine in runs.items() if not seen.isdisjoint(mine)]
 
 def _named(ids, total, what):
@@ -169,7 +172,7 @@ def check_cases(
              low <= 0.5 <= high)]
     if corpus is not None:
         leaks = _leaks(cases, corpus)
-        found = _named(leaks, n, 'share 13 words in a row with it')
+        found = _named(leaks, n, 'share 13 words in a row with it, or all of a shorter text')
         rows.append(('not in the corpus', found, not leaks))
     for name, right, total, _, ok in _guesser_rows(cases, corpus):
         rows.append((f'guesser: {name}', f'{right:g} of {total} right, ties shared', ok))

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from .cases import align
 from ..ground.show import piece_tables, pieces_text, with_values
 from ..text.synthetic import Case
-from ..tokens.tokenizer import EOS, visible_tokens
+from ..tokens.tokenizer import EOS, plain_copy, visible_tokens
 
 # %% ../../nbs/52_losses.ipynb #8d984f7b
 def model_config(
@@ -139,10 +139,11 @@ PROMPT = ('You are a neuroscientist with deep knowledge in neuroscience. '
 
 def backend_tokenizer(
     tokenizer: Tokenizer,  # or a fast one of `transformers`
-) -> Tokenizer:            # itself, or the one inside
+) -> Tokenizer:            # itself, or the one inside; a copy where it would cut or pad
     "Give the tokenizer that is inside one of `transformers`."
     found = getattr(tokenizer, 'backend_tokenizer', tokenizer)
-    if isinstance(found, Tokenizer): return found
+    if isinstance(found, Tokenizer):
+        return plain_copy(found) if found.truncation or found.padding else found
     raise ValueError('`tokenizer` should be one of tokenizers, or a fast one of transformers, but '
                      f'got {type(tokenizer).__name__}: load it with AutoTokenizer')
 

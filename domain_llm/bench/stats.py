@@ -123,6 +123,13 @@ def middle_of(
     "Find the ends between which the middle 95 % of many draws lie."
     return tuple(np.quantile(draws, [0.025, 0.975]).tolist())
 
+def _labels(clusters):
+    "Give labels as an array, or refuse them where one is missing."
+    if missing := pd.Series(clusters).isna().sum():
+        raise ValueError(f'`clusters` should hold a label for each value, but got {missing} '
+                         'without one: give each of these a label of its own, or leave them out.')
+    return np.asarray(clusters)
+
 def bootstrap_interval(
     values: np.ndarray,  # (n,) numbers, as right or wrong, or one model's minus another's
     clusters: np.ndarray = None,  # (n,) labels of what is drawn as a whole; None: each value alone
@@ -130,7 +137,7 @@ def bootstrap_interval(
     seed: int = 0,       # of their random numbers
 ) -> tuple:              # (low, high), 95 %
     "Compute an interval for a mean by drawing whole clusters with replacement."
-    clusters = np.arange(len(values)) if clusters is None else np.asarray(clusters)
+    clusters = np.arange(len(values)) if clusters is None else _labels(clusters)
     sums = pd.Series(np.asarray(values, float)).groupby(clusters).agg(['sum', 'count']).to_numpy()
     share = np.full(len(sums), 1 / len(sums))
     weights = np.random.default_rng(seed).multinomial(len(sums), share, draws)   # (draws, clusters)
@@ -220,7 +227,7 @@ def paired_comparison(
             '`right_a` and `right_b` should hold one answer to each case, but got '
             f'shapes {right_a.shape} and {right_b.shape}: keep what both have answered.'
         )
-    clusters = np.arange(len(right_a)) if clusters is None else np.asarray(clusters)
+    clusters = np.arange(len(right_a)) if clusters is None else _labels(clusters)
     gap, both = right_b.astype(int) - right_a.astype(int), right_a & right_b
     sums = pd.Series(gap).groupby(clusters).agg(['sum', 'count'])
     p, (low, high) = flip_test(sums['sum']), flip_interval(sums['sum'], sums['count'])
@@ -287,7 +294,7 @@ def cluster_covariance(
     if not 1 <= len(clusters) <= 2:
         raise ValueError('`clusters` should be one or two arrays of labels, but got '
                          f'{len(clusters)}: pass them as a list.')
-    parts, clusters = np.asarray(parts, float), [np.asarray(labels) for labels in clusters]
+    parts, clusters = np.asarray(parts, float), [_labels(labels) for labels in clusters]
     kinds = [(1, [labels]) for labels in clusters]
     if len(clusters) == 2: kinds.append((-1, clusters))    # what both hold is taken off once
     covariance = 0

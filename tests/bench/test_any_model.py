@@ -113,7 +113,7 @@ def test_both_wrappers_of_one_folder_give_the_same_numbers(world, tmp_path):
     for name, tokenizer in tokenizers.items():
         save_tokenizer(tokenizer, tmp_path / 't')
         theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / 't')
-        theirs.pad_token = EOS
+        theirs.pad_token, theirs.padding_side = EOS, 'left'
         theirs(['a b', 'c'], padding='max_length', truncation=True, max_length=3)   # it remembers
         alone = Tokenizer.from_file(str(tmp_path / 't/tokenizer.json'))
         alone.enable_truncation(5)
