@@ -50,7 +50,12 @@ def keep_licences(
 ) -> 'datasets.Dataset':                # what may stay
     "Keep the documents whose licence is one of those named."
     names = [re.sub(r' \d\.\d$', '', name) for name in _licence_of(dataset, table)]
-    return dataset.select([i for i, name in enumerate(names) if name in keep])
+    kept = [i for i, name in enumerate(names) if name in keep]
+    if names and not kept:
+        there = ', '.join(sorted({*names}))
+        raise ValueError(f'`keep` should name a licence that a document has, {there}, but got '
+                         f'{keep}: name one of those, or leave these documents out')
+    return dataset.select(kept)
 
 # %% ../../nbs/16_card.ipynb #a826039c
 def _origins(sources):
@@ -99,7 +104,7 @@ class CorpusCard:
             when = f'{min(years)} to {max(years)}, most in {peak} ({years[peak]:,})'
         where = ', '.join(f'{name} {n:,}' for name, n in list(self.sources.items())[:8])
         return (f"Two bar charts. Left, documents by year: {when or 'none with a known year'}. "
-                f'Right, documents by source: {where}.')
+                f"Right, documents by source: {where or 'none'}.")
 
     def _tables(self):
         "Yield the tables of the card."
@@ -126,7 +131,7 @@ class CorpusCard:
         from matplotlib.ticker import MaxNLocator
         years = {int(y): n for y, n in self.years.items() if y != 'unknown'}
         unknown = self.years.get('unknown', 0)
-        names, counts = zip(*list(self.sources.items())[:8])
+        names, counts = list(self.sources)[:8], list(self.sources.values())[:8]
         with canvas(10, 3.8, columns=2, font=10) as (fig, (left, right)):
             left.bar(list(years), list(years.values()), color=BLUE, edgecolor=BLACK, linewidth=.5)
             for axis in left.xaxis, left.yaxis: axis.get_major_locator().set_params(integer=True)
@@ -136,7 +141,8 @@ class CorpusCard:
             bars = right.barh(range(len(names)), counts, 0.6, **look)
             right.set_yticks(range(len(names)), [as_label(name[-28:]) for name in names])
             right.bar_label(bars, [f'{n:,}' for n in counts], padding=3)
-            right.set(xlabel='documents', title='and by source', xlim=(0, 1.2 * max(counts)))
+            right.set(xlabel='documents', title='and by source')
+            right.set_xlim(0, 1.2 * max(counts, default=1))
             right.invert_yaxis()
             right.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         return fig
@@ -171,15 +177,17 @@ def corpus_card(
     def licences_of(part):
         return ['not recorded'] * len(part) if table is None else _licence_of(part, table)
     years = tally('unknown' if y is None else str(y) for y in every('year'))
-    unread = [f"not read: {why.split(':')[0]}" for _, why in (report.skipped if report else ())]
-    copies = [why for _, why, *_ in dropped]
+    unread = report.reasons if report else {}
+    lost = Counter({f'not read: {why}': n for why, n in unread.items()})
+    lost.update(why for _, why, *_ in dropped)
+    lost['shares words with the benchmark'] += len(leaks)
     return CorpusCard(
         documents=sum(map(len, parts.values())),
         words=sum(len(text.split()) for text in every('text')),
         years=dict(sorted(years.items())),
         sources=_origins(every('source')),
         licences=tally(name for part in parts.values() for name in licences_of(part)),
-        dropped=tally(unread + copies + ['shares words with the benchmark' for _ in leaks]),
+        dropped={why: n for why, n in lost.most_common() if n},
         splits={name: len(part) for name, part in parts.items()},
         passed=dict(report.passed) if report else {},
         checks={what: n for what, n in checks.items() if n})

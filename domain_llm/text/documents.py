@@ -7,6 +7,7 @@ __all__ = ['COLUMNS', 'counted', 'ReadReport', 'read_documents', 'column_values'
 
 # %% ../../nbs/13_documents.ipynb #ee82c4b0
 import csv, gzip, io, json, os, re, sys, tempfile
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor
 from dataclasses import asdict, dataclass, field
@@ -43,13 +44,17 @@ class ReadReport:
     skipped: list = field(default_factory=list)  # pairs (where, why)
     passed: dict = field(default_factory=dict)   # how a file's name ends → files passed over
     gone: dict = field(default_factory=dict)     # number of a paper that was withdrawn → why
+    reasons: dict = field(default_factory=dict)  # why, up to a colon → files or rows skipped
 
     def skip(self,
         where: str,  # file, or file and line
         why: str,    # reason, a few words
+        n: int = 1,  # files or rows
     ):
         "Note that something was skipped."
         self.skipped.append((harmless(where), harmless(why)))
+        reason = harmless(why.split(':')[0])
+        self.reasons[reason] = self.reasons.get(reason, 0) + n
 
     def add(self,
         documents: int,    # as in another report
@@ -58,6 +63,7 @@ class ReadReport:
         skipped: list,     # as there
         passed: dict,      # as there
         gone: dict,        # as there
+        reasons: dict,     # as there
     ):
         "Add what another process read."
         self.documents += documents
@@ -66,6 +72,7 @@ class ReadReport:
         self.skipped += map(tuple, skipped)
         self.gone |= gone
         for end, n in passed.items(): self.passed[end] = self.passed.get(end, 0) + n
+        for why, n in reasons.items(): self.reasons[why] = self.reasons.get(why, 0) + n
 
     def __str__(self):
         text = f"Read {counted(self.documents, 'document')} with {counted(self.words, 'word')}."
@@ -212,7 +219,8 @@ def _find_files(paths, report, follow_links):
     if not found:
         raise ValueError('`paths` should name at least one, but got an empty list: '
                          'name a file or folder')
-    return found
+    times = Counter(name for name, _ in found)  # files of one name are called by their paths
+    return [(path.as_posix() if times[name] > 1 else name, path) for name, path in found]
 
 # %% ../../nbs/13_documents.ipynb #3d0af857
 def _too_large(largest):
@@ -283,7 +291,8 @@ def _whole_rows(rows, report, named):
                                  f'{there}: rename the one that holds the text')
         if others:
             why = f"without a 'text': {counted(others, 'row')}, the last got {there}"
-            report.skip(re.sub(r':\d+$', '', name), f'{why}: rename the one that holds the text')
+            why += ': rename the one that holds the text'
+            report.skip(re.sub(r':\d+$', '', name), why, others)
 
 _FULL = 2**13  # characters that no abstract has
 _WITHDRAWN = 'retracted', 'deleted by PubMed'  # so no other copy of it should stay
@@ -440,11 +449,11 @@ def read_documents(
               'Face Hub', file=sys.stderr)
         parts = _read_hub(paths, limit, out)
     else: parts = _read_files(paths, limit, workers, options, out)
-    if not parts:
+    data = parts and _without_withdrawn(
+        concatenate_datasets([Dataset.from_file(part) for part in parts]), out)
+    if not data:
         raise ValueError(f"'{paths}' should hold at least one document, but got none: "
                          f'see what was skipped. {out}')
-    data = concatenate_datasets([Dataset.from_file(part) for part in parts])
-    data = _without_withdrawn(data, out)
     if report is None: print(out, file=sys.stderr)
     return data
 

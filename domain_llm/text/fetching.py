@@ -161,11 +161,10 @@ def _cc_name(text):
     "Name a Creative Commons licence, such as 'CC BY-NC 4.0', by its link, else by its wording."
     links = re.findall(r'creativecommons\.org/licenses/(by[a-z-]*)/(\d\.\d)?', text, re.I)
     if links: return ' '.join(('CC', *max(links, key=lambda link: len(link[0])))).strip().upper()
-    public = 'creativecommons.org/publicdomain/|CC0|Creative Commons Public Domain'
-    if re.search(public, text, re.I): return 'CC0'
     if not text.strip(): return 'none stated'
-    ours = r'Creative Commons\W+Attribution|\bCC[ -]?BY'
-    if not re.search(ours, text, re.I): return 'other terms'
+    if not re.search(r'Creative Commons\W+Attribution|\bCC[ -]?BY', text, re.I):
+        public = 'creativecommons.org/publicdomain/|CC0|Creative Commons Public Domain'
+        return 'CC0' if re.search(public, text, re.I) else 'other terms'
     parts = (('-NC', r'non\W?commercial|\bNC\b'), ('-ND', r'no\W?deriv|\bND\b'),
              ('-SA', r'share\W?alike|\bSA\b'))
     return 'CC BY' + ''.join(part for part, words in parts if re.search(words, text, re.I))
@@ -254,7 +253,7 @@ def fetch_pubmed(
     journal: str | list = None,  # name, or list of names
     since: int | str = 1800,     # publication date from: a year or 'YYYY-MM-DD'
     until: int | str = None,     # to: a year or 'YYYY-MM-DD'
-    limit: int = None,           # stop after this many records, the oldest
+    limit: int = None,           # stop after this many records, those that the server names first
     email: str = None,           # yours: NCBI writes to it before it blocks anyone
     api_key: str = None,         # from your NCBI account: ten requests a second instead of three
     server: str = _NCBI,         # address of the E-utilities
@@ -269,7 +268,7 @@ def fetch_pmc(
     journal: str | list = None,  # name, or list of names
     since: int | str = 1800,     # publication date from: a year or 'YYYY-MM-DD'
     until: int | str = None,     # to: a year or 'YYYY-MM-DD'
-    limit: int = None,           # stop after this many records, the oldest
+    limit: int = None,           # stop after this many records, those that the server names first
     email: str = None,           # yours: NCBI writes to it before it blocks anyone
     api_key: str = None,         # from your NCBI account: ten requests a second instead of three
     server: str = _NCBI,         # address of the E-utilities

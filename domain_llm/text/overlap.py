@@ -199,8 +199,11 @@ def split_documents(
         raise ValueError(f'`validation` should be between 0 and 1, but got {validation}: try 0.01')
     draws = _draws(dataset, seed)
     if (draws == draws[0]).all():
-        print('all documents are of one paper, so they are split one by one', file=sys.stderr)
         draws = _draws(dataset.select_columns('id'), seed)
+        if (draws == draws[0]).all():
+            raise ValueError('`dataset` should have ids that differ, but got one for all: '
+                             'give each document its own')
+        print('all documents are of one paper, so they are split one by one', file=sys.stderr)
     lowest, highest = (draws == draws.min()).sum(), (draws == draws.max()).sum()
     n = min(max(lowest, (draws < validation).sum()), len(draws) - highest)
     order = draws.argsort(kind='stable')

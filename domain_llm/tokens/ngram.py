@@ -22,6 +22,9 @@ class NGram:
             raise ValueError(f'`order` should be 1 to {highest} with a vocabulary of '
                              f'{vocab_size:,}, or a run does not fit into 64 bits, '
                              f'but got {order}: count shorter runs')
+        if len(ids) < order:
+            raise ValueError(f'`ids` should be at least {order} tokens, one run, but got '
+                             f'{len(ids)}: count in a longer text')
         self.V, self.order, self.n = vocab_size, order, len(ids)
         self.counts = [self._count(ids, n) for n in range(1, order + 1)]
         self.contexts = [None] + [self._count(ids[:-1], n) for n in range(1, order)]
@@ -29,6 +32,9 @@ class NGram:
     def _keys(self, ids, n):
         "Write each run of n tokens as one number."
         ids = np.asarray(ids, np.int64)
+        if ids.size and not 0 <= ids.min() <= ids.max() < self.V:
+            raise ValueError(f'`ids` should be 0 to {self.V - 1:,}, but got {ids.min():,} to '
+                             f'{ids.max():,}: give the `vocab_size` of their tokenizer')
         T = ids.shape[-1]
         return sum(ids[..., i:T - n + 1 + i] * self.V ** (n - 1 - i) for i in range(n))
 

@@ -28,6 +28,14 @@ def _as_text(tokenizer):
     tokenizer.encode_special_tokens = True
     return tokenizer
 
+def _only_texts(texts):
+    "Yield texts, and refuse what is none: of a row the library would learn the column names."
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValueError('`texts` should be strings, but got one of type '
+                             f'{type(text).__name__}: of a table take its column of texts')
+        yield text
+
 def train_tokenizer(
     texts: Iterable[str],        # read once, and never held in memory
     vocab_size: int = 50257,     # upper limit; a small corpus may give fewer
@@ -54,7 +62,7 @@ def train_tokenizer(
         words = pre_tokenizers.Split(Regex(pattern), 'isolated')
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, letters])
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(
+    tokenizer.train_from_iterator(_only_texts(texts), trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=special, show_progress=progress,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())))
     return _as_text(tokenizer)
@@ -182,6 +190,10 @@ def shrink_tokenizer(
 ) -> Tokenizer:            # the tokenizer that a training with this size would have given
     "Keep the first tokens of a vocabulary, and the merges that make them."
     state = json.loads(tokenizer.to_str())
+    least = 256 + len(state['added_tokens'])
+    if vocab_size < least:
+        raise ValueError(f'`vocab_size` should be at least {least}, the 256 bytes and the special '
+                         f'tokens, but got {vocab_size}, and text would be lost: keep more')
     late = [token['content'] for token in state['added_tokens']
             if token['id'] >= vocab_size]             # GPT-2 has its end of text last
     room = vocab_size - len(late)
