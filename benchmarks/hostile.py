@@ -92,7 +92,7 @@ def command(*words):
 
 def attempts(home):
     "List what a file is given to: {what: (files, function of its path, share)}."
-    from domain_llm.app.steps import _run_config, _steps, fingerprint
+    from domain_llm.app.steps import _run_config, fingerprint, noted_steps
     from domain_llm.bench.cases import load_cases
     from domain_llm.bench.scores import Scores
     from domain_llm.model.weights import load_gpt2
@@ -119,7 +119,7 @@ def attempts(home):
         model=(of('model/config.json', 'model/model.safetensors'), lambda p: load_gpt2(p.parent)),
         log=(of('run/log.jsonl'), draw),
         config=(of('run/config.json'), lambda p: _run_config(p.parent)),
-        steps=(of('run/steps.json'), lambda p: _steps(p.parent)),
+        steps=(of('run/steps.json'), lambda p: noted_steps(p.parent)),
         scores=(of('run/s.parquet'), Scores.load))
     return dict(
         read=(papers, refusing(read), 40), folder=(papers, refusing(lambda p: read(p.parent)), 10),

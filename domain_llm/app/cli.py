@@ -21,8 +21,8 @@ import typer
 
 from .steps import (
     EXPERTS, PARTIES, SIZES, evaluate_cases, fingerprint, go_further, keep_experts, make_report,
-    make_tokenizer, make_tokens, model_print, once, one_at_a_time, only_set, read_papers,
-    save_corpus, score_model, scored_cases, scored_sets, show_results,
+    make_tokenizer, make_tokens, model_print, noted_steps, once, one_at_a_time, only_set,
+    read_papers, save_corpus, score_model, scored_cases, scored_sets, show_results,
     start_model, start_tokenizer, started_from, step_folder, train)
 from ..ground.files import disk_is_full, package_versions, total_memory
 from ..ground.show import harmless
@@ -102,27 +102,30 @@ def _one_of(option, given, known):
         raise ValueError(f'{option} should be one of {", ".join(known)}, but got {given!r}: '
                          'choose one')
 
-def _check_training(size, recipe='fast', device=None, precision=None):
+def _check_training(size, recipe='fast', device=None, precision=None, minutes=None, start=None,
+                    lora=None, lora_to='both'):
     "Refuse what no training takes, before anything is done."
     from domain_llm.train.recipe import device_info
     _one_of('--size', size, SIZES)
     _one_of('--recipe', recipe, ('fast', 'paper'))
+    if minutes is not None and not 0 < minutes < float('inf'):
+        raise ValueError(f'--minutes should be more than 0 and finite, but got {minutes}: give '
+                         'some')
+    if lora and not start:
+        raise ValueError('--lora should go with --from, whose weights stay, but got it alone: name '
+                         'the model to adapt')
+    _one_of('--lora-to', lora_to, ('attention', 'feed-forward', 'both'))
     device_info(device, precision)
 
 def _train_step(out, size, seed, force, minutes=None, steps=None, cases=(), **how):
     "Do the pretrain step; under `torchrun`, process 0 says whether there is work, and all do it."
     from domain_llm.train.distributed import join
     how = {name: value for name, value in how.items() if value is not None}
-    _check_training(size, **{k: how[k] for k in ('recipe', 'device', 'precision') if k in how})
+    checked = 'recipe', 'device', 'precision', 'start', 'lora', 'lora_to'
+    _check_training(size, minutes=minutes, **{k: how[k] for k in checked if k in how})
     five_epochs = how.get('recipe') == 'paper'
     if minutes is None and steps is None and not five_epochs: minutes = SIZES[size]['minutes']
-    if minutes is not None and not minutes > 0:
-        raise ValueError(f'--minutes should be more than 0, but got {minutes}: give some')
     if not how.get('lora'): how.pop('lora_to', None)
-    elif 'start' not in how:
-        raise ValueError('--lora should go with --from, whose weights stay, but got it alone: name '
-                         'the model to adapt')
-    _one_of('--lora-to', how.get('lora_to', 'both'), ('attention', 'feed-forward', 'both'))
     named = {name: how[name]
              for name in ('recipe', 'start', 'precision', 'lr', 'lora', 'lora_to')
              if how.get(name, 'fast') != 'fast'}
@@ -150,13 +153,24 @@ def _evaluate_step(out, name, source, cases, prompt, force, oracle=None, device=
     once(out, f'evaluate/{name}', dict(model=fingerprint(model), prompt=prompt, **source),
          lambda folder: evaluate_cases(folder, out, cases, prompt, oracle, device), force)
 
-def _report_step(out, force, title=None, about=None):
-    "Do the report step, and print what it holds."
-    sets = scored_sets(out)
-    if not (out / 'pretrain').is_dir():
-        title, about = title or 'Language models and a benchmark', about or SCORED
-    title = title or 'A language model and its benchmark'
-    about = about or (FINETUNED if started_from(out) else ABOUT)
+def _report_step(out, force, title=None):
+    "Do the report step, and print what it holds; refuse scores of a model that is gone."
+    sets, noted, trained = scored_sets(out), noted_steps(out), (out / 'pretrain').is_dir()
+    def inputs_of(step): return noted.get(step, dict(inputs={}))['inputs']
+    model = out / 'pretrain' / 'model'
+    now = fingerprint(model) if model.is_dir() else None
+    for name in sets if now else ():
+        if inputs_of(f'evaluate/{name}').get('model', now) != now:
+            raise ValueError(f'{out / "evaluate" / name} should hold scores of the model that is '
+                             'there now, but got those of one before it: ask it these cases with '
+                             '--force, as `domain-llm evaluate` does')
+    title = title or inputs_of('report.html').get('title')
+    if 'science' in inputs_of('corpus'): about = DEMO
+    elif trained: about = FINETUNED if started_from(out) else ABOUT
+    else: about = SCORED
+    if not title:
+        title = 'A language model and its benchmark' if trained else (
+            'Language models and a benchmark')
     parts = dict(evaluate='evaluate', scores='scores', log='pretrain/log.jsonl', plan='plan.json',
                  experts='experts')
     there = {name: out / part for name, part in parts.items() if (out / part).exists()}
@@ -204,7 +218,7 @@ def demo(
         _train_step(out, 'demo', seed, force, cases=cases, **how)
         _evaluate_step(out, 'held-out-findings', dict(science=seed), cases, '', force,
                        science.oracle())
-        _report_step(out, force, f'A language model in a synthetic science (seed {seed})', DEMO)
+        _report_step(out, force, f'A language model in a synthetic science (seed {seed})')
     typer.echo(f'done in {(time.monotonic() - start) / 60:.1f} minutes')
 
 # %% ../../nbs/82_cli.ipynb #c8b303fe
@@ -271,15 +285,20 @@ def _evaluate_steps(out, sets, prompt, force, device=None):
         _evaluate_step(out, name, source, cases, _read_first(name, prompt), force, device=device)
 
 # %% ../../nbs/82_cli.ipynb #318536c0
+def _row_file(name):
+    "Name the file of a row's scores; three paths may be long."
+    return re.sub(r'[^\w.-]+', '-', name)[-200:].strip('-.')
+
 def _names_of(models):
-    "Name each model as it was asked for; refuse a name that two rows would bear."
+    "Name each model as it was asked for; refuse a name that two rows or their files would bear."
     names = {model: str(Path(model)) if Path(model).exists() else model for model in models}
     taken = ['chance', 'experts', 'oracle', *PARTIES]
+    files = [_row_file(name) for name in names.values()]
     for name in names.values():
-        if name in taken or list(names.values()).count(name) > 1 or not re.search(r'\w', name):
-            raise ValueError('each --model should have a name of its own in the tables, but got '
-                             f'{name!r}: give it once, and rename a folder that is called like a '
-                             'row')
+        if name in taken or files.count(_row_file(name)) > 1 or not re.search(r'\w', name):
+            raise ValueError('each model should have a name of its own in the tables and for its '
+                             f'file of scores, but got {name!r}: give it once, and rename what is '
+                             'called like another row')
     return names
 
 def _score_steps(out, models, sets, prompt, protocol, force, device=None, upscale=None, beta=1.0,
@@ -305,11 +324,10 @@ def _score_steps(out, models, sets, prompt, protocol, force, device=None, upscal
             return load(device_map=None if device == 'cpu' else device, **how)
 
         if protocol == 'paper': name += ", paper's protocol"
-        file = re.sub(r'[^\w.-]+', '-', name)[-200:].strip('-.')      # three paths may be long
         for cases_name, (source, cases) in sets.items():
             first = _read_first(cases_name, prompt)
             inputs = dict(model=total, prompt=first, protocol=protocol, **how, **source)
-            once(out, f'scores/{cases_name}/{file}.parquet', inputs,
+            once(out, f'scores/{cases_name}/{_row_file(name)}.parquet', inputs,
                  lambda path: score_model(path, loaded, cases, protocol, first, name, plan, force),
                  force)
 
@@ -321,15 +339,15 @@ def _answers_steps(out, files, sets, force):
     name = only_set(sets, '--answers')
     source, cases = sets[name]
     for file in files:
-        for scores in asked_scores(load_answers(file, cases), cases):
-            _names_of([scores.name])
-            row = re.sub(r'[^\w.-]+', '-', scores.name).strip('-.')
+        rows = asked_scores(load_answers(file, cases), cases)
+        _names_of([scores.name for scores in rows])
+        for scores in rows:
             def write(path):
                 "Write the answers as scores."
                 path.parent.mkdir(parents=True, exist_ok=True)
                 scores.save(path)
-            once(out, f'scores/{name}/{row}.parquet', dict(answers=fingerprint(file), **source),
-                 write, force)
+            once(out, f'scores/{name}/{_row_file(scores.name)}.parquet',
+                 dict(answers=fingerprint(file), **source), write, force)
 
 def _keep_experts(out, experts, sets):
     "Read the experts' answers before anything that takes long."
@@ -354,7 +372,8 @@ Corpus = Annotated[list[str], typer.Option(
     '--corpus',
     help='Files (.txt .jsonl .jsonl.gz .csv .parquet .xml .nxml), folders, or a dataset.')]
 Near = Annotated[float | None, typer.Option(
-    '--near', help='Also drop near copies: texts that share this part of their three-word runs.')]
+    '--near', min=0.3, max=1,
+    help='Also drop near copies: texts that share this part of their three-word runs.')]
 Workers = Annotated[int | None, typer.Option(
     '--workers', help='Processes that read; by default a choice by the size of the files.')]
 Encoding = Annotated[str | None, typer.Option(
@@ -426,7 +445,7 @@ def run(
 ):
     "Run everything on real papers and cases."
     from domain_llm.model.models import load_model
-    _check_training(size, recipe, device, precision)
+    _check_training(size, recipe, device, precision, minutes, start, lora, lora_to)
     layout = layout or ('paper' if recipe == 'paper' else 'separated')
     _one_of('--layout', layout, ('separated', 'paper', 'paper-spt'))
     sets = _case_sets(cases)
@@ -697,10 +716,11 @@ def fetch_model(
 # %% ../../nbs/82_cli.ipynb #f5fd764f
 def _spread(argv):
     "Repeat an option that was given several values: `--corpus A B` as `--corpus A --corpus B`."
-    spread, option = [], None
+    spread, option, commands = [], None, typer.main.get_command(app).commands
+    known = commands[argv[0]].params if argv and argv[0] in commands else []
+    several = {name for p in known if getattr(p, 'multiple', False) for name in p.opts}
     for word in argv:
-        if word in ('--corpus', '--cases', '--journal', '--model', '--experts',
-                    '--answers'): option = word
+        if word in several: option = word
         elif word.startswith('-'): option = None
         elif option and spread[-1] != option: spread.append(option)
         spread.append(word)

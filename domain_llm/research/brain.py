@@ -107,7 +107,8 @@ def word_states(
         some = order[at:at + batch_size]
         rows = [torch.tensor([*first, *read[text].ids]) for text in some]
         ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)                    # (B, T)
-        states = torch.stack(hidden_states(model, ids)).float().numpy()            # (L, B, T, C)
+        states = hidden_states(model, ids.to(next(model.parameters()).device))
+        states = torch.stack(states).float().cpu().numpy()                         # (L, B, T, C)
         if found is None: found = np.empty((len(states), len(of), states.shape[3]), np.float32)
         for row, text in enumerate(some):
             found[:, of == text] = states[:, row, last[of == text]]

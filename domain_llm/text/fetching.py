@@ -127,7 +127,12 @@ _RECORDS = 'article', 'PubmedArticle', 'PubmedBookArticle'
 def _found(client, request):
     "Search for the record numbers of a request: a dict with db, term, since, until and limit."
     def day(value, end):
-        return date.fromisoformat(str(value)) if len(str(value)) > 4 else date(int(value), *end)
+        try:
+            if len(str(value)) > 4: return date.fromisoformat(str(value))
+            return date(int(value), *end)
+        except ValueError:
+            raise ValueError('`since` and `until` should be a year or a date such as 2015-01-31, '
+                             f'but got {value!r}: write it so') from None
     def search(first, last):
         dates = dict(mindate=first.strftime('%Y/%m/%d'), maxdate=last.strftime('%Y/%m/%d'))
         root = client.ask('esearch', 'eSearchResult', db=request['db'], term=request['term'],

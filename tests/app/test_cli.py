@@ -145,6 +145,39 @@ def test_the_report_is_the_evaluation_with_its_controls(run):
     assert [row['who'] for row in rows] == first and rows[-1]['accuracy'] == '0.5'
 
 
+def test_scores_of_a_model_that_is_gone_are_not_published_as_those_of_the_new_one(run):
+    cases(run / 'two.csv')
+    args = ['--out', run / 'out']
+    assert cli('pretrain', '--size', 'demo', '--steps', 6, '--seed', 1, '--force',
+               *args).returncode == 0
+    page = (run / 'out/report.html').read_bytes()
+    for command in ['evaluate', '--cases', run / 'two.csv'], ['report', '--force']:
+        refused('evaluate/c should hold scores of the model that is there now',
+                args=[*command, *args])
+        assert (run / 'out/report.html').read_bytes() == page
+    asked = 'evaluate', '--cases', run / 'c.csv', run / 'two.csv', '--force'
+    assert cli(*asked, *args).returncode == 0 and cli('report', *args).returncode == 0
+    assert (run / 'out/report.html').read_bytes() != page
+
+
+def test_report_keeps_what_a_demo_and_a_run_said_of_themselves(tmp_path):
+    from domain_llm.app.cli import DEMO
+    assert cli('demo', '--steps', 2, '--out', tmp_path / 'toy').returncode == 0
+    page = (tmp_path / 'toy/report.html').read_text()
+    done = cli('report', '--out', tmp_path / 'toy')
+    assert done.returncode == 0 and 'trained GPT-2' in done.stdout, done.stderr
+    assert (tmp_path / 'toy/report.html').read_text() == page
+    assert cli('report', '--force', '--out', tmp_path / 'toy').returncode == 0
+    page = (tmp_path / 'toy/report.html').read_text()
+    assert DEMO in page and '<h1>A language model in a synthetic science (seed 0)</h1>' in page
+    refused('--force', args=['demo', '--steps', 3, '--out', tmp_path / 'toy'])
+    refused('evaluate/held-out-findings should hold', args=['report', '--out', tmp_path / 'toy'])
+    done = cli('run', '--corpus', papers(tmp_path / 'p.jsonl', 1500), '--size', 'demo',
+               '--minutes', 0.01, '--cases', cases(tmp_path / 'c.csv'), '--out', tmp_path / 'run')
+    assert done.returncode == 0, done.stderr
+    assert 'already done' in cli('report', '--out', tmp_path / 'run').stdout
+
+
 def test_a_control_that_fails_is_said(run):
     path = run / 'out/evaluate/c/controls.csv'
     path.write_text(path.read_text().replace('20.0,20,1.0,1,True', '19.0,20,0.95,1,False'))
@@ -590,7 +623,7 @@ def test_near_copies_are_dropped_where_asked_and_make_another_corpus(tmp_path):
     assert card(tmp_path / 'near')['dropped'] == {'near copy': 1}
     assert 'already done' in cli(*args, tmp_path / 'near', '--near', 0.6, '--workers', 0).stdout
     refused('near 0.6 there, None here', args=[*args, tmp_path / 'near'])
-    refused('between 0.3 and 1', args=[*args, tmp_path / 'bad', '--near', 2])
+    refused("Invalid value for '--near'", code=2, args=[*args, tmp_path / 'bad', '--near', 2])
     refused('`workers` should be 0 or more', args=[*args, tmp_path / 'bad', '--workers', -1])
 
 
@@ -859,3 +892,25 @@ def test_what_cannot_be_scored_is_a_sentence_before_anything_is_scored(
     Path('empty').mkdir()
     refused(words, args=['score', '--model', *more, '--cases', 'c.csv', '--out', 'alone'])
     assert not list(Path('alone').rglob('*.parquet'))
+
+
+def test_two_rows_of_one_file_are_refused_and_none_is_lost(models):
+    rows = [f'{name},{i},original' for name in ('GPT-4 (mini)', 'GPT-4 mini') for i in range(1, 21)]
+    Path('chat.csv').write_text('\n'.join(['model,case,choice', *rows]))
+    refused("a name of its own in the tables and for its file of scores, but got 'GPT-4 (mini)'",
+            args=['score', '--answers', 'chat.csv', '--cases', 'c.csv', '--out', 'alone'])
+    assert not list(Path('alone').rglob('*.parquet'))
+
+
+@pytest.mark.parametrize('command', [['exam'], ['ask', '--model', 'm'], ['game'],
+                                     ['plan', '--primary', 'a,b', '--margin', 5]])
+def test_a_second_value_of_an_option_that_takes_one_is_refused(command, tmp_path):
+    both = cases(tmp_path / 'one.csv'), cases(tmp_path / 'two.csv')
+    refused('unexpected extra argument', code=2,
+            args=[*command, '--cases', *both, '--out', tmp_path / 'made'])
+    assert not (tmp_path / 'made').exists()
+
+
+def test_a_date_that_is_none_is_a_sentence(tmp_path):
+    refused("a year or a date such as 2015-01-31, but got 'foo'",
+            args=['fetch', 'pubmed', 'cells', '--since', 'foo', '--out', tmp_path / 'x'])

@@ -112,6 +112,16 @@ def test_states_are_the_same_in_transformers_and_in_any_batch(tmp_path):
     assert np.allclose(ours[1, row], last, atol=1e-3)
 
 
+def test_states_are_asked_for_where_the_model_is(monkeypatch):
+    def asked(model, ids):
+        assert ids.is_meta
+        return [torch.zeros(*ids.shape, 4).bfloat16()]
+    monkeypatch.setattr('domain_llm.research.brain.hidden_states', asked)
+    toy, tokenizer = stored_model()
+    brain = synthetic_brain(['A zymurgist walked.'])
+    assert word_states(toy.to('meta'), tokenizer, brain).shape == (1, 3, 4)
+
+
 def test_the_state_of_a_word_is_that_of_its_last_token():
     toy, tokenizer = stored_model()
     brain = synthetic_brain(['A zymurgist walked.', 'Nothing.'])
