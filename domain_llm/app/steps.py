@@ -31,6 +31,9 @@ def fingerprint(
 ) -> str:              # 16 hexadecimal digits
     "Compute a hash that identifies a file or folder by what is in it."
     path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f'`path` should be a file or a folder, but got {path}, which is '
+                                'not there: check the name')
     files = [path] if path.is_file() else sorted(files_below(path, follow_links)[0])
     files = [p for p in files if p.name != '.domain_llm.json' and (p == path or fnmatch(p, only))
              and not is_passer_by(p.relative_to(path))]
@@ -441,8 +444,8 @@ def train(
     config = team.broadcast(config)
 
     def look(model, step):
-        "Take a sample of the model's text, and its accuracy where there are cases."
-        found = dict(sample=sample_text(model, tokenizer))
+        "Note the device, a sample of the model's text, and its accuracy where there are cases."
+        found = dict(device=str(device), sample=sample_text(model, tokenizer))
         for part in 'model', 'net': model = getattr(model, part, model)     # out of its adapter
         if cases: found['accuracy'] = score_cases(model, tokenizer, cases, prompt='').accuracy
         return found
@@ -687,6 +690,7 @@ def _training_section(out):
 def _made_from(out):
     "Tabulate what a run was made from."
     import pandas as pd
+    from domain_llm.train.runs import read_log
     def count(n): return f'{n:,}' if isinstance(n, int) else str(n)
     config = _run_config(out / 'pretrain')
     card = _read_json(out / 'corpus' / 'card.json')
@@ -698,6 +702,9 @@ def _made_from(out):
     inputs = noted_steps(out).get('pretrain', {}).get('inputs', {})
     begun = {'started from': started_from(out) or 'nothing'}
     if inputs.get('lora'): begun |= dict(lora=f'rank {inputs["lora"]}, {inputs["lora_to"]}')
+    devices = dict.fromkeys(str(line['device']) for line in read_log(out / 'pretrain')
+                            if 'device' in line)
+    if devices: begun['trained on'] = '; '.join(devices)
     facts = {**card, **begun, **config['model'], **config['train']}
     return pd.DataFrame([dict(what=k.replace('_', ' '), value=str(v)) for k, v in facts.items()])
 
@@ -714,12 +721,11 @@ def make_report(
     from domain_llm.model.models import load_model
     from domain_llm.ground.show import figure_png, is_figure
     from domain_llm.train.finetuning import Trainable
-    from domain_llm.train.recipe import device_info
     out, sections = Path(out), []
     for name in scored_sets(out): sections += _case_sections(name, out)
     sections.insert(1, ('What this is', about))
-    made_by = (f'domain_llm {__version__}, torch {torch.__version__}, '
-               f'Python {platform.python_version()}; {device_info()}.')
+    made_by = (f'This page was made by domain_llm {__version__}, torch {torch.__version__}, '
+               f'Python {platform.python_version()}.')
     if (out / 'pretrain').is_dir():
         model, tokenizer = load_model(out / 'pretrain' / 'model')
         if not hasattr(model, 'cfg'): model = Trainable(model)

@@ -27,7 +27,7 @@ from .runs import (
 
 # %% ../../nbs/45_pretraining.ipynb #ed1a9c7d
 def pretrain(
-    model: GPT2 | GPT2Config,                   # trained in place; of a shape, drawn from the seed
+    model: GPT2 | GPT2Config,                   # left on `device`; of a shape, drawn from the seed
     batches: Batches,                           # `batches[step]` gives (ids, targets), each (B, T)
     config: TrainConfig,                        # the recipe
     run_dir: str | Path,                        # folder of the run; called again, it is resumed

@@ -52,7 +52,7 @@ def save_checkpoint(
     trainer: Trainer,     # whose state to write; all processes call this, process 0 writes
     step: int,            # updates done
 ):
-    "Write a checkpoint that appears whole or not at all; keep the last two."
+    "Write a checkpoint that appears whole or not at all; keep the last two up to this step."
     tensors = gather(trainer)
     if trainer.team.rank: return
     check_finite(tensors, f'the state after {step} steps')
@@ -63,7 +63,8 @@ def save_checkpoint(
                          scaler=trainer.scaler.state_dict(),
                          sha256=file_sha256(part / 'state.safetensors'))
             write_whole(part / 'state.json', json.dumps(about, indent=1))
-        for old in _checkpoints(run_dir)[2:]:
+        name = f'step-{step:08d}'
+        for old in [folder for folder in _checkpoints(run_dir) if folder.name <= name][2:]:
             if not foreign_files(old): shutil.rmtree(old)
 
 # %% ../../nbs/44_runs.ipynb #82a525b2

@@ -30,6 +30,22 @@ def stopped(folder, model=None):
     with pytest.raises(RuntimeError, match='stop here'): run(folder, model=model, evaluate=stop)
 
 
+def test_new_checkpoints_stay_beside_damaged_later_ones(tmp_path, capsys, reference):
+    stopped(tmp_path / 'a')
+    kept = tmp_path / 'a/checkpoints'
+    for damaged in kept.iterdir(): (damaged / 'state.safetensors').write_bytes(b'half')
+    def stop(model, step):
+        if step == 2: raise RuntimeError('stop here')
+        return {}
+    often = recipe(save_every=1, eval_every=2)
+    with pytest.raises(RuntimeError, match='stop here'): run(tmp_path / 'a', often, evaluate=stop)
+    assert [path.name[-1] for path in sorted(kept.iterdir())] == ['1', '2', '3', '6']
+    capsys.readouterr()
+    assert run(tmp_path / 'a') == reference
+    assert 'resuming at step 2' in capsys.readouterr().out
+    assert [path.name[-2:] for path in sorted(kept.iterdir())] == ['09', '12']
+
+
 def compiled(): return torch.compile(fresh(), backend='eager')
 
 
