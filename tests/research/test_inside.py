@@ -5,7 +5,7 @@ import torch
 
 from domain_llm.model.fast import GPT2
 from domain_llm.model.gpt2 import GPT2Config, PlainGPT2
-from domain_llm.model.weights import hidden_states, stored_model
+from domain_llm.model.weights import hidden_states
 from domain_llm.research.inside import (
     best_match, keep_components, pair_states, pair_up, patch, principal_components, probe,
     probe_pairs)
@@ -114,16 +114,6 @@ def test_states_of_a_pair_are_those_of_transformers():
             states = net(torch.tensor([ids]), output_hidden_states=True).hidden_states
             wanted = torch.stack([layer[0, -3:].mean(0) for layer in states])
             assert torch.allclose(found[:, version], wanted, atol=1e-6)
-
-
-def test_states_of_a_pair_are_asked_for_where_the_model_is(monkeypatch):
-    def asked(model, ids):
-        assert ids.is_meta
-        return [torch.zeros(*ids.shape, 4)]
-    monkeypatch.setattr('domain_llm.research.inside.hidden_states', asked)
-    toy, tokenizer = stored_model()
-    case = Case('1', 'it rose there .', 'it fell there .')
-    assert pair_states(toy.to('meta'), tokenizer, case).shape == (1, 2, 4)
 
 
 def test_a_probe_of_pairs_is_that_of_scikit_learn_and_chooses_without_the_judges():

@@ -83,15 +83,6 @@ def test_states_of_models_of_transformers_are_aligned_too(both):
         assert np.allclose(np.array(restore(layer.tolist(), 'permuted', 4)), states, atol=1e-4)
 
 
-def test_states_are_asked_for_where_the_model_is(both, monkeypatch):
-    def asked(model, ids):
-        assert ids.is_meta
-        return [torch.zeros(*ids.shape, 4).bfloat16()]
-    monkeypatch.setattr('domain_llm.research.order.hidden_states', asked)
-    n, T = np.shape(ROWS)
-    assert aligned_states(GPT2(both[0].cfg).to('meta'), ROWS)[0].shape == (n, T, 4)
-
-
 def three_seeds(rng):
     "Draw 600 answers to 200 cases of which some are harder to read, and harder."
     case = np.tile(np.arange(200), 3)
