@@ -25,7 +25,7 @@ def licences(
 ) -> 'pandas.DataFrame':     # with the columns pmcid, pmid, doi, licence, terms, place
     "List the licence of every fetched record."
     import pandas as pd
-    paths = sorted(Path(folder).glob('[0-9]*/.licences.json'))
+    paths = sorted(Path(folder).expanduser().glob('[0-9]*/.licences.json'))
     rows = [{**row, 'place': f'{path.parent.name}/records.xml:{i}'} for path in paths
             for i, row in enumerate(read_json(path, 'the licences of a batch', list), 1)]
     return pd.DataFrame(rows, columns=['pmcid', 'pmid', 'doi', 'licence', 'terms', 'place'])
@@ -173,10 +173,13 @@ def corpus_card(
     parts = dataset if isinstance(dataset, dict) else {'all': dataset}
     def tally(values): return dict(Counter(values).most_common())
     def every(name):
-        return (value for part in parts.values() for value in column_values(part, name))
+        return (value for part in parts.values() for value in (
+            column_values(part, name) if name in part.column_names else [None] * len(part)))
     def licences_of(part):
         return ['not recorded'] * len(part) if table is None else _licence_of(part, table)
     years = tally('unknown' if y is None else str(y) for y in every('year'))
+    unknown = sum(not source for source in every('source'))
+    nowhere = {'unknown': unknown} if unknown else {}
     unread = report.reasons if report else {}
     lost = Counter({f'not read: {why}': n for why, n in unread.items()})
     lost.update(why for _, why, *_ in dropped)
@@ -185,7 +188,7 @@ def corpus_card(
         documents=sum(map(len, parts.values())),
         words=sum(len(text.split()) for text in every('text')),
         years=dict(sorted(years.items())),
-        sources=_origins(every('source')),
+        sources=_origins(filter(None, every('source'))) | nowhere,
         licences=tally(name for part in parts.values() for name in licences_of(part)),
         dropped={why: n for why, n in lost.most_common() if n},
         splits={name: len(part) for name, part in parts.items()},

@@ -274,7 +274,8 @@ def _numbers(row, own):
     if not any(given.values()) and named:
         given = {'pmcid' if named[1] else 'pmid' if named[2] else 'doi': own}
     found, said = paper_numbers(**given), row.get('version')
-    return found | dict(version=max(found['version'], said if type(said) is int else 0))
+    said = said if type(said) is int and said < 2**31 else 0  # a date with its time is larger
+    return found | dict(version=max(found['version'], said))
 
 # %% ../../nbs/13_documents.ipynb #85796b3a
 def _whole_rows(rows, report, named):

@@ -230,6 +230,10 @@ def _fetch(db, query, folder, journal, since, until, limit, email, api_key, serv
     if not query and not journals:
         raise ValueError('`query` or `journal` should say what to search for, but got neither: '
                          'give one of them')
+    limit = None if limit is None else int(limit)
+    if limit is not None and limit < 1:
+        raise ValueError(f'`limit` should be at least 1 record, but got {limit}: '
+                         'leave it out to fetch all')
     parts = query, journals, 'open access[filter]' if db == 'pmc' else ''
     term = ' AND '.join(f'({part})' for part in parts if part)
     request = dict(db=db, term=term, since=str(since), until=until and str(until), limit=limit)

@@ -216,7 +216,8 @@ def paper_numbers(
     pmcid: object = None,  # PubMed Central's, with or without 'PMC'
 ) -> dict:                 # doi, pmid and pmcid ('' where unknown), and version (0 where unknown)
     "Normalise the numbers under which a paper is known."
-    found = re.search(r'10\.\d[\d.]*/[^\s"?#]+', unescape(unquote(str(doi or '')[:500])).lower())
+    text = re.sub('[\ud800-\udfff]', '\ufffd', str(doi or '')[:500])  # lost bytes
+    found = re.search(r'10\.\d[\d.]*/[^\s"?#]+', unescape(unquote(text)).lower())
     doi, version = found[0].rstrip('.,;:>]/') if found else '', 0
     if said := _VERSION.fullmatch(doi): doi, version = said[1] or said[3], int(said[2] or said[4])
     pubmed = re.fullmatch(r'(?i)(?!pmc)\D*0*([1-9]\d{0,8})(?:\.0)?\D*', str(pmid or ''))
@@ -307,7 +308,7 @@ def _pubmed(node, name):
     numbers = paper_numbers(*('' if e is None else e.text
                               for e in (doi, pmid, first(listed.format('pmc')))))
     again = '' if pmid is None else pmid.get('Version', '')
-    numbers['version'] = numbers['version'] or int(again if again.isdecimal() else 0)
+    numbers['version'] = numbers['version'] or int(again if re.fullmatch(r'\d{1,9}', again) else 0)
     kind = _kind(e.text or '' for e in node.iterfind('.//PublicationType'))
     parts = []
     for e in node.iterfind('.//Abstract/AbstractText'):

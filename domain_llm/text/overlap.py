@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
-from .documents import column_values
+from .documents import column_values, counted
 from .jats import paper_numbers
 
 if TYPE_CHECKING: import datasets
@@ -27,6 +27,7 @@ def _exact_copies(dataset):
     return copies
 
 _ABSTRACT, _OLD = 'abstract of a full text', 'older version'
+_EARLIER, _NUMBERS = 'earlier record of a paper', ('doi', 'pmid', 'pmcid')
 
 def _told(dataset, why, copies):
     "List what is dropped: (id, why, id kept, source)."
@@ -34,23 +35,39 @@ def _told(dataset, why, copies):
     rows = ((dataset[i], '' if j is None else dataset[j]['id']) for i, j in copies.items())
     return [(row['id'], why, kept, row.get('source', '')) for row, kept in rows]
 
+def _warn_of_parts(dataset, copies):
+    "Say how many rows of one file go because a later one with another id has their paper."
+    dataset = dataset.select_columns([*{'id', 'source'}.intersection(dataset.column_names)])
+    rows = ((dataset[i], dataset[j]) for i, j in copies.items())
+    n = sum(a['id'] != b['id'] and a.get('source') == b.get('source') for a, b in rows)
+    if n: print(f'left out {counted(n, "row")} because a later one of the same file, with another '
+                'id, has the number of the same paper: if they are parts of it, such as sections, '
+                'give its number as `paper` alone', file=sys.stderr)
+
 def deduplicate(
     dataset: 'datasets.Dataset',  # with the columns id and text
     near: float = None,           # also drop texts with this share of runs in common (0.3 to 1)
     dropped: list = None,         # is filled with (id, why, id kept, source of the one dropped)
 ) -> 'datasets.Dataset':          # without copies; the first of each stays
     "Drop documents whose paper or whose words another document already has."
-    numbered = [_ABSTRACT, _OLD] if 'doi' in dataset.column_names else []
+    known = {*_NUMBERS}.intersection(dataset.column_names)
+    numbered = [_ABSTRACT, _OLD, _EARLIER] if known else []
     for why in [*numbered, 'exact copy'] + ([] if near is None else ['near copy']):
         if why == 'exact copy': copies = _exact_copies(dataset)
         elif why == 'near copy': copies = _near_copies(dataset, near)
         else: copies = _superseded(dataset, why)
+        if why == _EARLIER: _warn_of_parts(dataset, copies)
         if dropped is not None: dropped += _told(dataset, why, copies)
         if copies: dataset = dataset.select([i for i in range(len(dataset)) if i not in copies])
     return dataset
 
 # %% ../../nbs/14_overlap.ipynb #8aa3c703
-_NUMBERS = 'doi', 'pmid', 'pmcid'
+def _values(dataset, name):
+    "Yield a column's values: a paper's numbers in one spelling, zeros where there is no column."
+    if name not in dataset.column_names: return [0] * len(dataset)
+    values = column_values(dataset, name)
+    if name not in _NUMBERS: return values
+    return (value and paper_numbers(**{name: value})[name] for value in values)
 
 def _papers(dataset, kinds=_NUMBERS):
     "Count the papers: an array with the same count for documents that have a number in common."
@@ -58,10 +75,10 @@ def _papers(dataset, kinds=_NUMBERS):
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
     codes, places, n = array('Q'), array('Q'), len(dataset)
-    for kind in [kind for kind in kinds if kind in dataset.column_names]:
-        for i, number in enumerate(column_values(dataset, kind)):
+    for kind in kinds:
+        for i, number in enumerate(_values(dataset, kind)):
             if not number: continue
-            digest = hashlib.blake2b(number.encode(), digest_size=8).digest()
+            digest = hashlib.blake2b(str(number).encode(), digest_size=8).digest()
             codes.append(int.from_bytes(digest, 'big'))
             places.append(i)
     if not codes: return np.arange(n)
@@ -79,8 +96,8 @@ def _superseded(dataset, why):
     papers = _papers(dataset)
     places = np.flatnonzero(np.bincount(papers)[papers] > 1).tolist() if len(papers) else []
     some, best = dataset.select(places), {}
-    ranks = list(column_values(some, 'full' if why == _ABSTRACT else 'version'))
-    if why == _OLD: ranks = list(zip(ranks, places))
+    column = {_ABSTRACT: 'full', _OLD: 'version'}.get(why)
+    ranks = [rank or 0 for rank in _values(some, column)] if column else places
     for i, rank in zip(places, ranks):
         best[papers[i]] = max(best.get(papers[i], (rank, i)), (rank, i))
     kept = [best[papers[i]] for i in places]
@@ -90,8 +107,7 @@ def _documents_of(dataset, dois):
     "Find the documents of some papers, also those that another document links to them."
     wanted = {paper_numbers(doi)['doi'] for doi in dois} - {''}
     papers = _papers(dataset)
-    values = column_values(dataset, 'doi') if 'doi' in dataset.column_names else ()
-    found = {papers[i] for i, doi in enumerate(values) if doi in wanted}
+    found = {papers[i] for i, doi in enumerate(_values(dataset, 'doi')) if doi in wanted}
     return {i for i, paper in enumerate(papers.tolist()) if paper in found}
 
 # %% ../../nbs/14_overlap.ipynb #9fe6dc44
@@ -176,7 +192,7 @@ def _draws(dataset, seed):
     import numpy as np
     kinds = [kind for kind in (*_NUMBERS, 'paper', 'id') if kind in dataset.column_names]
     draws, first, codes = (np.empty(len(dataset), kind) for kind in (float, np.int8, np.uint32))
-    for i, numbers in enumerate(zip(*(column_values(dataset, kind) for kind in kinds))):
+    for i, numbers in enumerate(zip(*(_values(dataset, kind) for kind in kinds))):
         first[i] = next((k for k, number in enumerate(numbers) if number), len(kinds) - 1)
         name = f'{seed}:{numbers[first[i]]}'.encode()
         digest = hashlib.blake2b(name, digest_size=6).digest()

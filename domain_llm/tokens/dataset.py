@@ -164,6 +164,12 @@ def write_tokens(
         if not re.fullmatch(r'[\w-]+', name):
             raise ValueError('the name of a split should be letters and digits, for it becomes '
                              f"a file's, but got {name!r}: rename it")
+    try: there = read_json(folder / 'meta.json', 'what was written before').get('splits')
+    except (OSError, ValueError): there = None
+    lost = [name for name in there if name not in splits] if isinstance(there, dict) else []
+    if lost:
+        raise ValueError(f'`splits` should be all that {folder} is to hold, but got no '
+                         f'{", ".join(lost)}, which it has: give all at once, or another folder')
 
     dtype = np.dtype(np.uint16 if V <= 2**16 else np.uint32)
     settings = dict(dtype=dtype.name, vocab_size=V, eos_token_id=eos_id, layout=layout,

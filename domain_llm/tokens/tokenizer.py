@@ -146,7 +146,7 @@ def show_pieces(
     "Show how tokenizers cut a text: coloured in a notebook, with bars in plain text."
     several = tokenizer if isinstance(tokenizer, dict) else {'': tokenizer}
     values = values if isinstance(values, dict) else {'': values}
-    cut = {name: visible_tokens(each.encode(text, add_special_tokens=False).tokens)
+    cut = {name: visible_tokens(plain_copy(each).encode(text, add_special_tokens=False).tokens)
            for name, each in several.items()}
     valued = {name: with_values(pieces, values.get(name), name) for name, pieces in cut.items()}
     return Pieces(valued, top, unit)
@@ -161,7 +161,7 @@ def fertility(
     if not words:
         raise ValueError(f'`texts` should hold words, but got none in {len(texts)} texts: '
                          'leave out what is empty')
-    encoded = tokenizer.encode_batch(texts, add_special_tokens=False)
+    encoded = plain_copy(tokenizer).encode_batch(texts, add_special_tokens=False)
     return sum(len(e.ids) for e in encoded) / words
 
 def whole_terms(
@@ -169,9 +169,12 @@ def whole_terms(
     terms: list[str],      # the field's terms, each of one word or several
 ) -> list[str]:            # the terms none of whose words is cut
     "List the terms that a tokenizer keeps whole inside a sentence."
+    if tokenizer.pre_tokenizer is None:
+        raise ValueError('`tokenizer` should cut a text into words before it cuts these, but has '
+                         'no `pre_tokenizer`: compare by `fertility`')
     texts = [f' {term}' for term in terms]
     words = map(tokenizer.pre_tokenizer.pre_tokenize_str, texts)
-    encoded = tokenizer.encode_batch(texts, add_special_tokens=False)
+    encoded = plain_copy(tokenizer).encode_batch(texts, add_special_tokens=False)
     return [term for term, e, cut in zip(terms, encoded, words) if len(e.ids) == len(cut)]
 
 # %% ../../nbs/20_tokenizer.ipynb #3b9a99b6

@@ -61,6 +61,16 @@ def test_the_report_counts_words_as_python_splits_them(text):
 # ---- several processes
 
 
+def test_an_odd_number_of_one_paper_stops_no_other(tmp_path):
+    rows = [dict(text='One.', doi='10.1/a\ud83d'), dict(text='Two.', version=20240115093000),
+            dict(text='Three.', doi='10.1/b', version=2)]
+    (tmp_path / 'a.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+    (tmp_path / 'b.csv').write_bytes('id,doi,text\n1,10.1/1–5,Four.'.encode('cp1252'))
+    data, report = read(tmp_path)
+    assert data['doi'][:] == ['10.1/a\ufffd', '', '10.1/b', '10.1/1\ufffd5']
+    assert data['version'][:] == [0, 0, 2, 0] and not report.skipped
+
+
 def test_any_number_of_workers_gives_the_same(many, small_groups):
     first, report = read(many, workers=0)
     assert len(first) == report.documents > 400

@@ -5,6 +5,7 @@ from datetime import date
 from email.utils import formatdate
 from pathlib import Path
 
+import numpy as np
 import pytest
 from lxml import etree
 from urllib3.util import retry
@@ -417,6 +418,16 @@ def test_journals_dates_limit_and_key_reach_the_server(server, tmp_path):
     assert s.asked('esearch')[-1]['term'] == '("Neuron"[Journal])'
     fetch_pmc('sleep', tmp_path/'z', limit=1, server=s.url)
     assert s.asked('esearch')[-1]['term'] == '(sleep) AND (open access[filter])'
+
+
+@pytest.mark.parametrize('limit', ['7', np.int64(7)])
+def test_a_limit_may_be_any_whole_number_from_one(server, tmp_path, limit):
+    s = server(50)
+    for wrong in 0, -1, '0':
+        with pytest.raises(ValueError, match='at least 1 record'):
+            fetch_pubmed('brain', tmp_path/'x', limit=wrong, server=s.url)
+    fetch_pubmed('brain', tmp_path/'x', limit=limit, server=s.url)
+    assert len(pmids(tmp_path/'x')) == 7
 
 
 def test_withdrawn_records_are_counted_and_not_asked_for_for_ever(server, tmp_path, capsys):

@@ -83,6 +83,15 @@ def test_a_named_character_survives_the_edge_of_a_piece(tmp_path):
         assert text.count('α&β') == 8000 and '\ufffd' not in text
 
 
+def test_a_version_that_no_integer_holds_is_none(tmp_path):
+    for i, said in enumerate(('99999999999', '9' * 5000)):
+        record = RECORD.format(7 + i, 'Rats slept.').replace('Version="1"', f'Version="{said}"')
+        xml = f'<PubmedArticleSet>{record}</PubmedArticleSet>'
+        (tmp_path/f'{i}.xml').write_text(xml, encoding='utf-8')
+    data, report = read(tmp_path)
+    assert data['version'][:] == [0, 0] and not report.skipped
+
+
 def test_nesting_without_end_is_skipped(tmp_path):
     deep = '<p>' * 100_000 + 'x' + '</p>' * 100_000
     (tmp_path / 'deep.xml').write_text(f'<article><body>{deep}</body></article>')
