@@ -66,6 +66,8 @@ class GPT2Config:
             raise ValueError('`n_embd` / `n_head` should be even, for rotary positions turn '
                              f'channels in pairs, but got {self.n_embd // self.n_head}: '
                              'choose another width or number of heads')
+        for name in (*_LARGEST, 'eos_token_id'):      # of NumPy's numbers some overflow
+            object.__setattr__(self, name, int(getattr(self, name)))
 
     @classmethod
     def preset(cls,

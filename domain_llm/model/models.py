@@ -124,6 +124,8 @@ def load_model(
             where = best if device_map == 'auto' else device_map or 'cpu'
             try: found = load_gpt2(folder).to(where, how['dtype']), load_tokenizer(folder)
             except TheirsAlone: pass
+            except FileNotFoundError:                  # a tokenizer that is theirs alone?
+                if not [*folder.glob('vocab.txt'), *folder.glob('*.model')]: raise
     model, tokenizer = found or _theirs(name, (folder, file), **how)
     if not Path(name).exists(): model.name_or_path = name  # an adapter notes it, and no cache
     return model, tokenizer

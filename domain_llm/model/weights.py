@@ -250,7 +250,8 @@ def checkpoint_folder(
     from huggingface_hub import snapshot_download
     print(f'there is no folder {name} here: looking for a model of this name on the Hugging Face '
           'Hub', file=sys.stderr)
-    wanted, older = ['*.json', 'merges.txt', '*.model'], ['pytorch_model*.bin', 'adapter_model.bin']
+    wanted = ['*.json', 'merges.txt', 'vocab.txt', '*.model']
+    older = ['pytorch_model*.bin', 'adapter_model.bin']
     if tokenizer: older = []
     else: wanted += ['model*.safetensors', 'adapter_model.safetensors']
     try:

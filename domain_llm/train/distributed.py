@@ -126,6 +126,11 @@ class Trainer:
         if team.world_size > 1 and ':' in self.device.device:
             raise ValueError('`device` should be without a number where each process has its own, '
                              f'but got {self.device.device}: leave the number out')
+        learns = {p.dtype for p in self.model.parameters() if p.requires_grad}
+        if small := [dtype for dtype in learns if dtype.itemsize < 4]:
+            raise ValueError('`model` should be in float32, in which small updates count, but got '
+                             f'{small[0]}: load it without dtype; the steps may still be in '
+                             'bfloat16')
         self.model.to(self.device.device).train()
         self.wrapped = model
         if team.world_size > 1: self.wrapped = _share(self.model, config, self.device.dtype)

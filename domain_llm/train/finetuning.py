@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from ..ground.files import whole_folder
 from ..model.gpt2 import Sampler, flops_per_token
 from ..model.weights import check_layout, save_model, their_layers
+from ..tokens.tokenizer import save_tokenizer
 from .loop import rows_that_fit
 from .recipe import FAST_RECIPE
 from .runs import save_trained
@@ -114,7 +115,9 @@ class Trainable(nn.Module):
 def _save_theirs(model, folder, tokenizer=None):
     with whole_folder(folder, 'model') as part:
         model.net.save_pretrained(part)
-        if model.tokenizer is not None: model.tokenizer.save_pretrained(part)
+        tokenizer = tokenizer or model.tokenizer
+        if hasattr(tokenizer, 'save_pretrained'): tokenizer.save_pretrained(part)
+        elif tokenizer: save_tokenizer(tokenizer, part)
 
 @check_layout.register(Trainable)
 def _check_theirs(model): "Accept it: what `transformers` loaded it also saves."

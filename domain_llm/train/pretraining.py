@@ -6,7 +6,7 @@
 __all__ = ['pretrain', 'steps_in']
 
 # %% ../../nbs/45_pretraining.ipynb #60f8816f
-import copy, math, statistics, time
+import copy, hashlib, math, statistics, time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Callable
@@ -48,7 +48,11 @@ def pretrain(
         order, text = (getattr(batches, f'{name}_sha256', None) for name in ('order', 'tokens'))
         stays = {n: p for n, p in trainer.model.named_parameters() if not p.requires_grad}
         frozen = weights_sha256(stays) if stays else None
-        open_run(run_dir, config, trainer.model.cfg, order, loss, text, frozen)
+        held = None
+        if validation is not None:                        # what `validation_loss` reads
+            ids = np.ascontiguousarray(getattr(validation, 'ids', validation)[:200_000], 'int64')
+            held = hashlib.sha256(ids).hexdigest()
+        open_run(run_dir, config, trainer.model.cfg, order, loss, text, frozen, held)
     with only_writer(run_dir) if not team.rank else nullcontext():
         step = first = load_checkpoint(run_dir, trainer)
         if step and not team.rank: print(f'resuming at step {step} of {config.steps}')
@@ -82,6 +86,19 @@ def pretrain(
         return run_dir / 'model'
 
 # %% ../../nbs/45_pretraining.ipynb #e2f6693c
+_OWN = 'step', 'loss', 'smoothed', 'lr', 'grad_norm', 'validation_loss'  # what the log itself says
+
+def _logged(found):
+    "Give what `evaluate` found in plain numbers; refuse what would spoil the log."
+    found = {name: value.item() if math.prod(getattr(value, 'shape', [0])) == 1 else value
+             for name, value in found.items()}
+    for name, value in found.items():
+        if name in _OWN or name == 'accuracy' and type(value) not in (int, float):
+            raise ValueError('`evaluate` should give accuracy as a number, and the rest under '
+                             'names that the log does not use itself, but got '
+                             f'{name} = {value!r}: rename it, or leave it out')
+    return found
+
 def _evaluate(trainer, step, run_dir, validation, evaluate, write):
     "Log the validation loss and whatever `evaluate` finds; keep the best model."
     team, found, better = trainer.team, {}, False
@@ -98,7 +115,7 @@ def _evaluate(trainer, step, run_dir, validation, evaluate, write):
     if better: keep_best(run_dir, whole, step, loss)
     if evaluate:
         whole.eval()
-        with eager(whole): found.update(evaluate(whole, step))
+        with eager(whole): found |= _logged(evaluate(whole, step))
         trainer.model.train()
     if found: write(step=step, **found)
 

@@ -7,7 +7,7 @@ __all__ = ['FREE', 'FAST_RECIPE', 'PAPER_RECIPE', 'TrainConfig', 'schedule', 'pa
 
 # %% ../../nbs/40_recipe.ipynb #1847f984
 import math, re
-from dataclasses import InitVar, dataclass, replace
+from dataclasses import InitVar, dataclass, fields, replace
 
 import torch
 
@@ -37,9 +37,19 @@ class TrainConfig:
     micro_rows: InitVar[int] = 0  # what version 0.2.0 called `micro_batch_size`
 
     def __post_init__(self, micro_rows):
-        if self.steps < 1:
-            raise ValueError(f'`steps` should be at least 1, but got {self.steps}: ask for more')
         if micro_rows: object.__setattr__(self, 'micro_batch_size', micro_rows)
+        for name in (field.name for field in fields(self) if field.type is int):
+            whole = int(value := getattr(self, name))
+            if whole != value:
+                raise ValueError(f'`{name}` should be a whole number, but got {value}: round it')
+            object.__setattr__(self, name, whole)     # a plain one, where it was NumPy's
+        for name in ('steps', 'eval_every'):
+            if getattr(self, name) < 1:
+                raise ValueError(f'`{name}` should be at least 1, but got {getattr(self, name)}: '
+                                 'ask for more')
+        if not 0 <= self.warmup < 1:
+            raise ValueError('`warmup` should be a share of the schedule, from 0 to below 1, and '
+                             f'not steps, but got {self.warmup}: 0.03 is usual')
         for name in ('betas', 'loggers'): object.__setattr__(self, name, tuple(getattr(self, name)))
         unknown = set(self.loggers) - {'tensorboard', 'wandb', 'trackio'}
         if unknown:

@@ -129,6 +129,7 @@ def open_run(
     loss: Callable = None,     # the loss, if it is not the model's own
     tokens: str = None,        # hash of the text, `tokens_sha256` of `Batches`
     frozen: str = None,        # hash of the weights that do not learn, if there are any
+    validation: str = None,    # hash of the validation ids that are read, if there are any
 ):
     "Claim a folder for this run, or refuse the folder of another with a `ValueError`."
     run_dir = Path(run_dir)
@@ -136,7 +137,7 @@ def open_run(
     path, threads = run_dir / 'config.json', torch.get_num_threads()
     named = getattr(loss, '__qualname__', type(loss).__qualname__) if loss else 'cross entropy'
     mine = dict(train=asdict(config), model=asdict(model_config), order=order, loss=named,
-                threads=threads, tokens=tokens, frozen=frozen)
+                threads=threads, tokens=tokens, frozen=frozen, validation=validation)
     mine = json.loads(json.dumps(mine))              # as it will be read back: tuples are lists
     if not path.exists():
         note_written(run_dir, 'run', ['config.json', 'log.jsonl', 'tensorboard/'])
@@ -160,10 +161,12 @@ def open_run(
             f'{run_dir} should hold a run with this order of the data, but got one in another '
             f'order (hash {there} there, {here} here): go on with the same corpus and version, or '
             'choose another folder')
-    if tokens and (begun := theirs.get('tokens') or tokens) != tokens:
-        raise ValueError(f'{run_dir} should hold a run with this text, but got one with another '
-                         f'(hash {begun[:8]} there, {tokens[:8]} here): go on with the same '
-                         'tokens, or choose another folder')
+    for name, what, here in (('tokens', 'text', tokens),
+                             ('validation', 'validation text', validation)):
+        if here and (begun := theirs.get(name) or here) != here:
+            raise ValueError(f'{run_dir} should hold a run with this {what}, but got one with '
+                             f'another (hash {begun[:8]} there, {here[:8]} here): go on with the '
+                             'same tokens, or choose another folder')
     if (begun := theirs.get('frozen', frozen)) != frozen:
         there, here = (str(sha256)[:8] for sha256 in (begun, frozen))
         raise ValueError(f'{run_dir} should go on from the model with whose weights it began, but '
@@ -175,12 +178,15 @@ def open_run(
     if (begun := theirs.get('threads', threads)) != threads:
         print(f'the number of threads was {begun} when this run began and is {threads} now: '
               'its steps agree to rounding, not bit for bit')
+    first = validation and not theirs.get('validation')
+    new = dict(validation=validation) if first else {}
     if longer:
         before = schedule(TrainConfig(**theirs['train']), ended)
         print(f'this run was done with {ended:,} steps, at {before:.0%} of the peak rate, and goes '
               f'on to {config.steps:,} at {schedule(config, ended):.0%}: not what one run of that '
               'length from the beginning would learn')
-        write_whole(path, json.dumps(theirs | dict(train=mine['train']), indent=1))
+        new['train'] = mine['train']
+    if new: write_whole(path, json.dumps(theirs | new, indent=1))
 
 # %% ../../nbs/44_runs.ipynb #27a4c330
 @torch.no_grad()

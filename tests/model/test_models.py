@@ -105,3 +105,19 @@ def test_a_gguf_file_is_a_model(tmp_path):
         model, tokenizer = load_model(name)
         assert not model.training and len(tokenizer) <= model.config.vocab_size
         with torch.no_grad(): assert torch.equal(model(ids).logits, judge(ids).logits)
+
+
+def test_a_gpt2_with_a_tokenizer_of_bert_is_theirs(tmp_path):
+    words = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', *'学习语言ab']
+    theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(
+        vocab_size=len(words), n_positions=32, n_embd=16, n_layer=1, n_head=2, bos_token_id=2,
+        eos_token_id=3)).eval()
+    theirs.save_pretrained(tmp_path)
+    with pytest.raises(FileNotFoundError, match='should hold a tokenizer.json'):
+        load_model(tmp_path)                          # transformers would take an empty one
+    (tmp_path / 'vocab.txt').write_text('\n'.join(words) + '\n', 'utf-8')
+    (tmp_path / 'tokenizer_config.json').write_text('{"tokenizer_class": "BertTokenizer"}')
+    model, tokenizer = load_model(tmp_path)
+    ids = torch.tensor([tokenizer('学习 语').input_ids])                       # (1, T)
+    assert ids.tolist() == [[2, 5, 6, 7, 3]]
+    with torch.no_grad(): assert torch.equal(model(ids).logits, theirs(ids).logits)

@@ -1,5 +1,5 @@
 """Finetuning models of two libraries, whole and by adapters, with those libraries as judges."""
-import json, os
+import json, os, shutil
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from domain_llm.model.fast import MODERN, GPT2
 from domain_llm.model.gpt2 import GPT2Config, PlainGPT2
 from domain_llm.model.models import load_model
 from domain_llm.model.weights import save_model
-from domain_llm.tokens.tokenizer import save_tokenizer, train_tokenizer
+from domain_llm.tokens.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
 from domain_llm.train.distributed import Trainer
 from domain_llm.train.finetuning import (
     LORA_RECIPE, Trainable, add_lora, lora_layers, merged)
@@ -125,6 +125,18 @@ def test_model_and_adapter_are_loaded_by_us_and_by_transformers(tmp_path, kind):
         assert torch.allclose(judge(IDS).logits, wanted, atol=1e-5)
         merged_by_us = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / 'run/model')
         assert torch.allclose(merged_by_us.eval()(IDS).logits, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize('change', [lambda model: model, add_lora], ids=['whole', 'adapter'])
+def test_either_kind_of_tokenizer_is_saved_beside_a_model(tmp_path, change):
+    base(tmp_path, 'llama')
+    net, known = load_model(tmp_path / 'base')
+    plain = load_tokenizer(tmp_path / 'base')
+    own = change(Trainable(net, plain))
+    for given in None, known, plain:
+        save_model(own, tmp_path / 'saved', given)
+        assert load_model(tmp_path / 'saved')[1].get_vocab() == plain.get_vocab()
+        shutil.rmtree(tmp_path / 'saved')
 
 
 def adapter_run(folder, start=fresh, **how):
