@@ -7,7 +7,7 @@ __all__ = ['swap_labels', 'guessers', 'guessed', 'run_controls', 'check_cases', 
 
 # %% ../../nbs/55_controls.ipynb #ddeb4283
 import json, math, re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,6 +69,9 @@ def guessers(
     corpus: list[str] | None = None,  # to count words in; None: originals of the other half of them
 ) -> dict[str, Scores]:               # by name
     "Let four guessers who know nothing of the field answer the cases."
+    if isinstance(corpus, (str, pd.DataFrame, Iterator)):
+        raise ValueError('`corpus` should be a list of texts, but got one '
+                         f'{type(corpus).__name__}: read the texts into a list')
     found = [score_texts('shorter text', len, cases), score_texts('zlib', zlib_length, cases),
              _counted('word unigram', 1, cases, corpus), _counted('word trigram', 3, cases, corpus)]
     return {s.name: s for s in found}

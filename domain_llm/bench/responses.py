@@ -205,9 +205,10 @@ def load_responses(
 ) -> pd.DataFrame:              # a row per answer: person, case, correct, and what else is known
     "Read the answers of any field's experts, or of models that can only be asked."
     published = isinstance(source, str) and source in ('brainbench', *CASE_SETS)
-    if published: source, cases = named_file('participant_data.csv'), source
+    which = source if published else cases if isinstance(cases, str) else 'brainbench'
+    if published: source = named_file('participant_data.csv')
     files, keys = _find_files(source, key)
-    key, which = _read_key(keys), cases if isinstance(cases, str) else 'brainbench'
+    key = _read_key(keys)
     rows = pd.concat([_read_responses(p, key, which) for p in files], ignore_index=True)
     _refuse_two_minds(rows)
     if 'known' in rows:

@@ -10,7 +10,7 @@ import hashlib, io, json, math, platform, zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def abstract_of(
 ) -> np.ndarray:          # (n,) labels; those of whole abstracts are all different
     "Tell which abstract each row belongs to: sentence 2 of case 12 has the id 12.2."
     if 'abstract' in frame: return frame['abstract'].to_numpy()
-    return frame['id'].astype(str).str.replace(r'\.\d+$', '', regex=True).to_numpy()
+    return frame['id'].astype(str).str.replace(r'\.[1-9]\d?$', '', regex=True).to_numpy()
 
 @dataclass
 class Scores:
@@ -314,7 +314,7 @@ def score_cases(
                          f'it from another, but got {path} for {type(model).__name__}: leave it '
                          'out, and save the scores')
     stamp = _stamp(plan)
-    if path and (ready := _ready(path, meta)) is not None: return ready
+    if path and (ready := _ready(path, meta, name)) is not None: return ready
     notes = _Progress(path, meta, stamp) if path else None
     rows, stamp = (notes.rows, notes.stamp) if path else ({}, stamp)
     left = [c for c in cases if c.id not in rows]
@@ -365,11 +365,11 @@ class _Progress:
         "Remove the file when the result stands."
         self.path.unlink(missing_ok=True)
 
-def _ready(path, meta):
-    "Give the finished result of the same scoring, if its file stands."
+def _ready(path, meta, name):
+    "Give the finished result of the same scoring under a name, if its file stands."
     if not Path(path).is_file(): return None
     found = Scores.load(path)
-    if _unstamped(found.meta) == json.loads(json.dumps(meta)): return found
+    if _unstamped(found.meta) == json.loads(json.dumps(meta)): return replace(found, name=name)
     raise ValueError(f'{path} should hold the scores of this model, these cases and these '
                      'settings, but got others: name another file or delete it')
 

@@ -221,12 +221,12 @@ def paired_comparison(
     unit: str = 'case',   # what the clusters are, for the sentence
 ) -> Comparison:          # counts, p, interval, and the sentence
     "Test whether two models differ on the cases that both have answered."
+    unasked = sum(int(np.sum(pd.isna(right))) for right in (right_a, right_b))
     right_a, right_b = np.asarray(right_a, bool), np.asarray(right_b, bool)
-    if right_a.shape != right_b.shape or right_a.ndim != 1 or not right_a.size:
-        raise ValueError(
-            '`right_a` and `right_b` should hold one answer to each case, but got '
-            f'shapes {right_a.shape} and {right_b.shape}: keep what both have answered.'
-        )
+    if unasked or right_a.shape != right_b.shape or right_a.ndim != 1 or not right_a.size:
+        got = f'{unasked} without one' if unasked else f'shapes {right_a.shape} and {right_b.shape}'
+        raise ValueError('`right_a` and `right_b` should hold one answer to each case, but got '
+                         f'{got}: keep what both have answered.')
     clusters = np.arange(len(right_a)) if clusters is None else _labels(clusters)
     gap, both = right_b.astype(int) - right_a.astype(int), right_a & right_b
     sums = pd.Series(gap).groupby(clusters).agg(['sum', 'count'])

@@ -25,6 +25,9 @@ def auroc(
     right: np.ndarray,  # (n,) true where the answer was right
 ) -> float:             # 1: every right one is higher, 0.5: no order; nan where all are alike
     "Compute the chance that of a right and a wrong answer the right one has the higher value."
+    if unknown := int(np.sum(pd.isna(right))):
+        raise ValueError('`right` should be true or false for each answer, but got '
+                         f'{unknown} that are neither: keep what was answered.')
     right = np.asarray(right, bool)
     kinds, others = right.sum(), (~right).sum()
     ranks = stats.rankdata(value)[right].sum() - kinds * (kinds + 1) / 2

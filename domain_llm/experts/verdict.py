@@ -67,6 +67,10 @@ def answers_by_case(
     return table.assign(share=table.right / table.answers)
 
 # %% ../../nbs/61_verdict.ipynb #4cfebf79
+def _never_sure(error, n):
+    "Give an error, at least that of n equal answers and two that nobody asked, won and lost."
+    return max(float(error), 2**0.5 / (n + 2))
+
 def against_experts(
     scores: Scores | list[Scores],  # of a model; or of one recipe's models, one for each seed
     responses: pd.DataFrame,        # answers, as load_responses returns them
@@ -83,19 +87,21 @@ def against_experts(
     by_person = max(0, cluster_covariance(error, [rows.person], few=True) - (error**2).sum())
     df, difference = cluster_df([rows.case, rows.person]), float(model.mean() - experts.mean())
     if len(seeds) == 1:
-        return Gap(seeds[0].name, difference, float(np.sqrt(by_case + by_person)), df)
+        error = _never_sure(np.sqrt(by_case + by_person), len(model))
+        return Gap(seeds[0].name, difference, error, df)
     scatter = float(right.mean(axis=0).var(ddof=1) / len(seeds))
     df = pooled_df([by_case + by_person, scatter], [df, len(seeds) - 1])
-    error = float(np.sqrt(by_case + by_person + seed_variance(right)))
+    error = _never_sure(np.sqrt(by_case + by_person + seed_variance(right)), len(model))
     who = f'{seeds[0].name} ({len(seeds)} seeds)'
     return Gap(who, difference, error, df, random='cases, participants and seeds')
 
 # %% ../../nbs/61_verdict.ipynb #0861d932
 def _gap_of_counts(a, b):
-    "Compare two lines whose answers are lost, as if all were separate draws."
-    variances = [line.accuracy * (1 - line.accuracy) / line.n for line in (a, b)]
-    known = 'single answers (only counts are known)'
-    return Gap(a.who, a.accuracy - b.accuracy, float(np.sqrt(sum(variances))), random=known)
+    "Compare two lines whose answers are lost, as separate draws where no error is known."
+    error = np.hypot(*(max(line.se, line.error or 0) for line in (a, b)))
+    drawn = next((line.random for line in (b, a) if line.error is not None), 'single answers')
+    return Gap(a.who, a.accuracy - b.accuracy, _never_sure(error, min(a.n, b.n)),
+               min(a.df, b.df), random=f'{drawn} (only counts are known)')
 
 def state_verdict(
     scores: Scores,  # of one model
@@ -272,10 +278,18 @@ def _declared(plan, scores, responses):
     if b == 'experts': gap = against_experts(known[a], responses)
     else:
         change = answers_matrix([known[b], known[a]]).astype(float).diff(axis=1).iloc[:, -1]
-        error = clustered_error(change, [known[b].abstract], few=True)
-        gap = Gap(a, float(change.mean()), error, cluster_df([known[b].abstract]), b, 'cases')
+        df = cluster_df([known[b].abstract])
+        error = _never_sure(clustered_error(change, [known[b].abstract], few=True), df + 1)
+        gap = Gap(a, float(change.mean()), error, df, b, 'cases')
     said = match_sentence(gap, plan['margin'], beforehand)
     return f'Declared {"beforehand" if beforehand else "afterwards"}: {said}'
+
+def _refuse_namesakes(scores):
+    "Refuse two models of one name, which would hide one behind the other."
+    names = [s.name for s in scores]
+    if again := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise ValueError(f'`scores` should have different names, but got {again[0]} twice: score '
+                         'with `name=`')
 
 def what_was_found(
     scores: Scores | list[Scores],              # of models on the same cases, the main one first
@@ -286,6 +300,7 @@ def what_was_found(
 ) -> tuple:                                     # the summary table, and a list of sentences
     "Say in a table and in sentences what an evaluation found."
     scores = [scores] if isinstance(scores, Scores) else list(scores)
+    _refuse_namesakes([*scores, *others])
     if responses is not None: responses = answers_to(scores[0], responses)
     experts = None if responses is None else human_accuracy(responses)
     said = [] if plan is None else [_declared(plan, [*scores, *others], responses)]
@@ -330,6 +345,7 @@ def difficulty(
     )
     if how not in ways:
         raise ValueError(f'`how` should be one of {", ".join(ways)}, but got {how!r}: choose one.')
+    _refuse_namesakes(scores)
     table = pd.DataFrame({s.name: pd.Series(ways[how](s), s.frame.id) for s in scores})
     if not len(scores) or table.isna().any(axis=None):
         raise ValueError(

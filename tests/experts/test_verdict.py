@@ -269,6 +269,50 @@ def test_one_person_does_not_stand_for_experts():
     assert what_was_found(model, rows)[1][0] == said
 
 
+# few equal answers
+
+@pytest.mark.parametrize('given', [True, False])
+def test_a_few_equal_answers_make_nobody_certain(given):
+    ids = ['1', '2', '3']
+    rows = pd.DataFrame([(p, c, given) for p in 'ab' for c in ids],
+                        columns=['person', 'case', 'correct'])
+    model = made_up('m', [True] * 3, ids)
+    least = math.sqrt(2) / (3 + 2)
+    for scores in model, [model] * 3:
+        assert math.isclose(against_experts(scores, rows).error, least)
+    for people in rows, Line('experts', 3 * given, 3), human_accuracy(rows):
+        assert 'is not shown to match the experts within 5 points' in state_verdict(
+            model, people, .05)
+
+
+def test_a_declared_match_of_two_models_ten_points_apart_is_rarely_said():
+    rng, said = np.random.default_rng(0), []
+    plan = dict(primary=['tuned', 'base'], margin=.05, declared='2020-01-01', sha256='x')
+    for _ in range(100):
+        base = rng.random(10) < .6
+        pair = [made_up('tuned', base | (rng.random(10) < .25)), made_up('base', base)]
+        said.append('tuned matches base' in what_was_found(pair, plan=plan)[1][0])
+    assert np.mean(said) <= .05
+
+
+def test_a_line_that_knows_its_error_keeps_it():
+    scores, rows = world(np.random.default_rng(3), 4, 150)
+    line = human_accuracy(rows)
+    counted, known = (state_verdict(scores, x) for x in (Line('experts', line.k, line.n), line))
+    assert 'single answers (only counts are known) random' in counted
+    assert 'cases and participants (only counts are known) random' in known
+    error = math.hypot(scores.line.se, line.error)
+    within = abs(scores.accuracy - line.accuracy) + stats.t.ppf(.95, line.df) * error
+    assert f'is within {100 * within:.1f} points' in known
+
+
+def test_two_models_of_one_name_are_refused():
+    pair = [made_up('model', np.arange(40) % k > 0) for k in (2, 3)]
+    for show in (lambda: what_was_found(pair), lambda: evaluation_sections(pair),
+                 lambda: what_was_found(pair[0], others=pair[1:]), lambda: difficulty(pair)):
+        with pytest.raises(ValueError, match='got model twice: score with `name=`'): show()
+
+
 # many looks, plans, seeds
 
 def test_several_models_are_corrected_and_a_declared_one_is_tested_alone():
