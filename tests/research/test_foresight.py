@@ -36,6 +36,15 @@ def test_whole_settings_are_left_out_as_scikit_learn_does(data):
     assert np.allclose(left_out(x, y, group, ridge, folds=24), theirs, atol=1e-6)
 
 
+def test_sciences_are_left_out_beside_settings_as_scikit_learn_would(data):
+    x, y, group = data
+    science = np.arange(120) // 24                     # each setting once in each of five
+    apart = (group[:, None] != group) & (science[:, None] != science)
+    judge = make_pipeline(StandardScaler(), Ridge(1.0))
+    theirs = [judge.fit(x[some], y[some]).predict(x[[i]])[0] for i, some in enumerate(apart)]
+    assert np.allclose(left_out(x, y, group, ridge, 24, science), theirs, atol=1e-6)
+
+
 def test_the_network_is_about_as_good_as_scikit_learns(data):
     x, y, group = data
     out = group >= 18
