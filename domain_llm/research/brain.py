@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from ..bench.cases import named_file
-from ..bench.losses import backend_tokenizer, first_tokens
+from ..bench.losses import backend_tokenizer, first_tokens, model_device
 from ..bench.stats import middle_of
 from ..model.weights import hidden_states
 from .inside import principal_components
@@ -107,7 +107,7 @@ def word_states(
         some = order[at:at + batch_size]
         rows = [torch.tensor([*first, *read[text].ids]) for text in some]
         ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)                    # (B, T)
-        states = hidden_states(model, ids.to(next(model.parameters()).device))
+        states = hidden_states(model, ids.to(model_device(model)))
         states = torch.stack(states).float().cpu().numpy()                         # (L, B, T, C)
         if found is None: found = np.empty((len(states), len(of), states.shape[3]), np.float32)
         for row, text in enumerate(some):
@@ -135,7 +135,8 @@ def simple_features(
     place, n, length, log_frequency = (words[name].to_numpy(float) for name in names)
     columns = np.column_stack([place, n, place / n, place**2, length, length**2, log_frequency,
                                log_frequency**2])
-    return (columns - columns.mean(0)) / columns.std(0)
+    spread = columns.std(0)
+    return (columns - columns.mean(0)) / np.where(spread > 0, spread, 1)
 
 # %% ../../nbs/78_brain.ipynb #779a0f68
 class Encoding(NamedTuple):
