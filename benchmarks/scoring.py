@@ -166,4 +166,4 @@ def main():
     print('\n' + '\n\n'.join(notes or ['No choice changed.']))
 
 
-main()
+if __name__ == '__main__': main()
