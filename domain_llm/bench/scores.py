@@ -302,7 +302,9 @@ def score_cases(
                          'without an end of text, and for a model with log_probs, which has an '
                          "order of its own, but got 'backward': leave it out")
     validate_cases(cases)
-    reader = plain_copy(backend_tokenizer(tokenizer))
+    reader = backend_tokenizer(tokenizer)
+    # a special token in a text is text
+    if not reader.encode_special_tokens: reader = plain_copy(reader)
     _fit(model, reader)
     first, begin = first_tokens(tokenizer, model, protocol)
     encoded, windowed = _encode_cases(

@@ -8,6 +8,7 @@ __all__ = ['TOY', 'check_finite', 'weights_sha256', 'check_layout', 'their_layer
 
 # %% ../../nbs/32_weights.ipynb #32e16b73
 import hashlib, json, re, sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields, replace
 from functools import singledispatch
 from importlib.resources import files
@@ -35,16 +36,26 @@ def check_finite(
             f'{what} should be finite, but got nan or inf in {bad[0]}: go on from the last '
             'checkpoint, with a lower learning rate or in float32')
 
+# %% ../../nbs/32_weights.ipynb #44d9371b
+_PIECE = 2**20  # numbers of a tensor that are hashed at once
+
+def _piece_sha256(piece):
+    "Hash some of a tensor's numbers, wherever they lie."
+    return hashlib.sha256(piece.cpu().view(torch.uint8).numpy()).digest()
+
 def weights_sha256(
     tensors: dict,  # {name: tensor}
 ) -> str:           # hexadecimal digest of their names and numbers
-    "Compute the hash that identifies weights."
+    "Compute the hash that identifies weights, piece by piece on all processors."
     found = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        found.update(name.encode())
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    with ThreadPoolExecutor() as threads:
+        for name, tensor in sorted(tensors.items()):
+            found.update(f'{name} {tensor.dtype} {list(tensor.shape)}'.encode())
+            pieces = tensor.detach().flatten().split(_PIECE)
+            for digest in threads.map(_piece_sha256, pieces): found.update(digest)
     return found.hexdigest()
 
+# %% ../../nbs/32_weights.ipynb #d21a5ae0
 @singledispatch
 def check_layout(
     model: PlainGPT2,  # to be saved, now or later

@@ -91,7 +91,8 @@ def tokenizer_sha256(
     tokenizer: Tokenizer,  # any tokenizer
 ) -> str:                  # hexadecimal digest of its vocabulary, merges and rules
     "Compute the hash that identifies a tokenizer by its contents."
-    return hashlib.sha256(plain_copy(tokenizer).to_str().encode()).hexdigest()
+    whole = plain_copy(tokenizer) if tokenizer.truncation or tokenizer.padding else tokenizer
+    return hashlib.sha256(whole.to_str().encode()).hexdigest()
 
 # %% ../../nbs/20_tokenizer.ipynb #6c566f92
 def save_tokenizer(
