@@ -19,14 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from .gpt2 import Attention, GPT2Config, MLP, PlainGPT2, Sampler
 
 # %% ../../nbs/31_fast.ipynb #9b86417b
-_ALIGN = 64          # matrix kernels are fastest for widths that are multiples of this
 _MAX_LOGITS = 2**26  # held at once, 256 MB in float32; a large GPU holds more
-
-def _aligned(table, dtype):
-    "Give the table in the dtype to compute in, with zero rows added where kernels gain by it."
-    filler = -len(table) % _ALIGN
-    if table.is_cpu and dtype == torch.float32: filler = 0               # there the copy costs more
-    return F.pad(table.to(dtype), (0, 0, 0, filler)) if filler else table.to(dtype)  # (V64, C)
 
 def _rows(table, n):
     "Say how many of n rows of logits are held at once, so that all pieces are about equal."
@@ -35,6 +28,15 @@ def _rows(table, n):
         limit = max(limit, torch.cuda.get_device_properties(table.device).total_memory // 256)
     while n * len(table) > pieces * limit: pieces *= 2    # halves of halves are most often equal
     return -(-n // pieces)
+
+# %% ../../nbs/31_fast.ipynb #82c12adf
+_ALIGN = 64  # matrix kernels are fastest for widths that are multiples of this
+
+def _aligned(table, dtype):
+    "Give the table in the dtype to compute in, with zero rows added where kernels gain by it."
+    filler = -len(table) % _ALIGN
+    if table.is_cpu and dtype == torch.float32: filler = 0               # there the copy costs more
+    return F.pad(table.to(dtype), (0, 0, 0, filler)) if filler else table.to(dtype)  # (V64, C)
 
 # %% ../../nbs/31_fast.ipynb #0f1a7c07
 class Softmax(nn.Module):
@@ -52,6 +54,7 @@ class Softmax(nn.Module):
         z.copy_(p.exp_().mul_(weights))
         return loss
 
+# %% ../../nbs/31_fast.ipynb #bdf7fcd3
 def _to_gradient(z, V, targets, weights, softmax):
     "Turn logits (n, V64) in place into their gradient; give the rows' weighted loss."
     weights, wanted = weights[:, None], targets.clamp(min=0)[:, None]     # (n, 1)
@@ -67,6 +70,7 @@ def _add_product(a, b, out):
 
 _HEADROOM = 64  # float16 holds the sums over many rows when they are so many times smaller
 
+# %% ../../nbs/31_fast.ipynb #e975b062
 class _ChunkedLoss(torch.autograd.Function):
     "Compute loss and gradient together, some rows at a time."
     @staticmethod
@@ -106,6 +110,7 @@ def chunked_losses(
         losses.append(F.cross_entropy(z, wanted, reduction='none'))      # (n,)
     return torch.cat(losses)
 
+# %% ../../nbs/31_fast.ipynb #9a497bf8
 def chunked_cross_entropy(
     x: torch.Tensor,               # (N, C) vectors after the last norm
     table: torch.Tensor,           # (V, C) the token table
@@ -152,6 +157,7 @@ class _ActivateAndProject(torch.autograd.Function):
         if ctx.needs_input_grad[2]: dbias = flat.sum(0).to(weight.dtype)
         return du, dweight, dbias, None
 
+# %% ../../nbs/31_fast.ipynb #31e771df
 def is_bare(
     module: nn.Module,  # part of a model
     kind: type,         # such as nn.Linear
@@ -160,6 +166,7 @@ def is_bare(
     hooks = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks
     return type(module) is kind and not any(hooks)
 
+# %% ../../nbs/31_fast.ipynb #d592415c
 class FastMLP(MLP):
     "Transform each token's vector on its own, in less memory."
     def __init__(self, cfg: GPT2Config):
@@ -202,6 +209,7 @@ class Reading(NamedTuple):
     rotation: tuple = None               # cosines and sines of the rotary positions
     cache: Cache = None                  # keys and values of earlier tokens
 
+# %% ../../nbs/31_fast.ipynb #ff9a4ef3
 def _position_ids(T, cache, device):
     "Count the new tokens from the first real one of their row: (T,), or with filler (B, T)."
     start = cache.length if cache else 0
@@ -209,6 +217,7 @@ def _position_ids(T, cache, device):
         return torch.arange(start, start + T, device=device)                      # (T,)
     return (cache.attention_mask.cumsum(1) - 1).clamp(min=0)[:, start:start + T]  # (B, T)
 
+# %% ../../nbs/31_fast.ipynb #99a95834
 def _attention_mask(T, cache, device):
     "Say what each new token may look at: (B, 1, T, length); None is all that is earlier."
     start, mask = (cache.length, cache.attention_mask) if cache else (0, None)
@@ -233,6 +242,7 @@ def _rotate(x, rotation):
     cos, sin = (t.to(x.dtype) for t in rotation)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)          # (B, H, T, C/H)
 
+# %% ../../nbs/31_fast.ipynb #a2ed6895
 class FastAttention(Attention):
     "Let every token gather information from the tokens before it, cached ones included."
     def __init__(self,
@@ -303,6 +313,18 @@ class _TableTwice(torch.autograd.Function):
         else: dtable.add_(torch.ops.aten.embedding_dense_backward(g, ids, len(dtable), -1, False))
         return None, dtable
 
+# %% ../../nbs/31_fast.ipynb #9a70ea24
+def _check_room(T, max_new_tokens, n_ctx, slide):
+    "Refuse a text that has no beginning, or that does not fit the context."
+    if T < 1 or max_new_tokens < 0:
+        raise ValueError('`ids` and `max_new_tokens` should be at least 1 and 0 tokens, but '
+                         f'got {T} and {max_new_tokens}: begin with the end-of-text token, '
+                         'and ask for 0 or more')
+    if T + max_new_tokens - 1 > n_ctx and not slide:
+        raise ValueError(f'`ids` and `max_new_tokens` should fit a context of {n_ctx}, '
+                         f'but got {T} and {max_new_tokens}: ask for fewer, '
+                         'or pass slide=True to forget the oldest')
+
 # %% ../../nbs/31_fast.ipynb #0f1a7c13
 def _new_tokens(model, ids, max_new_tokens, choose, attention_mask=None, stop=None):
     "Yield each step's new ids (B,), reading every token once."
@@ -323,6 +345,23 @@ def _new_tokens(model, ids, max_new_tokens, choose, attention_mask=None, stop=No
         ids = torch.cat([ids, unread], 1)                                        # (B, T + 1)
         yield new
         if done.all(): return
+
+# %% ../../nbs/31_fast.ipynb #0c266033
+def _reading(cfg, x, attention_mask=None, position_ids=None, cache=None):
+    "Say where new tokens' vectors (B, T, C) stand, and how to read them: (position_ids, Reading)."
+    if attention_mask is not None and attention_mask.dim() != 4:
+        raise ValueError('`attention_mask` should be (B, 1, T, length), what each token may '
+                         f'look at, but got {list(attention_mask.shape)}: for the mask of '
+                         '`left_pad`, pass cache=Cache(T, mask)')
+    T, start = x.shape[1], cache.length if cache else 0
+    if position_ids is None:
+        if start + T > cfg.n_ctx:
+            raise ValueError(f'`ids` should hold at most {cfg.n_ctx} tokens a row, '
+                             f'but got {start + T}: cut the row or use a longer n_ctx')
+        position_ids = _position_ids(T, cache, x.device)                 # (T,) or (B, T)
+    if attention_mask is None: attention_mask = _attention_mask(T, cache, x.device)
+    rotation = _rotation(position_ids, cfg.n_embd // cfg.n_head) if cfg.rotary else None
+    return position_ids, Reading(attention_mask, rotation, cache)
 
 # %% ../../nbs/31_fast.ipynb #0f1a7c15
 class GPT2(PlainGPT2):
@@ -359,32 +398,19 @@ class GPT2(PlainGPT2):
         cache: Cache = None,                  # what was read before; these tokens are added to it
     ) -> torch.Tensor:                        # (B, T, C)
         "Compute each token's vector after the last norm."
-        if attention_mask is not None and attention_mask.dim() != 4:
-            raise ValueError('`attention_mask` should be (B, 1, T, length), what each token may '
-                             f'look at, but got {list(attention_mask.shape)}: for the mask of '
-                             '`left_pad`, pass cache=Cache(T, mask)')
         self.check_ids(ids)
         return self._blocks(self.wte(ids), attention_mask, position_ids, cache)
 
     def _blocks(self, x, attention_mask=None, position_ids=None, cache=None):
         "Take tokens' vectors through position, blocks and the last norm."
-        T, start = x.shape[1], cache.length if cache else 0
-        if position_ids is None:
-            if start + T > self.cfg.n_ctx:
-                raise ValueError(f'`ids` should hold at most {self.cfg.n_ctx} tokens a row, '
-                                 f'but got {start + T}: cut the row or use a longer n_ctx')
-            position_ids = _position_ids(T, cache, x.device)             # (T,) or (B, T)
-        if attention_mask is None: attention_mask = _attention_mask(T, cache, x.device)
+        position_ids, reading = _reading(self.cfg, x, attention_mask, position_ids, cache)
         if self.wpe: x = x + self.wpe(position_ids)                      # (B, T, C)
         if self.training and self.cfg.dropout: x = F.dropout(x, self.cfg.dropout)
-        size = self.cfg.n_embd // self.cfg.n_head
-        rotation = _rotation(position_ids, size) if self.cfg.rotary else None
-        reading = Reading(attention_mask, rotation, cache)
         for block in self.h:
             if self.recompute and torch.is_grad_enabled():
                 x = checkpoint(block, x, reading, use_reentrant=False)
             else: x = block(x, reading)
-        if cache: cache.length += T
+        if cache: cache.length += x.shape[1]
         return self.ln_f(x)
 
     @torch.no_grad()
@@ -401,16 +427,8 @@ class GPT2(PlainGPT2):
         on_token: Callable = None,            # called with each step's new ids (B,)
     ) -> torch.Tensor:                        # (B, T + max_new_tokens) or fewer
         "Write on from prompts, one token at a time, keeping keys and values of what was read."
-        T, n_ctx, was = ids.shape[1], self.cfg.n_ctx, self.training
-        if T < 1 or max_new_tokens < 0:
-            raise ValueError('`ids` and `max_new_tokens` should be at least 1 and 0 tokens, but '
-                             f'got {T} and {max_new_tokens}: begin with the end-of-text token, '
-                             'and ask for 0 or more')
-        if T + max_new_tokens - 1 > n_ctx and not slide:
-            raise ValueError(f'`ids` and `max_new_tokens` should fit a context of {n_ctx}, '
-                             f'but got {T} and {max_new_tokens}: ask for fewer, '
-                             'or pass slide=True to forget the oldest')
-        choose = Sampler(temperature, top_k, top_p, seed, ids.device)
+        _check_room(ids.shape[1], max_new_tokens, self.cfg.n_ctx, slide)
+        choose, was = Sampler(temperature, top_k, top_p, seed, ids.device), self.training
         self.eval()
         try:
             for new in _new_tokens(self, ids, max_new_tokens, choose, attention_mask, stop):
@@ -456,6 +474,7 @@ def try_compile(
         return False
     return True
 
+# %% ../../nbs/31_fast.ipynb #f37c9c2e
 @contextmanager
 def eager(
     model: nn.Module,  # whose parts may be compiled
