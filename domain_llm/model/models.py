@@ -44,6 +44,7 @@ def _need(package, what, install="'domain-llm[hf]'"):
     raise ValueError(f'{what} should be read with {package}, but it is not installed: '
                      f'pip install {install}')
 
+# %% ../../nbs/34_models.ipynb #4cfab604
 def _theirs(name, place, **how):
     "Load a model of `transformers`, all of it, and its tokenizer."
     folder, file = place
@@ -92,14 +93,9 @@ def _adapted(name, folder, **how):
     can = hasattr(model.base_model, 'merge_and_unload')
     return (model.merge_and_unload() if exact and can else model).eval(), tokenizer
 
-# %% ../../nbs/34_models.ipynb #82100406
-def load_model(
-    name: str | Path,               # a folder, a GGUF file, an adapter, or a name, as said above
-    dtype: str | None = None,       # 'bfloat16' or 'float16' for half the memory; None: float32
-    device_map: str | None = None,  # where it goes while it loads: 'auto', 'cuda'; None: the CPU
-    load_in_4bit: bool = False,     # an eighth of the memory, by bitsandbytes
-) -> tuple:                         # (model, tokenizer), ready to be scored
-    "Load any causal language model and its tokenizer."
+# %% ../../nbs/34_models.ipynb #8cb6c3fb
+def _options(name, dtype, device_map, load_in_4bit):
+    "Say in the words of `transformers` with how many bits a model is loaded, and where it goes."
     kinds = dict(float32=torch.float32, float16=torch.float16, bfloat16=torch.bfloat16)
     if dtype not in (None, *kinds):
         raise ValueError(f'`dtype` should be one of {", ".join(kinds)}, but got {dtype!r}: leave '
@@ -113,19 +109,33 @@ def load_model(
         from transformers import BitsAndBytesConfig
         how |= dict(quantization_config=BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type='nf4', bnb_4bit_compute_dtype=how['dtype']))
+    return how
+
+# %% ../../nbs/34_models.ipynb #7fa39a14
+def _ours(folder, dtype, device_map):
+    "Load a folder as our own GPT-2, with its tokenizer; None where it has to be theirs."
+    try: gpt2_config(folder)
+    except ValueError: return None
+    best = 'cuda' if torch.cuda.is_available() else 'cpu'
+    where = best if device_map == 'auto' else device_map or 'cpu'
+    try: return load_gpt2(folder).to(where, dtype), load_tokenizer(folder)
+    except TheirsAlone: return None
+    except FileNotFoundError:                          # a tokenizer that is theirs alone?
+        if not [*folder.glob('vocab.txt'), *folder.glob('*.model')]: raise
+        return None
+
+# %% ../../nbs/34_models.ipynb #82100406
+def load_model(
+    name: str | Path,               # a folder, a GGUF file, an adapter, or a name, as said above
+    dtype: str | None = None,       # 'bfloat16' or 'float16' for half the memory; None: float32
+    device_map: str | None = None,  # where it goes while it loads: 'auto', 'cuda'; None: the CPU
+    load_in_4bit: bool = False,     # an eighth of the memory, by bitsandbytes
+) -> tuple:                         # (model, tokenizer), ready to be scored
+    "Load any causal language model and its tokenizer."
+    how = _options(name, dtype, device_map, load_in_4bit)
     folder, file = _place(name)
     if (folder / 'adapter_config.json').is_file(): return _adapted(name, folder, **how)
-    found = None
-    if not (file or load_in_4bit):
-        try: gpt2_config(folder)
-        except ValueError: pass
-        else:
-            best = 'cuda' if torch.cuda.is_available() else 'cpu'
-            where = best if device_map == 'auto' else device_map or 'cpu'
-            try: found = load_gpt2(folder).to(where, how['dtype']), load_tokenizer(folder)
-            except TheirsAlone: pass
-            except FileNotFoundError:                  # a tokenizer that is theirs alone?
-                if not [*folder.glob('vocab.txt'), *folder.glob('*.model')]: raise
+    found = None if file or load_in_4bit else _ours(folder, **how)
     model, tokenizer = found or _theirs(name, (folder, file), **how)
     if not Path(name).exists(): model.name_or_path = name  # an adapter notes it, and no cache
     return model, tokenizer
