@@ -11,6 +11,28 @@ from dataclasses import InitVar, dataclass, fields, replace
 
 import torch
 
+# %% ../../nbs/40_recipe.ipynb #db50d0ab
+def _whole(name, value):
+    "Give a number as a plain whole one, also where it was NumPy's; refuse a fraction."
+    whole = int(value)
+    if whole == value: return whole
+    raise ValueError(f'`{name}` should be a whole number, but got {value}: round it')
+
+# %% ../../nbs/40_recipe.ipynb #d3c969d7
+def _check(config):
+    "Refuse a recipe that cannot be what was meant."
+    for name in ('steps', 'eval_every'):
+        if getattr(config, name) < 1:
+            raise ValueError(f'`{name}` should be at least 1, but got {getattr(config, name)}: '
+                             'ask for more')
+    if not 0 <= config.warmup < 1:
+        raise ValueError('`warmup` should be a share of the schedule, from 0 to below 1, and '
+                         f'not steps, but got {config.warmup}: 0.03 is usual')
+    unknown = set(config.loggers) - {'tensorboard', 'wandb', 'trackio'}
+    if unknown:
+        raise ValueError('`loggers` should be some of tensorboard, wandb and trackio, '
+                         f'but got {", ".join(sorted(unknown))}: leave it out')
+
 # %% ../../nbs/40_recipe.ipynb #cc4ab222
 @dataclass(frozen=True)
 class TrainConfig:
@@ -39,23 +61,11 @@ class TrainConfig:
     def __post_init__(self, micro_rows):
         if micro_rows: object.__setattr__(self, 'micro_batch_size', micro_rows)
         for name in (field.name for field in fields(self) if field.type is int):
-            whole = int(value := getattr(self, name))
-            if whole != value:
-                raise ValueError(f'`{name}` should be a whole number, but got {value}: round it')
-            object.__setattr__(self, name, whole)     # a plain one, where it was NumPy's
-        for name in ('steps', 'eval_every'):
-            if getattr(self, name) < 1:
-                raise ValueError(f'`{name}` should be at least 1, but got {getattr(self, name)}: '
-                                 'ask for more')
-        if not 0 <= self.warmup < 1:
-            raise ValueError('`warmup` should be a share of the schedule, from 0 to below 1, and '
-                             f'not steps, but got {self.warmup}: 0.03 is usual')
+            object.__setattr__(self, name, _whole(name, getattr(self, name)))
         for name in ('betas', 'loggers'): object.__setattr__(self, name, tuple(getattr(self, name)))
-        unknown = set(self.loggers) - {'tensorboard', 'wandb', 'trackio'}
-        if unknown:
-            raise ValueError('`loggers` should be some of tensorboard, wandb and trackio, '
-                             f'but got {", ".join(sorted(unknown))}: leave it out')
+        _check(self)
 
+# %% ../../nbs/40_recipe.ipynb #7465063f
 FREE = ('eval_every', 'save_minutes', 'save_every', 'micro_batch_size', 'compile', 'shard',
         'loggers')
 
@@ -110,6 +120,7 @@ class Device:
         "Compute in this precision, inside a `with`."
         return torch.autocast(self.kind, self.dtype, enabled=self.dtype != torch.float32)
 
+# %% ../../nbs/40_recipe.ipynb #8a7a1486
 def _usual_device(device):
     "Say in which precision a device is good."
     if device.startswith('cuda'):
@@ -126,6 +137,7 @@ def _usual_device(device):
             'equal weights; across numbers of threads: to rounding)')
     return Device(device, torch.float32, said)
 
+# %% ../../nbs/40_recipe.ipynb #0255dfd0
 def device_info(
     device: str = None,     # cuda, cuda:1, mps or cpu; by default the best there is
     precision: str = None,  # float32, bfloat16 or float16; by default what the device is good at
