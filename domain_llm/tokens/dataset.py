@@ -24,6 +24,15 @@ from .tokenizer import EOS, GPT2_PATTERN, plain_copy, tokenizer_sha256
 _CUT = re.compile(r'(?<=\S)(?=[ \n\t\r])')                    # before a space or a line's end
 _PIECES = re.compile(r'\s*(?:\S+(?:[^\S \n\t\r]\s*)?)+|\s+')  # from one such cut to the next
 
+def _stretches(text, n_chars=2**20):
+    "Cut a long text into stretches at places where no token can lie across."
+    start = 0
+    while len(text) - start > n_chars and (cut := _CUT.search(text, start + n_chars)):
+        yield text[start:cut.start()]
+        start = cut.start()
+    yield text[start:]
+
+# %% ../../nbs/21_dataset.ipynb #18089f2e
 def _cuttable(tokenizer):
     "Say whether no token of this tokenizer can lie across a cut: true of those cut like GPT-2's."
     rules = json.loads(tokenizer.to_str())
@@ -36,14 +45,6 @@ def _cuttable(tokenizer):
     ordinary = model['type'] == 'BPE' and not model.get('dropout') and not rules['normalizer']
     no_further_words = all(token['special'] for token in rules['added_tokens'])
     return bool(like_gpt2 and ordinary and no_further_words)
-
-def _stretches(text, n_chars=2**20):
-    "Cut a long text into stretches at places where no token can lie across."
-    start = 0
-    while len(text) - start > n_chars and (cut := _CUT.search(text, start + n_chars)):
-        yield text[start:cut.start()]
-        start = cut.start()
-    yield text[start:]
 
 # %% ../../nbs/21_dataset.ipynb #af5d8feb
 class _Encoder(dict):
@@ -84,6 +85,7 @@ def _take(documents, n_chars, group):
         size += len(text)
         if size >= n_chars and n % group == 0: return
 
+# %% ../../nbs/21_dataset.ipynb #2858da93
 def _hashed(texts, digest):
     "Pass texts on, and add each to a digest."
     for text in texts:
@@ -100,6 +102,7 @@ def _lay_out(ids, meta, mark):
     piece = 1023 * len(mark)
     return b''.join(ids[i:i + piece] + mark for i in range(0, max(1, len(ids)), piece))
 
+# %% ../../nbs/21_dataset.ipynb #5e3c7568
 def _write_shard(path, texts, encode, meta):
     "Write a shard, sync it, and say what it holds."
     of_texts, of_ids, sizes = hashlib.sha256(), hashlib.sha256(), []
@@ -136,6 +139,39 @@ def _write_split(name, texts, part, meta, encode):
     split.update({key: sum(shard[key] for shard in shards) for key in ('tokens', 'documents')})
 
 # %% ../../nbs/21_dataset.ipynb #8bab886b
+def _check_splits(splits):
+    "Refuse splits that are not many texts under a name that can be a file's."
+    if not isinstance(splits, dict):
+        raise ValueError('`splits` should be a dict from names to texts, but got '
+                         f"{type(splits).__name__}: write {{'train': texts}}")
+    for name, texts in splits.items():
+        # a dict and a table would give the names of their columns
+        if isinstance(texts, (str, bytes, dict)) or getattr(texts, 'ndim', 1) != 1:
+            raise ValueError('`splits` should have many texts under each name, but got a '
+                             f'{type(texts).__name__} under {name}: put the texts into a list')
+        if not re.fullmatch(r'[\w-]+', name):
+            raise ValueError('the name of a split should be letters and digits, for it becomes '
+                             f"a file's, but got {name!r}: rename it")
+
+# %% ../../nbs/21_dataset.ipynb #83e3d3d8
+def _refuse_loss(folder, splits):
+    "Refuse to write to a folder that has a split which is not among these."
+    try: there = read_json(folder / 'meta.json', 'what was written before').get('splits')
+    except (OSError, ValueError): there = None
+    lost = [name for name in there if name not in splits] if isinstance(there, dict) else []
+    if lost:
+        raise ValueError(f'`splits` should be all that {folder} is to hold, but got no '
+                         f'{", ".join(lost)}, which it has: give all at once, or another folder')
+
+# %% ../../nbs/21_dataset.ipynb #07216ae6
+def _left_over(part, settings):
+    "Read what an earlier attempt recorded under the same settings: {split name: its shards}."
+    try: meta = read_json(part / 'meta.json', 'what was written so far')
+    except (OSError, ValueError): return {}
+    splits = meta.pop('splits', {})
+    return splits if meta == settings else {}         # the tokenizer or a setting may have changed
+
+# %% ../../nbs/21_dataset.ipynb #14f5b4f8
 def write_tokens(
     splits: dict,                # {split name: texts}, a list or anything that gives texts
     tokenizer: Tokenizer,        # what makes the ids
@@ -153,23 +189,8 @@ def write_tokens(
     if layout not in ('separated', 'paper', 'paper-spt'):
         raise ValueError("`layout` should be 'separated', 'paper' or 'paper-spt', "
                          f'but got {layout!r}: choose one')
-    if not isinstance(splits, dict):
-        raise ValueError('`splits` should be a dict from names to texts, but got '
-                         f"{type(splits).__name__}: write {{'train': texts}}")
-    for name, texts in splits.items():
-        # a dict and a table would give the names of their columns
-        if isinstance(texts, (str, bytes, dict)) or getattr(texts, 'ndim', 1) != 1:
-            raise ValueError('`splits` should have many texts under each name, but got a '
-                             f'{type(texts).__name__} under {name}: put the texts into a list')
-        if not re.fullmatch(r'[\w-]+', name):
-            raise ValueError('the name of a split should be letters and digits, for it becomes '
-                             f"a file's, but got {name!r}: rename it")
-    try: there = read_json(folder / 'meta.json', 'what was written before').get('splits')
-    except (OSError, ValueError): there = None
-    lost = [name for name in there if name not in splits] if isinstance(there, dict) else []
-    if lost:
-        raise ValueError(f'`splits` should be all that {folder} is to hold, but got no '
-                         f'{", ".join(lost)}, which it has: give all at once, or another folder')
+    _check_splits(splits)
+    _refuse_loss(folder, splits)
 
     dtype = np.dtype(np.uint16 if V <= 2**16 else np.uint32)
     settings = dict(dtype=dtype.name, vocab_size=V, eos_token_id=eos_id, layout=layout,
@@ -181,10 +202,7 @@ def write_tokens(
         encode = partial(_encode_in_rounds, made_from, workers)
 
     with whole_folder(folder, 'tokens', resume=True) as part:
-        try: meta = read_json(part / 'meta.json', 'what was written so far')
-        except (OSError, ValueError): meta = {}
-        left = meta.pop('splits', {})
-        if meta != settings: left = {}                # the tokenizer or a setting has changed
+        left = _left_over(part, settings)
         meta = {**settings, 'splits': {n: left.get(n, dict(shards=[])) for n in splits}}
         for name, texts in splits.items(): _write_split(name, texts, part, meta, encode)
         mine = {shard['file'] for split in meta['splits'].values() for shard in split['shards']}
@@ -199,6 +217,19 @@ def _sha256_once(path, size, changed):
     "Hash a file, once for each time that it changed."
     return file_sha256(path)
 
+def _map_shard(path, shard, dtype, verify):
+    "Map a shard into memory, None an empty one; refuse what is not as it was written."
+    size, stat = shard['tokens'] * dtype.itemsize, path.stat() if path.exists() else None
+    if size != (got := stat.st_size if stat else 0):
+        raise ValueError(f'{path} should be {size:,} bytes, but got {got:,}: '
+                         'it was cut short; write the tokens anew')
+    if not size: return None
+    if verify and _sha256_once(path, got, stat.st_mtime_ns) != shard.get('sha256'):
+        raise ValueError(f'{path} should have the SHA-256 in meta.json, but got another: '
+                         'write the tokens anew')
+    with open(path, 'rb') as f: return mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
+
+# %% ../../nbs/21_dataset.ipynb #da42c5d1
 def _is_sound(meta):
     "Say whether a description of token files has what is read from it, and names plain files."
     splits, numbers = meta.get('splits'), (meta.get('vocab_size'), meta.get('eos_token_id'))
@@ -211,6 +242,7 @@ def _is_sound(meta):
                and type(shard.get('tokens')) is int and shard['tokens'] >= 0
                for shards in every for shard in shards)
 
+# %% ../../nbs/21_dataset.ipynb #7b9fb4ab
 class TokenFile:
     "Map one split of a token folder into memory."
     def __init__(self,
@@ -234,17 +266,8 @@ class TokenFile:
                              'got another tokenizer: give that one, or write the tokens anew')
         dtype, self.shards = np.dtype(meta['dtype']), meta['splits'][split]['shards']
         for shard in self.shards:
-            path, size = folder / shard['file'], shard['tokens'] * dtype.itemsize
-            stat = path.stat() if path.exists() else None
-            if size != (got := stat.st_size if stat else 0):
-                raise ValueError(f'{path} should be {size:,} bytes, but got {got:,}: '
-                                 'it was cut short; write the tokens anew')
-            if verify and size and _sha256_once(path, got, stat.st_mtime_ns) != shard.get('sha256'):
-                raise ValueError(f'{path} should have the SHA-256 in meta.json, but got another: '
-                                 'write the tokens anew')
-            if size:
-                with open(path, 'rb') as f:
-                    self.maps.append(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ))
+            if shard_map := _map_shard(folder / shard['file'], shard, dtype, verify):
+                self.maps.append(shard_map)
         parts = [np.frombuffer(m, dtype) for m in self.maps] or [np.empty(0, dtype)]
         self.ids = parts[0] if len(parts) == 1 else _Line(parts)
 
@@ -281,6 +304,7 @@ def _order(places, n, seed, epoch):
     while (out := found >= np.uint64(n)).any(): found[out] = shuffled(found[out])
     return found.astype(np.int64)
 
+# %% ../../nbs/21_dataset.ipynb #16ee736a
 _AT_ONCE = 4096  # places
 
 @lru_cache(maxsize=8)
@@ -290,6 +314,22 @@ def _stretch(number, n, seed, epoch):
     return _order(places, n, seed, epoch).tolist()
 
 # %% ../../nbs/21_dataset.ipynb #61879133
+def _rows_and_windows(n_ids, n_ctx, tokens_per_step, world_size):
+    "Count the rows of a step and the windows of a text; refuse a step that cannot be filled."
+    rows, n_windows = tokens_per_step // n_ctx, (n_ids - 1) // n_ctx
+    if rows < 1 or rows % world_size:
+        raise ValueError(
+            f'`tokens_per_step` should give each of {world_size} processes the same number of '
+            f'rows of {n_ctx} tokens, but got {tokens_per_step}, which makes {rows} rows: '
+            f'take a multiple of {n_ctx * world_size}')
+    if n_windows < rows:
+        raise ValueError(
+            f'`tokens` should be at least {rows * n_ctx + 1:,} for one step of '
+            f'{rows} rows of {n_ctx}, but got {n_ids:,}: '
+            'add text or use fewer tokens per step')
+    return rows, n_windows
+
+# %% ../../nbs/21_dataset.ipynb #19bb1242
 class Batches:
     "Read the batch of any step, a pure function of (seed, step, rank)."
     def __init__(self,
@@ -302,18 +342,8 @@ class Batches:
     ):
         self.tokens, self.ids = tokens, getattr(tokens, 'ids', tokens)
         self.n_ctx, self.seed, self.rank, self.world_size = n_ctx, seed, rank, world_size
-        self.rows = tokens_per_step // n_ctx
-        self.n_windows = (len(self.ids) - 1) // n_ctx
-        if self.rows < 1 or self.rows % world_size:
-            raise ValueError(
-                f'`tokens_per_step` should give each of {world_size} processes the same number of '
-                f'rows of {n_ctx} tokens, but got {tokens_per_step}, which makes {self.rows} rows: '
-                f'take a multiple of {n_ctx * world_size}')
-        if self.n_windows < self.rows:
-            raise ValueError(
-                f'`tokens` should be at least {self.rows * n_ctx + 1:,} for one step of '
-                f'{self.rows} rows of {n_ctx}, but got {len(self.ids):,}: '
-                'add text or use fewer tokens per step')
+        self.rows, self.n_windows = _rows_and_windows(
+            len(self.ids), n_ctx, tokens_per_step, world_size)
 
     @property
     def order_sha256(self) -> str:
@@ -336,12 +366,16 @@ class Batches:
         epoch, at = divmod(place, self.n_windows)
         return _stretch(at // _AT_ONCE, self.n_windows, self.seed, epoch)[at % _AT_ONCE]
 
+    def _places(self, step):
+        "List the places of the order that this process reads in a step."
+        return range(step * self.rows, (step + 1) * self.rows)[self.rank::self.world_size]
+
     def read(self,
         step: int,               # which step
         dtype: np.dtype = None,  # of the ids, or as they are stored
     ) -> np.ndarray:             # (B, T + 1)
         "Read the windows of a step, each with the id that follows it."
-        places = range(step * self.rows, (step + 1) * self.rows)[self.rank::self.world_size]
+        places = self._places(step)
         rows = np.empty((len(places), self.n_ctx + 1), dtype or self.ids.dtype)   # (B, T + 1)
         for row, place in zip(rows, places):
             w = self.window(place)
@@ -421,6 +455,7 @@ def _batched(texts, n_chars=2**19):
             batch, size = [], 0
     if batch: yield batch
 
+# %% ../../nbs/21_dataset.ipynb #73e4acff
 def _encode_in_rounds(made_from, workers, texts):
     "Encode some batches in other processes and meanwhile take the next, until there are none."
     from domain_llm.ground.processes import in_processes
@@ -449,6 +484,18 @@ def _holds(path, shard, texts):
     return same and path.is_file() and file_sha256(path) == shard['sha256']
 
 # %% ../../nbs/21_dataset.ipynb #db9d18d1
+def _joined(parts, ends, wanted):
+    "Join what arrays that lie end to end hold at a range of places."
+    if not wanted: return parts[0][:0]
+    first, end = min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1]) + 1
+    found, at, k = [], first, bisect_right(ends, first)
+    while at < end:                                   # the shard k holds the id at `at`
+        before = ends[k] - len(parts[k])
+        found.append(parts[k][at - before:end - before])
+        at, k = ends[k], k + 1
+    return (found[0] if len(found) == 1 else np.concatenate(found))[::wanted.step]
+
+# %% ../../nbs/21_dataset.ipynb #70050620
 class _Line(np.lib.mixins.NDArrayOperatorsMixin):
     "Read several arrays, laid end to end, as one."
     ndim = 1
@@ -475,24 +522,12 @@ class _Line(np.lib.mixins.NDArrayOperatorsMixin):
         return getattr(self[:], name)                 # shape, tolist, max: what an array has
 
     def __getitem__(self, key):
-        if isinstance(key, slice): return self._between(*key.indices(len(self)))
+        if isinstance(key, slice): return _joined(self.parts, self.ends, range(len(self))[key])
         if isinstance(key, (int, np.integer)) and not isinstance(key, bool):
             at = range(len(self))[key]                # counts from the end; may raise IndexError
             k = bisect_right(self.ends, at)
             return self.parts[k][at - self.ends[k]]   # counted from the end of the shard
         return self[:][key]
-
-    def _between(self, start, stop, step):
-        "Join what the shards hold of a stretch, every `step`-th of it."
-        wanted = range(start, stop, step)
-        if not wanted: return self.parts[0][:0]
-        first, end = min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1]) + 1
-        found, at, k = [], first, bisect_right(self.ends, first)
-        while at < end:                               # the shard k holds the id at `at`
-            before = self.ends[k] - len(self.parts[k])
-            found.append(self.parts[k][at - before:end - before])
-            at, k = self.ends[k], k + 1
-        return (found[0] if len(found) == 1 else np.concatenate(found))[::step]
 
 # %% ../../nbs/21_dataset.ipynb #65e6ecf4
 def paper_rows(
@@ -523,7 +558,7 @@ class PaperBatches(Batches):
 
     def __getitem__(self, step: int) -> tuple:
         "Read the inputs and targets of a step, each (rows / world_size, T) int64."
-        places = range(step * self.rows, (step + 1) * self.rows)[self.rank::self.world_size]
+        places = self._places(step)
         ids = np.zeros((len(places), self.n_ctx), np.int64)                       # (B, T)
         targets = np.full_like(ids, -1)                                           # (B, T)
         for row, wanted, place in zip(ids, targets, places):
