@@ -10,6 +10,27 @@ import math
 import numpy as np
 
 # %% ../../nbs/22_ngram.ipynb #aad1b9ed
+def _runs(ids, n, V):
+    "Write each run of n tokens as one number, in a system with V digits."
+    ids = np.asarray(ids, np.int64)
+    if ids.size and not 0 <= ids.min() <= ids.max() < V:
+        raise ValueError(f'`ids` should be 0 to {V - 1:,}, but got {ids.min():,} to '
+                         f'{ids.max():,}: give the `vocab_size` of their tokenizer')
+    T = ids.shape[-1]
+    return sum(ids[..., i:T - n + 1 + i] * V ** (n - 1 - i) for i in range(n))
+
+# %% ../../nbs/22_ngram.ipynb #3b324654
+def _count(runs):
+    "Count runs: a sorted table of those there are, and how often each occurs."
+    return np.unique(runs, return_counts=True)
+
+def _look_up(table, keys):
+    "Find each key's count in a sorted table; absent keys count zero."
+    known, counts = table
+    at = np.searchsorted(known, keys).clip(max=len(known) - 1)
+    return np.where(known[at] == keys, counts[at], 0)
+
+# %% ../../nbs/22_ngram.ipynb #e9ddcc9d
 class NGram:
     "Predict the next token from counts of what followed the last few."
     def __init__(self,
@@ -26,21 +47,8 @@ class NGram:
             raise ValueError(f'`ids` should be at least {order} tokens, one run, but got '
                              f'{len(ids)}: count in a longer text')
         self.V, self.order, self.n = vocab_size, order, len(ids)
-        self.counts = [self._count(ids, n) for n in range(1, order + 1)]
-        self.contexts = [None] + [self._count(ids[:-1], n) for n in range(1, order)]
-
-    def _keys(self, ids, n):
-        "Write each run of n tokens as one number."
-        ids = np.asarray(ids, np.int64)
-        if ids.size and not 0 <= ids.min() <= ids.max() < self.V:
-            raise ValueError(f'`ids` should be 0 to {self.V - 1:,}, but got {ids.min():,} to '
-                             f'{ids.max():,}: give the `vocab_size` of their tokenizer')
-        T = ids.shape[-1]
-        return sum(ids[..., i:T - n + 1 + i] * self.V ** (n - 1 - i) for i in range(n))
-
-    def _count(self, ids, n):
-        "Count each run of n tokens: a sorted table of runs, and how often each occurs."
-        return np.unique(self._keys(ids, n), return_counts=True)
+        self.counts = [_count(_runs(ids, n, vocab_size)) for n in range(1, order + 1)]
+        self.contexts = [None] + [_count(_runs(ids[:-1], n, vocab_size)) for n in range(1, order)]
 
     def log_probs(self,
         ids: np.ndarray,  # (B, T) rows of tokens
@@ -49,8 +57,8 @@ class NGram:
         ids = np.asarray(ids)
         p = np.full(ids.shape, 1 / self.V)                                # (B, T)
         for n in range(1, min(self.order, ids.shape[-1]) + 1):
-            c, total = _look_up(self.counts[n - 1], self._keys(ids, n)), self.n
-            if n > 1: total = _look_up(self.contexts[n - 1], self._keys(ids[..., :-1], n - 1))
+            c, total = _look_up(self.counts[n - 1], _runs(ids, n, self.V)), self.n
+            if n > 1: total = _look_up(self.contexts[n - 1], _runs(ids[..., :-1], n - 1, self.V))
             p[..., n - 1:] = (c + p[..., n - 1:]) / (total + 1)
         return np.log(p)
 
@@ -59,9 +67,3 @@ class NGram:
     ) -> np.ndarray:      # (len(ids) - 1,) nats, for each token after the first
         "Compute minus the log-probability of each token given those before it."
         return -self.log_probs(ids)[..., 1:]
-
-def _look_up(table, keys):
-    "Find each key's count in a sorted table; absent keys count zero."
-    known, counts = table
-    at = np.searchsorted(known, keys).clip(max=len(known) - 1)
-    return np.where(known[at] == keys, counts[at], 0)
