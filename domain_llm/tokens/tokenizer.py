@@ -23,11 +23,18 @@ EOS = '<|endoftext|>'
 # how GPT-2 cuts text into words: letters, digits or signs after one space, and white space
 GPT2_PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
-def _as_text(tokenizer):
-    "Let a special token that a document spells out be text like any other."
-    tokenizer.encode_special_tokens = True
+def _untrained(longest):
+    "Make a byte-level BPE that cuts text into words as GPT-2 does and knows no merge yet."
+    tokenizer = Tokenizer(models.BPE())
+    letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not longest)
+    tokenizer.pre_tokenizer, tokenizer.decoder = letters, decoders.ByteLevel()
+    if longest:
+        pattern = GPT2_PATTERN.replace('+', f'{{1,{longest}}}')
+        words = pre_tokenizers.Split(Regex(pattern), 'isolated')
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, letters])
     return tokenizer
 
+# %% ../../nbs/20_tokenizer.ipynb #604076e5
 def _only_texts(texts):
     "Yield texts, and refuse what is none: of a row the library would learn the column names."
     for text in texts:
@@ -36,6 +43,13 @@ def _only_texts(texts):
                              f'{type(text).__name__}: of a table take its column of texts')
         yield text
 
+# %% ../../nbs/20_tokenizer.ipynb #bd0a0bf6
+def _as_text(tokenizer):
+    "Let a special token that a document spells out be text like any other."
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+# %% ../../nbs/20_tokenizer.ipynb #96ea474b
 def train_tokenizer(
     texts: Iterable[str],        # read once, and never held in memory
     vocab_size: int = 50257,     # upper limit; a small corpus may give fewer
@@ -54,14 +68,7 @@ def train_tokenizer(
                          'column of texts')
     if longest is not None and longest < 1:
         raise ValueError(f'`longest` should be at least 1, but got {longest}: None cuts no word')
-    tokenizer = Tokenizer(models.BPE())
-    letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not longest)
-    tokenizer.pre_tokenizer = letters
-    if longest:
-        pattern = GPT2_PATTERN.replace('+', f'{{1,{longest}}}')
-        words = pre_tokenizers.Split(Regex(pattern), 'isolated')
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, letters])
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = _untrained(longest)
     tokenizer.train_from_iterator(_only_texts(texts), trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=special, show_progress=progress,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())))
@@ -87,6 +94,7 @@ def plain_copy(
     copy.no_padding()
     return _as_text(copy)
 
+# %% ../../nbs/20_tokenizer.ipynb #5efb924f
 def tokenizer_sha256(
     tokenizer: Tokenizer,  # any tokenizer
 ) -> str:                  # hexadecimal digest of its vocabulary, merges and rules
@@ -119,9 +127,8 @@ def load_tokenizer(
         if whole.is_file(): tokenizer = Tokenizer.from_file(str(whole))
         else:
             vocab = merges.with_name('vocab.json')
-            tokenizer = Tokenizer(models.BPE.from_file(str(vocab), str(merges)))
-            tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-            tokenizer.decoder = decoders.ByteLevel()
+            tokenizer = _untrained(longest=None)
+            tokenizer.model = models.BPE.from_file(str(vocab), str(merges))
             tokenizer.add_special_tokens([EOS])
     except Exception as error:
         raise ValueError(f'{whole if whole.is_file() else merges} should be a tokenizer that '
@@ -165,6 +172,7 @@ def fertility(
     encoded = plain_copy(tokenizer).encode_batch(texts, add_special_tokens=False)
     return sum(len(e.ids) for e in encoded) / words
 
+# %% ../../nbs/20_tokenizer.ipynb #9d41609c
 def whole_terms(
     tokenizer: Tokenizer,  # the tokenizer
     terms: list[str],      # the field's terms, each of one word or several
@@ -218,6 +226,7 @@ def vocab_overlap(
     vocab = tokenizer.get_vocab().keys()
     return len(vocab & other.get_vocab().keys()) / len(vocab)
 
+# %% ../../nbs/20_tokenizer.ipynb #4b790acc
 def term_share(
     tokenizer: Tokenizer,    # the tokenizer
     terms: list[str],        # the field's terms
