@@ -56,14 +56,14 @@ def save_checkpoint(
     tensors = gather(trainer)
     if trainer.team.rank: return
     check_finite(tensors, f'the state after {step} steps')
+    name = f'step-{step:08d}'
     with _if_space(f'the checkpoint of step {step}'):
-        with whole_folder(Path(run_dir) / 'checkpoints' / f'step-{step:08d}', 'checkpoint') as part:
+        with whole_folder(Path(run_dir) / 'checkpoints' / name, 'checkpoint') as part:
             save_file(tensors, part / 'state.safetensors')
             about = dict(format=1, step=step, smoothed=trainer.smoothed,
                          scaler=trainer.scaler.state_dict(),
                          sha256=file_sha256(part / 'state.safetensors'))
             write_whole(part / 'state.json', json.dumps(about, indent=1))
-        name = f'step-{step:08d}'
         for old in [folder for folder in _checkpoints(run_dir) if folder.name <= name][2:]:
             if not foreign_files(old): shutil.rmtree(old)
 
@@ -92,6 +92,7 @@ def _read_checkpoint(folder, shapes, learned):
     check_finite(tensors, 'its weights')              # an earlier version saved whatever there was
     return tensors, about
 
+# %% ../../nbs/44_runs.ipynb #c2053dca
 def _newest(run_dir, shapes, learned):
     "Read the newest checkpoint that can be read; nothing when there is none."
     folder = Path(run_dir) / 'checkpoints'
@@ -104,6 +105,7 @@ def _newest(run_dir, shapes, learned):
                            'trying the checkpoint before it'))
     return {}, dict(step=0)
 
+# %% ../../nbs/44_runs.ipynb #4f91bf6e
 def load_checkpoint(
     run_dir: str | Path,  # the run's folder
     trainer: Trainer,     # takes over the state
@@ -121,6 +123,41 @@ def load_checkpoint(
     return about['step']
 
 # %% ../../nbs/44_runs.ipynb #9c040109
+def _check_recipe(run_dir, theirs, mine, longer):
+    "Refuse another recipe or model; a run that is done may be made longer."
+    differ = [f'{name} {theirs[part].get(name)} there, {value} here'
+              for part in ('train', 'model') for name, value in mine[part].items()
+              if name not in FREE and theirs[part].get(name) != value
+              and not (name == 'steps' and longer)]
+    if differ:
+        raise ValueError(f'{run_dir} should hold this run, but got another '
+                         f'({"; ".join(differ)}): choose another folder or delete it')
+
+# %% ../../nbs/44_runs.ipynb #ca0f7276
+def _check_learned(run_dir, theirs, mine):
+    "Refuse another order, text, validation text or loss, or other weights that do not learn."
+    order, named, frozen = (mine[name] for name in ('order', 'loss', 'frozen'))
+    if theirs.get('order') != order:
+        there, here = (str(sha256)[:8] for sha256 in (theirs.get('order'), order))
+        raise ValueError(
+            f'{run_dir} should hold a run with this order of the data, but got one in another '
+            f'order (hash {there} there, {here} here): go on with the same corpus and version, or '
+            'choose another folder')
+    for name, what in ('tokens', 'text'), ('validation', 'validation text'):
+        if (here := mine[name]) and (begun := theirs.get(name) or here) != here:
+            raise ValueError(f'{run_dir} should hold a run with this {what}, but got one with '
+                             f'another (hash {begun[:8]} there, {here[:8]} here): go on with the '
+                             'same tokens, or choose another folder')
+    if (begun := theirs.get('frozen', frozen)) != frozen:
+        there, here = (str(sha256)[:8] for sha256 in (begun, frozen))
+        raise ValueError(f'{run_dir} should go on from the model with whose weights it began, but '
+                         f'those that do not learn are others (hash {there} there, {here} here): '
+                         'take that model, or choose another folder')
+    if (begun := theirs.get('loss', named)) != named:
+        raise ValueError(f'`loss` should be {begun}, with which the run in {run_dir} began, but '
+                         f'got {named}: go on with the same loss, or choose another folder')
+
+# %% ../../nbs/44_runs.ipynb #077fadcd
 def open_run(
     run_dir: str | Path,       # the run's folder; made when it is not there
     config: TrainConfig,       # the recipe
@@ -148,33 +185,8 @@ def open_run(
                          'else: choose another folder')
     ended = theirs['train'].get('steps', 0)
     longer = config.steps > ended and (run_dir / f'checkpoints/step-{ended:08d}').is_dir()
-    differ = [f'{name} {theirs[part].get(name)} there, {value} here'
-              for part in ('train', 'model') for name, value in mine[part].items()
-              if name not in FREE and theirs[part].get(name) != value
-              and not (name == 'steps' and longer)]
-    if differ:
-        raise ValueError(f'{run_dir} should hold this run, but got another '
-                         f'({"; ".join(differ)}): choose another folder or delete it')
-    if theirs.get('order') != order:
-        there, here = (str(sha256)[:8] for sha256 in (theirs.get('order'), order))
-        raise ValueError(
-            f'{run_dir} should hold a run with this order of the data, but got one in another '
-            f'order (hash {there} there, {here} here): go on with the same corpus and version, or '
-            'choose another folder')
-    for name, what, here in (('tokens', 'text', tokens),
-                             ('validation', 'validation text', validation)):
-        if here and (begun := theirs.get(name) or here) != here:
-            raise ValueError(f'{run_dir} should hold a run with this {what}, but got one with '
-                             f'another (hash {begun[:8]} there, {here[:8]} here): go on with the '
-                             'same tokens, or choose another folder')
-    if (begun := theirs.get('frozen', frozen)) != frozen:
-        there, here = (str(sha256)[:8] for sha256 in (begun, frozen))
-        raise ValueError(f'{run_dir} should go on from the model with whose weights it began, but '
-                         f'those that do not learn are others (hash {there} there, {here} here): '
-                         'take that model, or choose another folder')
-    if (begun := theirs.get('loss', named)) != named:
-        raise ValueError(f'`loss` should be {begun}, with which the run in {run_dir} began, but '
-                         f'got {named}: go on with the same loss, or choose another folder')
+    _check_recipe(run_dir, theirs, mine, longer)
+    _check_learned(run_dir, theirs, mine)
     if (begun := theirs.get('threads', threads)) != threads:
         print(f'the number of threads was {begun} when this run began and is {threads} now: '
               'its steps agree to rounding, not bit for bit')
@@ -189,6 +201,18 @@ def open_run(
     if new: write_whole(path, json.dumps(theirs | new, indent=1))
 
 # %% ../../nbs/44_runs.ipynb #27a4c330
+def _windows(ids, n_ctx, rows, team):
+    "Yield this process's calls; all have equally many, filled up with what does not count."
+    ids = torch.from_numpy(ids.astype('int64'))
+    T = min(n_ctx, len(ids) - 1)
+    n = (len(ids) - 1) // T
+    x, y = (ids[s:s + n * T].view(n, T) for s in (0, 1))                 # each (n, T)
+    if filler := -n % team.world_size:
+        x, y = torch.cat([x, x[:1].expand(filler, T)]), torch.cat([y, y.new_full((filler, T), -1)])
+    mine = slice(team.rank, None, team.world_size)
+    return zip(x[mine].split(rows), y[mine].split(rows))
+
+# %% ../../nbs/44_runs.ipynb #cdac5d4d
 @torch.no_grad()
 def validation_loss(
     model: GPT2,                     # its mode is as before when this returns
@@ -214,17 +238,6 @@ def validation_loss(
     total, counted = team.all_reduce(total, counted)
     return total / counted
 
-def _windows(ids, n_ctx, rows, team):
-    "Yield this process's calls; all have equally many, filled up with what does not count."
-    ids = torch.from_numpy(ids.astype('int64'))
-    T = min(n_ctx, len(ids) - 1)
-    n = (len(ids) - 1) // T
-    x, y = (ids[s:s + n * T].view(n, T) for s in (0, 1))                 # each (n, T)
-    if filler := -n % team.world_size:
-        x, y = torch.cat([x, x[:1].expand(filler, T)]), torch.cat([y, y.new_full((filler, T), -1)])
-    mine = slice(team.rank, None, team.world_size)
-    return zip(x[mine].split(rows), y[mine].split(rows))
-
 # %% ../../nbs/44_runs.ipynb #b62808d0
 @singledispatch
 def save_trained(
@@ -234,6 +247,7 @@ def save_trained(
     "Write what a run has trained into its folder."
     save_model(model, Path(run_dir) / 'model')
 
+# %% ../../nbs/44_runs.ipynb #1ff08d61
 def best_so_far(
     run_dir: str | Path,  # a run's folder
 ) -> dict:                # step and validation_loss of the model in its folder `best`
@@ -260,6 +274,12 @@ def keep_best(
             write_whole(part / 'best.json', json.dumps(about))
 
 # %% ../../nbs/44_runs.ipynb #c16f5d93
+def _is_step(line):
+    "Say whether a line of a log has a step, and numbers where numbers belong."
+    if not isinstance(line, dict) or type(line.get('step')) is not int: return False
+    numbers = 'loss', 'smoothed', 'validation_loss', 'accuracy', 'lr'
+    return all(type(line.get(name, 0)) in (int, float) for name in numbers)
+
 def read_log(
     run_dir: str | Path,  # a run's folder
 ) -> list[dict]:          # one a line
@@ -274,12 +294,6 @@ def read_log(
             raise ValueError(f'{path} should hold a step of a run in each line, but got something '
                              f'else in line {number}: it was changed; move it away')
     return lines
-
-def _is_step(line):
-    "Say whether a line of a log has a step, and numbers where numbers belong."
-    if not isinstance(line, dict) or type(line.get('step')) is not int: return False
-    numbers = 'loss', 'smoothed', 'validation_loss', 'accuracy', 'lr'
-    return all(type(line.get(name, 0)) in (int, float) for name in numbers)
 
 # %% ../../nbs/44_runs.ipynb #4139b387
 @contextmanager
@@ -318,6 +332,7 @@ def peak_flops(
     known = [tera * 1e12 for part, tera in _PEAKS.items() if re.search(rf'\b{part}\b', name)]
     return known[0] if known else None
 
+# %% ../../nbs/44_runs.ipynb #bbbcea22
 def throughput(
     trainer: Trainer,  # whose step was measured
     seconds: float,    # that one step took
@@ -337,6 +352,26 @@ def throughput(
 
 # %% ../../nbs/44_runs.ipynb #928cad9f
 @contextmanager
+def _bar(config, step):
+    "Show each step in a progress bar, where tqdm is installed."
+    try: from tqdm import tqdm
+    except ImportError: tqdm = None
+    if not tqdm:
+        yield lambda line: None
+        return
+    with tqdm(total=config.steps, initial=step, desc='training', unit=' steps',
+              mininterval=1) as bar:
+        def write(line):
+            if 'loss' not in line: return
+            shown = {name: f'{line[name]:.3g}' for name in ('smoothed', 'lr', 'mfu', 'memory_gb')
+                     if name in line}
+            shown['tokens_per_s'] = f'{line["tokens_per_second"]:,.0f}'
+            bar.set_postfix(refresh=False, **shown)
+            bar.update()
+        yield write
+
+# %% ../../nbs/44_runs.ipynb #6cfdf422
+@contextmanager
 def open_log(
     run_dir: str | Path,  # the run's folder
     step: int,            # where the run goes on: later lines are dropped
@@ -353,24 +388,11 @@ def open_log(
     with ExitStack() as stack:
         log = stack.enter_context(open(path, 'a', encoding='utf-8', buffering=1))
         others = [LOGGERS[name](Path(run_dir), config) for name in config.loggers]
-        others = [stack.enter_context(other) for other in others]
-        bar = stack.enter_context(_bar(config, step))
+        others = [stack.enter_context(other) for other in (*others, _bar(config, step))]
         def write(**line):
             log.write(json.dumps(line) + '\n')
             for other in others: other(line)
-            if bar is None or 'loss' not in line: return
-            shown = {name: f'{line[name]:.3g}' for name in ('smoothed', 'lr', 'mfu', 'memory_gb')
-                     if name in line}
-            shown['tokens_per_s'] = f'{line["tokens_per_second"]:,.0f}'
-            bar.set_postfix(refresh=False, **shown)
-            bar.update()
         yield write
-
-def _bar(config, step):
-    "Make the progress bar, where tqdm is installed."
-    try: from tqdm import tqdm
-    except ImportError: return nullcontext()
-    return tqdm(total=config.steps, initial=step, desc='training', unit=' steps', mininterval=1)
 
 # %% ../../nbs/44_runs.ipynb #228e9b8b
 class Stop:
@@ -404,6 +426,7 @@ def _series(run_dir, key, scale):
     "Give (step times scale, value) of every line of the log that has the value."
     return [(line['step'] * scale, line[key]) for line in read_log(run_dir) if key in line]
 
+# %% ../../nbs/44_runs.ipynb #3ef5184c
 def _draw_loss(ax, run_dir, scale, colours, name=''):
     "Draw each step's loss thinly, the smoothed one over it, and the validation loss with markers."
     dark, warm = colours
@@ -415,6 +438,24 @@ def _draw_loss(ax, run_dir, scale, colours, name=''):
     for key, look in looks.items():
         points = _series(run_dir, key, scale)
         if points: ax.plot(*zip(*points), **look)
+
+# %% ../../nbs/44_runs.ipynb #f02a1d31
+def _plain_log_axis(ax):
+    "Make the vertical axis logarithmic, with plain numbers."
+    ax.set_yscale('log')
+    low, high = ax.get_ylim()
+    plain = 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 20
+    ax.set_yticks([t for t in plain if low <= t <= high])
+    ax.yaxis.set_major_formatter('{x:g}')
+    ax.minorticks_off()
+
+def _draw_accuracy(ax, points):
+    "Draw the accuracy on the benchmark, with chance as a line."
+    ax.plot(*zip(*points), color=GREEN, marker='s', markersize=5)
+    ax.axhline(0.5, color=GREYS[0], linestyle='--', linewidth=1.2)
+    ax.text(points[-1][0], 0.51, 'chance', ha='right')
+    ax.set(ylabel='accuracy', ylim=(0.3, 1.03),
+           title='Benchmark: share of held-out cases answered correctly')
 
 # %% ../../nbs/44_runs.ipynb #1731a983
 def plot_run(
@@ -440,19 +481,10 @@ def plot_run(
         for (name, value), style in zip((baselines or {}).items(), LINES):
             ax.axhline(value, color=GREYS[0], linestyle=style, linewidth=1.2,
                        label=as_label(f'{name} {value:.2f}'))
-        ax.set(yscale='log', ylabel='nats per token', title='Loss: lower is better')
-        low, high = ax.get_ylim()
-        plain = 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 20
-        ax.set_yticks([t for t in plain if low <= t <= high])
-        ax.yaxis.set_major_formatter('{x:g}')
-        ax.minorticks_off()
+        ax.set(ylabel='nats per token', title='Loss: lower is better')
+        _plain_log_axis(ax)
         ax.legend()
-        if acc:
-            axes[1, 0].plot(*zip(*acc), color=GREEN, marker='s', markersize=5)
-            axes[1, 0].axhline(0.5, color=GREYS[0], linestyle='--', linewidth=1.2)
-            axes[1, 0].text(acc[-1][0], 0.51, 'chance', ha='right')
-            axes[1, 0].set(ylabel='accuracy', ylim=(0.3, 1.03),
-                           title='Benchmark: share of held-out cases answered correctly')
+        if acc: _draw_accuracy(axes[1, 0], acc)
         axes[-1, 0].set_xlabel('tokens read' if in_tokens else 'steps')
     return fig
 
