@@ -21,6 +21,8 @@ from .loop import rows_that_fit
 from .muon import full_tensor, make_optimizers, shard_like
 
 # %% ../../nbs/43_distributed.ipynb #b962edd4
+def _device(): return 'cuda' if torch.cuda.is_available() else 'cpu'
+
 @dataclass(frozen=True)
 class Team:
     "Say which of how many processes this is, and speak with the others."
@@ -54,8 +56,6 @@ class Team:
     def size(self):
         "Give the number of processes, as version 0.2.0 called it."
         return self.world_size
-
-def _device(): return 'cuda' if torch.cuda.is_available() else 'cpu'
 
 # %% ../../nbs/43_distributed.ipynb #56c1fd01
 def join() -> Team:
@@ -94,16 +94,124 @@ def _free_bytes(model):
     kept = torch.cuda.memory_reserved(where) - torch.cuda.memory_allocated(where)
     return 0.85 * (torch.cuda.mem_get_info(where)[0] + kept) - 2 * weights - 12 * learned - 2**29
 
+# %% ../../nbs/43_distributed.ipynb #ab815813
 def _micro_batch_size(n, limit):
     "Cut n rows into pieces of at most a limit: equal ones, if these are not much smaller."
     limit = max(1, min(n, limit))
     equal = max(d for d in range(1, limit + 1) if n % d == 0)
     return equal if 2 * equal > limit else -(-n // -(-n // limit))
 
+def _rows_at_once(trainer, n):
+    "Choose the size of the micro-batches: as many of n rows as fit in every process."
+    model = trainer.model
+    fit = rows_that_fit(model.cfg, _free_bytes(model), trainer.device.dtype.itemsize)
+    fit = int(trainer.team.all_reduce(fit, op='MIN')[0])
+    return _micro_batch_size(n, fit)
+
+# %% ../../nbs/43_distributed.ipynb #53390f4b
+def _exchanging(wrapped, last):
+    "Exchange gradients inside a `with` for the last micro-batch only."
+    if hasattr(wrapped, 'set_requires_gradient_sync'):
+        wrapped.set_requires_gradient_sync(last)                                        # FSDP
+    quiet = not last and hasattr(wrapped, 'no_sync')                                    # DDP
+    return wrapped.no_sync() if quiet else nullcontext()
+
+# %% ../../nbs/43_distributed.ipynb #0e1836c2
+def _accumulate(trainer, ids, targets, step):
+    "Add up the micro-batches' gradients; give the mean loss, or None when memory ran out."
+    team, seed, size = trainer.team, trainer.config.seed, trainer.micro_batch_size
+    if trainer.model.cfg.dropout: torch.manual_seed(hash((seed, step, team.rank)))
+    total, counted = 0.0, [int(n.sum()) for n in (targets >= 0).cpu().split(size)]      # in each
+    everywhere = team.all_reduce(sum(counted))[0]
+    if not everywhere:
+        raise ValueError(f'the batch of step {step} should have targets that count, but got '
+                         'none: leave it out')
+    pieces = list(zip(ids.split(size), targets.split(size), counted))
+    try:
+        for i, (micro, wanted, n) in enumerate(pieces):
+            with _exchanging(trainer.wrapped, i + 1 == len(pieces)):
+                # where nothing counts, a loss that weighs nothing: all have to exchange
+                if not n: wanted = micro
+                with trainer.device.autocast(): loss = trainer.loss(trainer.wrapped, micro, wanted)
+                loss = loss * (team.world_size * n / everywhere)     # they will average
+                trainer.scaler.scale(loss).backward()
+            total += loss.detach()
+    except torch.OutOfMemoryError:
+        if team.world_size > 1: raise
+        return None
+    return total
+
+# %% ../../nbs/43_distributed.ipynb #e35033a0
+def _take_less(trainer, B):
+    "Halve the micro-batch; with one row, recompute instead of remembering."
+    trainer._zero_grad()
+    before = trainer.micro_batch_size
+    trainer.micro_batch_size = _micro_batch_size(B, before // 2)
+    if before == 1:
+        if trainer.model.recompute:
+            raise torch.OutOfMemoryError(
+                'one row should fit into memory, but not even one row does: choose a smaller '
+                'model, a shorter n_ctx, or more processes with shard')
+        trainer.model.recompute = True
+    how = f'{trainer.micro_batch_size} rows'
+    if before == 1: how = '1 row, computing the blocks twice'
+    print(f'a micro-batch of {before} rows does not fit into memory: going on with {how}; '
+          f'a step stays {trainer.config.tokens_per_step:,} tokens')
+
+# %% ../../nbs/43_distributed.ipynb #2479d1d8
+def _as_numbers(trainer, loss, norm, step):
+    "Give loss and norm as numbers; stop before a step that is not finite."
+    loss, norm = torch.stack([loss, norm]).tolist()
+    loss = trainer.team.all_reduce(loss)[0] / trainer.team.world_size
+    if math.isfinite(loss) and (math.isfinite(norm) or trainer.scaler.is_enabled()):
+        return loss, norm
+    raise FloatingPointError(
+        f'loss and gradient of step {step} should be finite, but got {loss} and {norm}: try a '
+        f'lower learning rate than {trainer.config.lr}; the step was not made, and the last '
+        'checkpoint is unharmed')
+
+# %% ../../nbs/43_distributed.ipynb #5a33bb3e
+def _lower_scale(trainer, step):
+    "Lower the scale of the loss after a gradient that float16 could not hold."
+    before = trainer.scaler.state_dict()
+    scale = before['scale'] * before['backoff_factor']
+    if scale < 1:
+        raise FloatingPointError(
+            f'the scale of the loss should be at least 1, but got {scale} at step {step}, for '
+            'no gradient is finite: train in float32 or bfloat16, or at a lower learning rate '
+            f'than {trainer.config.lr}; the last checkpoint is unharmed')
+    trainer.scaler.update()                              # forgets this step
+    trainer.scaler.load_state_dict(before | {'scale': scale, '_growth_tracker': 0})
+    if not trainer.team.rank:
+        print(f'the gradient of step {step} is too large for float16: the step is left out, '
+              f'and the loss is multiplied by {scale:,.0f} from now on')
+
+# %% ../../nbs/43_distributed.ipynb #4d6b5be4
+def _check_model(model, config, team, device):
+    "Refuse what would fail late, or never learn and not say so."
+    for what in ('muon_lr', 'compile', 'shard') if not hasattr(model, 'h') else ():
+        if given := getattr(config, what):
+            raise ValueError(f'`{what}` should be left out for a {type(model).__name__}, '
+                             f'but got {given}: it knows the blocks of our own GPT2 alone')
+    if team.world_size > 1 and ':' in device.device:
+        raise ValueError('`device` should be without a number where each process has its own, '
+                         f'but got {device.device}: leave the number out')
+    learns = {p.dtype for p in model.parameters() if p.requires_grad}
+    if small := [dtype for dtype in learns if dtype.itemsize < 4]:
+        raise ValueError('`model` should be in float32, in which small updates count, but got '
+                         f'{small[0]}: load it without dtype; the steps may still be in '
+                         'bfloat16')
+
 # %% ../../nbs/43_distributed.ipynb #68782938
 def _own_loss(model, ids, targets):
     "Ask the model for its loss."
     return model(ids, targets)
+
+def _unwrapped(model):
+    "Take a model out of what DDP or torch.compile wrapped around it."
+    while wrapped := {'module', '_orig_mod'} & set(model._modules):
+        model = model._modules[wrapped.pop()]
+    return model
 
 class Trainer:
     "Hold a model, what moves it, and where: all that an update and a checkpoint need."
@@ -114,23 +222,9 @@ class Trainer:
         device: Device = None,  # where and in which precision; the best there is by default
         loss: Callable = None,  # loss(model, ids, targets) in nats, the mean over what counts
     ):
-        plain = model           # out of what DDP or torch.compile wrapped around it
-        while wrapped := {'module', '_orig_mod'} & set(plain._modules):
-            plain = plain._modules[wrapped.pop()]
-        self.model, self.config, self.team = plain, config, team
+        self.model, self.config, self.team = _unwrapped(model), config, team
         self.device, self.loss = device or device_info(), loss or _own_loss
-        for what in ('muon_lr', 'compile', 'shard') if not hasattr(self.model, 'h') else ():
-            if given := getattr(config, what):
-                raise ValueError(f'`{what}` should be left out for a {type(self.model).__name__}, '
-                                 f'but got {given}: it knows the blocks of our own GPT2 alone')
-        if team.world_size > 1 and ':' in self.device.device:
-            raise ValueError('`device` should be without a number where each process has its own, '
-                             f'but got {self.device.device}: leave the number out')
-        learns = {p.dtype for p in self.model.parameters() if p.requires_grad}
-        if small := [dtype for dtype in learns if dtype.itemsize < 4]:
-            raise ValueError('`model` should be in float32, in which small updates count, but got '
-                             f'{small[0]}: load it without dtype; the steps may still be in '
-                             'bfloat16')
+        _check_model(self.model, config, team, self.device)
         self.model.to(self.device.device).train()
         self.wrapped = model
         if team.world_size > 1: self.wrapped = _share(self.model, config, self.device.dtype)
@@ -149,19 +243,16 @@ class Trainer:
         for optimizer, peak in zip(self.optimizers, (self.config.lr, self.config.muon_lr)):
             for group in optimizer.param_groups: group['lr'] = peak * schedule(self.config, step)
         ids, targets = (torch.as_tensor(x).to(self.device.device) for x in batch)        # (B, T)
-        if not self.micro_batch_size:                     # as many rows as fit in every process
-            fit = rows_that_fit(self.model.cfg, _free_bytes(self.model), self.device.dtype.itemsize)
-            fit = int(self.team.all_reduce(fit, op='MIN')[0])
-            self.micro_batch_size = _micro_batch_size(len(ids), fit)
+        if not self.micro_batch_size: self.micro_batch_size = _rows_at_once(self, len(ids))
         if self.to_compile: self._compile(ids, step)
-        while (loss := self._accumulate(ids, targets, step)) is None: self._take_less(len(ids))
+        while (loss := _accumulate(self, ids, targets, step)) is None: _take_less(self, len(ids))
         for optimizer in self.optimizers: self.scaler.unscale_(optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip or math.inf)
-        loss, norm = self._check(loss, full_tensor(norm), step)
+        loss, norm = _as_numbers(self, loss, full_tensor(norm), step)
         if math.isfinite(norm):                           # one answer for all optimizers
             for optimizer in self.optimizers: optimizer.step()
             self.scaler.update()
-        else: self._lower_scale(step)
+        else: _lower_scale(self, step)
         self._zero_grad()
         # about ten steps, fewer in a short run
         share = min(1, max(0.1, 20 / self.config.steps, 1 / (step + 1)))
@@ -172,81 +263,11 @@ class Trainer:
     def _compile(self, ids, step):
         "Compile the blocks, by the first micro-batch of a step that is not made."
         size, self.to_compile = self.micro_batch_size, False
-        try_compile(self.model, partial(self._accumulate, ids[:size], ids[:size], step))
+        try_compile(self.model, partial(_accumulate, self, ids[:size], ids[:size], step))
         self._zero_grad()
-
-    def _lower_scale(self, step):
-        "Lower the scale of the loss after a gradient that float16 could not hold."
-        before = self.scaler.state_dict()
-        scale = before['scale'] * before['backoff_factor']
-        if scale < 1:
-            raise FloatingPointError(
-                f'the scale of the loss should be at least 1, but got {scale} at step {step}, for '
-                'no gradient is finite: train in float32 or bfloat16, or at a lower learning rate '
-                f'than {self.config.lr}; the last checkpoint is unharmed')
-        self.scaler.update()                              # forgets this step
-        self.scaler.load_state_dict(before | {'scale': scale, '_growth_tracker': 0})
-        if not self.team.rank:
-            print(f'the gradient of step {step} is too large for float16: the step is left out, '
-                  f'and the loss is multiplied by {scale:,.0f} from now on')
 
     def _zero_grad(self):
         for optimizer in self.optimizers: optimizer.zero_grad()
-
-    def _accumulate(self, ids, targets, step):
-        "Add up the micro-batches' gradients; give the mean loss, or None when memory ran out."
-        if self.model.cfg.dropout: torch.manual_seed(hash((self.config.seed, step, self.team.rank)))
-        total, size = 0.0, self.micro_batch_size
-        counted = [int(n.sum()) for n in (targets >= 0).cpu().split(size)]  # in each micro-batch
-        everywhere = self.team.all_reduce(sum(counted))[0]
-        if not everywhere:
-            raise ValueError(f'the batch of step {step} should have targets that count, but got '
-                             'none: leave it out')
-        pieces = list(zip(ids.split(size), targets.split(size), counted))
-        try:
-            for i, (micro, wanted, n) in enumerate(pieces):
-                last = i + 1 == len(pieces)               # only then are gradients exchanged
-                if hasattr(self.wrapped, 'set_requires_gradient_sync'):
-                    self.wrapped.set_requires_gradient_sync(last)                       # FSDP
-                quiet = not last and hasattr(self.wrapped, 'no_sync')                   # DDP
-                with self.wrapped.no_sync() if quiet else nullcontext():
-                    # where nothing counts, a loss that weighs nothing: all have to exchange
-                    if not n: wanted = micro
-                    with self.device.autocast(): loss = self.loss(self.wrapped, micro, wanted)
-                    loss = loss * (self.team.world_size * n / everywhere)  # they will average
-                    self.scaler.scale(loss).backward()
-                total += loss.detach()
-        except torch.OutOfMemoryError:
-            if self.team.world_size > 1: raise
-            return None
-        return total
-
-    def _take_less(self, B):
-        "Halve the micro-batch; with one row, recompute instead of remembering."
-        self._zero_grad()
-        before = self.micro_batch_size
-        self.micro_batch_size = _micro_batch_size(B, before // 2)
-        if before == 1:
-            if self.model.recompute:
-                raise torch.OutOfMemoryError(
-                    'one row should fit into memory, but not even one row does: choose a smaller '
-                    'model, a shorter n_ctx, or more processes with shard')
-            self.model.recompute = True
-        how = f'{self.micro_batch_size} rows'
-        if before == 1: how = '1 row, computing the blocks twice'
-        print(f'a micro-batch of {before} rows does not fit into memory: going on with {how}; '
-              f'a step stays {self.config.tokens_per_step:,} tokens')
-
-    def _check(self, loss, norm, step):
-        "Give loss and norm as numbers; stop before a step that is not finite."
-        loss, norm = torch.stack([loss, norm]).tolist()
-        loss = self.team.all_reduce(loss)[0] / self.team.world_size
-        if math.isfinite(loss) and (math.isfinite(norm) or self.scaler.is_enabled()):
-            return loss, norm
-        raise FloatingPointError(
-            f'loss and gradient of step {step} should be finite, but got {loss} and {norm}: try a '
-            f'lower learning rate than {self.config.lr}; the step was not made, and the last '
-            'checkpoint is unharmed')
 
 # %% ../../nbs/43_distributed.ipynb #5ca3027c
 def _options(**more):
