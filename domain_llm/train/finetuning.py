@@ -50,6 +50,27 @@ def _facts(model, config, **more):
         n_params=sum(n for n, _ in sizes),
         n_learned=sum(n for n, learns in sizes if learns), **more)
 
+# %% ../../nbs/46_finetuning.ipynb #8a868aac
+def _mean_loss(model, ids, targets):
+    "Average the loss of the targets that count; without a gradient row by row, to save memory."
+    rows, total = len(ids) if torch.is_grad_enabled() else 1, 0.0
+    for some, wanted in zip(ids.split(rows), targets.split(rows)):
+        logits, wanted = model(some).flatten(0, 1), wanted.flatten().clamp(min=-1)       # (N, V)
+        total += F.cross_entropy(logits.float(), wanted, ignore_index=-1, reduction='sum')
+    return total / (targets >= 0).sum().clamp(min=1)
+
+# %% ../../nbs/46_finetuning.ipynb #2adbef82
+def _write_on(net, ids, n, choose):
+    "Add n tokens, one at a time; what was read before is not read again."
+    past, taken = None, inspect.signature(net.forward).parameters   # of two names, new and old
+    kept = 'cache' if 'cache' in taken else 'past_key_values'
+    for _ in range(n):
+        unread = ids if past is None else ids[:, -1:]
+        found = net(input_ids=unread, use_cache=True, **{kept: past})
+        past = getattr(found, kept, None)
+        ids = torch.cat([ids, choose(found.logits[:, -1])[:, None]], 1)           # (B, T + 1)
+    return ids
+
 # %% ../../nbs/46_finetuning.ipynb #d488e05d
 class Trainable(nn.Module):
     "Give a causal model of `transformers` what `pretrain` asks of a model."
@@ -83,11 +104,7 @@ class Trainable(nn.Module):
             older = self.net.gradient_checkpointing_enable
             getattr(self.net, 'activation_checkpointing_enable', older)(dict(use_reentrant=False))
         if targets is None: return self.net(input_ids=ids, use_cache=False).logits
-        rows, total = len(ids) if torch.is_grad_enabled() else 1, 0.0
-        for some, wanted in zip(ids.split(rows), targets.split(rows)):
-            logits, wanted = self(some).flatten(0, 1), wanted.flatten().clamp(min=-1)    # (N, V)
-            total += F.cross_entropy(logits.float(), wanted, ignore_index=-1, reduction='sum')
-        return total / (targets >= 0).sum().clamp(min=1)
+        return _mean_loss(self, ids, targets)
 
     @torch.no_grad()
     def generate(self,
@@ -97,18 +114,10 @@ class Trainable(nn.Module):
         seed: int | torch.Generator = None,  # for repeatable text
     ) -> torch.Tensor:                       # (B, T + max_new_tokens)
         "Write on from prompts, one token at a time."
-        choose, past, was = Sampler(temperature, seed=seed, device=ids.device), None, self.training
-        taken = inspect.signature(self.net.forward).parameters      # of two names, new and old
-        kept = 'cache' if 'cache' in taken else 'past_key_values'
+        choose, was = Sampler(temperature, seed=seed, device=ids.device), self.training
         self.eval()
-        try:
-            for _ in range(max_new_tokens):
-                unread = ids if past is None else ids[:, -1:]
-                found = self.net(input_ids=unread, use_cache=True, **{kept: past})
-                past = getattr(found, kept, None)
-                ids = torch.cat([ids, choose(found.logits[:, -1])[:, None]], 1)       # (B, T + 1)
+        try: return _write_on(self.net, ids, max_new_tokens, choose)
         finally: self.train(was)
-        return ids
 
 # %% ../../nbs/46_finetuning.ipynb #45740f2a
 @save_model.register(Trainable)
@@ -122,6 +131,7 @@ def _save_theirs(model, folder, tokenizer=None):
 @check_layout.register(Trainable)
 def _check_theirs(model): "Accept it: what `transformers` loaded it also saves."
 
+# %% ../../nbs/46_finetuning.ipynb #12f6975c
 @rows_that_fit.register(ModelFacts)
 def _rows(cfg, n_bytes, width=4):
     row = cfg.n_ctx * (40 * width * cfg.n_embd * (cfg.n_layer + 1) + 12 * cfg.vocab_size)
@@ -180,6 +190,7 @@ class Adapted(nn.Module):
         "Write on from prompts."
         return self.model.generate(ids, max_new_tokens, *args, **kwargs)
 
+# %% ../../nbs/46_finetuning.ipynb #be0bbd35
 def _check_heard(model):
     "Refuse an adapter that a model computes past, by the gradient of one short row."
     V, was = model.cfg.vocab_size, model.training
@@ -222,11 +233,11 @@ def add_lora(
         fan_in_fan_out=any(type(m).__name__ == 'Conv1D' for m in net.modules()),
         base_model_name_or_path=base)
     inject_adapter_in_model(config, net)
-    more = dict(adapter=f'LoRA r {r}, alpha {alpha:g}, dropout {dropout:g}, {where}')
     facts = {name: getattr(model.cfg, name)
              for name in ('vocab_size', 'n_ctx', 'eos_token_id', 'n_layer', 'n_embd')}
     config_of = model.cfg if ours else net.config.get_text_config()
-    cfg = _facts(net, config_of, kind=type(net).__name__, **facts, **more)
+    cfg = _facts(net, config_of, kind=type(net).__name__, **facts,
+                 adapter=f'LoRA r {r}, alpha {alpha:g}, dropout {dropout:g}, {where}')
     adapted = Adapted(model, cfg, config)
     _check_heard(adapted)
     return adapted
@@ -253,6 +264,7 @@ def merged(
             layers[name].base_layer.weight.data = weight
             put(name, layers[name])
 
+# %% ../../nbs/46_finetuning.ipynb #843781cc
 @check_layout.register(Adapted)
 def _check_adapted(model):
     with merged(model) as plain: check_layout(plain)
@@ -261,6 +273,7 @@ def _check_adapted(model):
 def _save_merged(model, folder, tokenizer=None):
     with merged(model) as plain: save_model(plain, folder, tokenizer)
 
+# %% ../../nbs/46_finetuning.ipynb #e65c1fd8
 def _adapter_tensors(model):
     "Give the adapter's matrices the names that they have in files of `peft`."
     ours, found = not isinstance(model.model, Trainable), {}
@@ -273,6 +286,7 @@ def _adapter_tensors(model):
             found[f'base_model.model.{other}.{which}.weight'] = part.detach().cpu().clone()
     return found
 
+# %% ../../nbs/46_finetuning.ipynb #2e5caa41
 @save_trained.register(Adapted)
 def _save_both(model, run_dir):
     save_model(model, Path(run_dir) / 'model')
