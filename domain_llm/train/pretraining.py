@@ -25,65 +25,43 @@ from .runs import (
     Stop, best_so_far, forecast, keep_best, load_checkpoint, open_log, open_run, save_checkpoint,
     save_trained, throughput, validation_loss)
 
-# %% ../../nbs/45_pretraining.ipynb #ed1a9c7d
-def pretrain(
-    model: GPT2 | GPT2Config,                   # left on `device`; of a shape, drawn from the seed
-    batches: Batches,                           # `batches[step]` gives (ids, targets), each (B, T)
-    config: TrainConfig,                        # the recipe
-    run_dir: str | Path,                        # folder of the run; called again, it is resumed
-    validation: TokenFile | np.ndarray = None,  # ids whose loss is logged, and the best model kept
-    evaluate: Callable = None,                  # evaluate(model, step) gives a dict that is logged
-    loss: Callable = None,                      # loss(model, ids, targets) in nats, as `Trainer`'s
-    device: Device = None,                      # where and in which precision; the best by default
-    others: list = (),                          # folders of runs that tell how this one may end
-) -> Path:                                      # the folder of the trained model
-    "Train a model, or go on where the run stopped; write the log, checkpoints and the model."
-    run_dir, team = Path(run_dir), join()
-    if isinstance(model, GPT2Config):
-        torch.manual_seed(config.seed)
-        model = GPT2(model)
-    trainer = Trainer(model, config, team, device, loss)
-    _check_run(trainer, batches, validation)
-    if not team.rank:
-        order, text = (getattr(batches, f'{name}_sha256', None) for name in ('order', 'tokens'))
-        stays = {n: p for n, p in trainer.model.named_parameters() if not p.requires_grad}
-        frozen = weights_sha256(stays) if stays else None
-        held = None
-        if validation is not None:                        # what `validation_loss` reads
-            ids = np.ascontiguousarray(getattr(validation, 'ids', validation)[:200_000], 'int64')
-            held = hashlib.sha256(ids).hexdigest()
-        open_run(run_dir, config, trainer.model.cfg, order, loss, text, frozen, held)
-    with only_writer(run_dir) if not team.rank else nullcontext():
-        step = first = load_checkpoint(run_dir, trainer)
-        if step and not team.rank: print(f'resuming at step {step} of {config.steps}')
-        began = saved = time.monotonic()
-        with (open_log(run_dir, step, config, team) as write, Stop() as stop,
-              prefetch(batches, next(trainer.model.parameters()).device) as ready):
-            while step < config.steps:
-                if step % config.eval_every == 0:
-                    _evaluate(trainer, step, run_dir, validation, evaluate, write)
-                    if not team.rank: _print_forecast(run_dir, step, config, others)
-                start = time.monotonic()
-                loss_now, norm = trainer.update(ready[step], step)
-                now = time.monotonic()
-                left = (now - began) / (step + 1 - first) * (config.steps - step - 1)
-                write(step=step, loss=loss_now, smoothed=trainer.smoothed,
-                      lr=config.lr * schedule(config, step), grad_norm=norm,
-                      **throughput(trainer, now - start, left))
-                step += 1
-                due = now - saved > 60 * config.save_minutes
-                if config.save_every: due = due or step % config.save_every == 0
-                due, stopping = team.all_reduce(due, stop.asked, op='MAX')
-                if due or stopping:
-                    save_checkpoint(run_dir, trainer, step)
-                    saved = time.monotonic()
-                if stopping: raise KeyboardInterrupt
-            if step > first: save_checkpoint(run_dir, trainer, step)
-            _evaluate(trainer, step, run_dir, validation, evaluate, write)
-        whole = whole_model(trainer)
-        if not team.rank: save_trained(whole, run_dir)
-        if team.all_reduce(stop.asked, op='MAX')[0]: raise KeyboardInterrupt
-        return run_dir / 'model'
+# %% ../../nbs/45_pretraining.ipynb #8834ee98
+def _check_run(trainer, batches, validation):
+    "Refuse, before the first step, what would be wrong or found out at the end."
+    config, cfg, size = trainer.config, trainer.model.cfg, trainer.team.world_size
+    if (shared := getattr(batches, 'world_size', 1)) != size:
+        raise ValueError(f'`batches` should have a world_size of {size}, but got '
+                         f'{shared}: make them with rank and world_size of `join()`')
+    if (seed := getattr(batches, 'seed', config.seed)) != config.seed:
+        raise ValueError(f'`batches` should be in the order of the seed {config.seed} of `config`, '
+                         f'but got that of {seed}: make both with one seed')
+    n_ctx = getattr(batches, 'n_ctx', 1)
+    if isinstance(batches, Batches) and batches.rows != config.tokens_per_step // n_ctx:
+        raise ValueError(f'`batches` should have the {config.tokens_per_step:,} tokens per step of '
+                         f'`config`, but got {batches.rows * n_ctx:,}: make both with one number')
+    if n_ctx > cfg.n_ctx:
+        raise ValueError(f'`batches` should have rows of at most {cfg.n_ctx} tokens, which is the '
+                         f"model's context, but got {n_ctx}: make them with a shorter n_ctx")
+    V = getattr(getattr(batches, 'tokens', None), 'meta', {}).get('vocab_size', 0)
+    if V > cfg.vocab_size:
+        raise ValueError(f'`batches` should have ids below {cfg.vocab_size}, the size of the '
+                         f"model's vocabulary, but got tokens of a tokenizer of {V}: "
+                         'make the model for this tokenizer')
+    if validation is not None and (n := len(getattr(validation, 'ids', validation))) < 2:
+        raise ValueError('`validation` should have at least 2 tokens, of which one predicts the '
+                         f'other, but got {n}: take a longer text, or leave it out')
+    check_layout(trainer.model)
+
+# %% ../../nbs/45_pretraining.ipynb #44320c23
+def _claim_folder(run_dir, trainer, batches, validation, loss):
+    "Claim a run's folder in the name of all that it learns from, by the hashes of it."
+    order, text = (getattr(batches, f'{name}_sha256', None) for name in ('order', 'tokens'))
+    stays = {n: p for n, p in trainer.model.named_parameters() if not p.requires_grad}
+    frozen, held = weights_sha256(stays) if stays else None, None
+    if validation is not None:                            # what `validation_loss` reads
+        ids = np.ascontiguousarray(getattr(validation, 'ids', validation)[:200_000], 'int64')
+        held = hashlib.sha256(ids).hexdigest()
+    open_run(run_dir, trainer.config, trainer.model.cfg, order, loss, text, frozen, held)
 
 # %% ../../nbs/45_pretraining.ipynb #e2f6693c
 _OWN = 'step', 'loss', 'smoothed', 'lr', 'grad_norm', 'validation_loss'  # what the log itself says
@@ -99,6 +77,7 @@ def _logged(found):
                              f'{name} = {value!r}: rename it, or leave it out')
     return found
 
+# %% ../../nbs/45_pretraining.ipynb #288e8c4d
 def _evaluate(trainer, step, run_dir, validation, evaluate, write):
     "Log the validation loss and whatever `evaluate` finds; keep the best model."
     team, found, better = trainer.team, {}, False
@@ -130,32 +109,57 @@ def _print_forecast(run_dir, step, config, others):
               f'{end:.3f} (95 % interval {low:.3f} to {high:.3f}), by {n} runs that are done'
               + (f'; {unreadable} more could not be read' if unreadable else ''))
 
-# %% ../../nbs/45_pretraining.ipynb #8834ee98
-def _check_run(trainer, batches, validation):
-    "Refuse, before the first step, what would be wrong or found out at the end."
-    config, cfg, size = trainer.config, trainer.model.cfg, trainer.team.world_size
-    if (shared := getattr(batches, 'world_size', 1)) != size:
-        raise ValueError(f'`batches` should have a world_size of {size}, but got '
-                         f'{shared}: make them with rank and world_size of `join()`')
-    if (seed := getattr(batches, 'seed', config.seed)) != config.seed:
-        raise ValueError(f'`batches` should be in the order of the seed {config.seed} of `config`, '
-                         f'but got that of {seed}: make both with one seed')
-    n_ctx = getattr(batches, 'n_ctx', 1)
-    if isinstance(batches, Batches) and batches.rows != config.tokens_per_step // n_ctx:
-        raise ValueError(f'`batches` should have the {config.tokens_per_step:,} tokens per step of '
-                         f'`config`, but got {batches.rows * n_ctx:,}: make both with one number')
-    if n_ctx > cfg.n_ctx:
-        raise ValueError(f'`batches` should have rows of at most {cfg.n_ctx} tokens, which is the '
-                         f"model's context, but got {n_ctx}: make them with a shorter n_ctx")
-    V = getattr(getattr(batches, 'tokens', None), 'meta', {}).get('vocab_size', 0)
-    if V > cfg.vocab_size:
-        raise ValueError(f'`batches` should have ids below {cfg.vocab_size}, the size of the '
-                         f"model's vocabulary, but got tokens of a tokenizer of {V}: "
-                         'make the model for this tokenizer')
-    if validation is not None and (n := len(getattr(validation, 'ids', validation))) < 2:
-        raise ValueError('`validation` should have at least 2 tokens, of which one predicts the '
-                         f'other, but got {n}: take a longer text, or leave it out')
-    check_layout(trainer.model)
+# %% ../../nbs/45_pretraining.ipynb #ed1a9c7d
+def pretrain(
+    model: GPT2 | GPT2Config,                   # left on `device`; of a shape, drawn from the seed
+    batches: Batches,                           # `batches[step]` gives (ids, targets), each (B, T)
+    config: TrainConfig,                        # the recipe
+    run_dir: str | Path,                        # folder of the run; called again, it is resumed
+    validation: TokenFile | np.ndarray = None,  # ids whose loss is logged, and the best model kept
+    evaluate: Callable = None,                  # evaluate(model, step) gives a dict that is logged
+    loss: Callable = None,                      # loss(model, ids, targets) in nats, as `Trainer`'s
+    device: Device = None,                      # where and in which precision; the best by default
+    others: list = (),                          # folders of runs that tell how this one may end
+) -> Path:                                      # the folder of the trained model
+    "Train a model, or go on where the run stopped; write the log, checkpoints and the model."
+    run_dir, team = Path(run_dir), join()
+    if isinstance(model, GPT2Config):
+        torch.manual_seed(config.seed)
+        model = GPT2(model)
+    trainer = Trainer(model, config, team, device, loss)
+    _check_run(trainer, batches, validation)
+    if not team.rank: _claim_folder(run_dir, trainer, batches, validation, loss)
+    with only_writer(run_dir) if not team.rank else nullcontext():
+        step = first = load_checkpoint(run_dir, trainer)
+        if step and not team.rank: print(f'resuming at step {step} of {config.steps}')
+        began = saved = time.monotonic()
+        with (open_log(run_dir, step, config, team) as write, Stop() as stop,
+              prefetch(batches, next(trainer.model.parameters()).device) as ready):
+            while step < config.steps:
+                if step % config.eval_every == 0:
+                    _evaluate(trainer, step, run_dir, validation, evaluate, write)
+                    if not team.rank: _print_forecast(run_dir, step, config, others)
+                start = time.monotonic()
+                loss_now, norm = trainer.update(ready[step], step)
+                now = time.monotonic()
+                left = (now - began) / (step + 1 - first) * (config.steps - step - 1)
+                write(step=step, loss=loss_now, smoothed=trainer.smoothed,
+                      lr=config.lr * schedule(config, step), grad_norm=norm,
+                      **throughput(trainer, now - start, left))
+                step += 1
+                due = now - saved > 60 * config.save_minutes
+                if config.save_every: due = due or step % config.save_every == 0
+                due, stopping = team.all_reduce(due, stop.asked, op='MAX')
+                if due or stopping:
+                    save_checkpoint(run_dir, trainer, step)
+                    saved = time.monotonic()
+                if stopping: raise KeyboardInterrupt
+            if step > first: save_checkpoint(run_dir, trainer, step)
+            _evaluate(trainer, step, run_dir, validation, evaluate, write)
+        whole = whole_model(trainer)
+        if not team.rank: save_trained(whole, run_dir)
+        if team.all_reduce(stop.asked, op='MAX')[0]: raise KeyboardInterrupt
+        return run_dir / 'model'
 
 # %% ../../nbs/45_pretraining.ipynb #03d5f528
 def steps_in(
