@@ -146,9 +146,9 @@ def _stray_edits(cases):
 
 def _leaks(cases, corpus, n=13):
     "List the cases of whose original a document holds n words in a row, or all of a shorter one."
-    from domain_llm.text.overlap import word_ngrams
-    words = {c.id: len([*word_ngrams(c.original, 1)]) for c in cases}
-    runs = {c.id: set(word_ngrams(c.original, min(n, words[c.id]))) for c in cases}
+    from domain_llm.text.overlap import run_length, word_ngrams
+    def length(text): return run_length(text, n) or len([*word_ngrams(text, 1)])
+    runs = {c.id: {*word_ngrams(c.original, length(c.original))} for c in cases}
     held = set().union(*runs.values())
     lengths = {len(run) for run in held}
     seen = {run for text in corpus for k in lengths for run in word_ngrams(text, k) if run in held}
