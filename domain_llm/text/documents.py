@@ -33,8 +33,23 @@ def counted(
     return f'{n:,} {noun}' if n == 1 else f'{n:,} {noun}s'
 
 # %% ../../nbs/13_documents.ipynb #04fd947f
-_SURROGATE = re.compile('[\ud800-\udfff]')  # half a character, or a byte that is not UTF-8
+def _sentences(report):
+    "Write a report as a few sentences."
+    text = f"Read {counted(report.documents, 'document')} with {counted(report.words, 'word')}."
+    if report.skipped:
+        first = '; '.join(f'{where} ({why})' for where, why in report.skipped[:3])
+        if len(report.skipped) > 3: first += f'; and {len(report.skipped) - 3:,} more'
+        text += f' Skipped {len(report.skipped):,}: {first}.'
+    if report.passed:
+        ends = ', '.join(f'{n:,} {end}' for end, n in report.passed.items())
+        text += f" Passed over {counted(sum(report.passed.values()), 'other file')}: {ends}."
+    if report.undecodable:
+        hold = 'holds' if report.undecodable == 1 else 'hold'
+        text += (f" {counted(report.undecodable, 'document')} {hold} characters that were lost, "
+                 'such as unknown entities; they are kept as U+FFFD.')
+    return text
 
+# %% ../../nbs/13_documents.ipynb #ba9e0949
 @dataclass
 class ReadReport:
     "Count what `read_documents` read, and name what it could not read."
@@ -74,20 +89,7 @@ class ReadReport:
         for end, n in passed.items(): self.passed[end] = self.passed.get(end, 0) + n
         for why, n in reasons.items(): self.reasons[why] = self.reasons.get(why, 0) + n
 
-    def __str__(self):
-        text = f"Read {counted(self.documents, 'document')} with {counted(self.words, 'word')}."
-        if self.skipped:
-            first = '; '.join(f'{where} ({why})' for where, why in self.skipped[:3])
-            if len(self.skipped) > 3: first += f'; and {len(self.skipped) - 3:,} more'
-            text += f' Skipped {len(self.skipped):,}: {first}.'
-        if self.passed:
-            ends = ', '.join(f'{n:,} {end}' for end, n in self.passed.items())
-            text += f" Passed over {counted(sum(self.passed.values()), 'other file')}: {ends}."
-        if self.undecodable:
-            hold = 'holds' if self.undecodable == 1 else 'hold'
-            text += (f" {counted(self.undecodable, 'document')} {hold} characters that were lost, "
-                     'such as unknown entities; they are kept as U+FFFD.')
-        return text
+    def __str__(self): return _sentences(self)
 
 # %% ../../nbs/13_documents.ipynb #dc0b32f7
 _MARKS = {  # byte order mark → encoding; the longer ones first, for one begins like another
@@ -135,6 +137,7 @@ def _read_jsonl(raw, name, report, options):
         elif row is not None:
             report.skip(f'{name} line {i}', 'invalid JSON' if row == 'bad' else 'not a JSON object')
 
+# %% ../../nbs/13_documents.ipynb #b6ffe7c4
 def _csv_rows(lines):
     "Yield the rows of a table that are not blank, up to one whose quotes do not close."
     rows, line = csv.reader(lines, strict=True), 1
@@ -146,6 +149,7 @@ def _csv_rows(lines):
         raise ValueError(f'quotes should close, but from line {line} on they do not ({error}): '
                          'mend them, for nothing from there on was read') from None
 
+# %% ../../nbs/13_documents.ipynb #b8df9a1d
 def _read_csv(raw, name, report, options):
     "Yield one document per row of a comma-separated table that has the fields of its header."
     csv.field_size_limit(_LONGEST)  # a full text is longer than the default of 131,072
@@ -185,6 +189,8 @@ def _ending(name):
     packed = re.search(r'(\.[a-z]\w{0,9})?\.\w{1,10}$', Path(name).name.lower())
     return packed[0] if packed else 'without an ending'
 
+# %% ../../nbs/13_documents.ipynb #6b8da2a5
+_SURROGATE = re.compile('[\ud800-\udfff]')  # half a character, or a byte that is not UTF-8
 _NOTES = '.domain_llm.json', '.licences.json'  # that this library keeps beside papers
 
 def _in_folder(folder, report, follow_links):
@@ -202,6 +208,7 @@ def _in_folder(folder, report, follow_links):
     for end in sorted(passed): report.passed[end] = report.passed.get(end, 0) + 1
     return sorted(inside)
 
+# %% ../../nbs/13_documents.ipynb #54f1d954
 def _find_files(paths, report, follow_links):
     "List the files that one or more paths stand for, as pairs (name, path)."
     found = []
@@ -241,6 +248,7 @@ class _Unpacked(gzip.GzipFile):
     def read(self, size=-1): return self._within(super().read(size))
     def read1(self, size=-1): return self._within(super().read1(size))
 
+# %% ../../nbs/13_documents.ipynb #3b0fbfc3
 def _file_rows(files, report, options, advance):
     "Yield (source, name, row) for each row of some files, and skip what cannot be read."
     for name, path in files:
@@ -295,6 +303,7 @@ def _whole_rows(rows, report, named):
             why += ': rename the one that holds the text'
             report.skip(re.sub(r':\d+$', '', name), why, others)
 
+# %% ../../nbs/13_documents.ipynb #7898c339
 _FULL = 2**13  # characters that no abstract has
 _WITHDRAWN = 'retracted', 'deleted by PubMed'  # so no other copy of it should stay
 
@@ -323,6 +332,7 @@ def _document(source, name, row, report):
         paper=clean_text(str(row.get('paper') or '')),
     )
 
+# %% ../../nbs/13_documents.ipynb #f467856d
 def _documents(rows, report, named=()):
     "Yield one clean document per row that has text, and refuse a named source without any."
     for source, name, row in _whole_rows(rows, report, named):
@@ -335,7 +345,6 @@ def _documents(rows, report, named=()):
         report.words += 1 + text.count(' ') + text.count('\n') - text.count('\n\n')
         if '\ufffd' in text + document['title']: report.undecodable += 1
         yield document
-
 
 # %% ../../nbs/13_documents.ipynb #edbbdb1c
 def _without_withdrawn(dataset, report):
@@ -390,6 +399,7 @@ def _groups(files, size=2**25):
             group, total = [], 0
     if group: yield group
 
+# %% ../../nbs/13_documents.ipynb #9586ee8a
 def _read_group(files, out, options, report, limit=None, advance=lambda n: None):
     "Read some files into one Arrow file, and return the number of documents."
     rows, named = _file_rows(files, report, options, advance), options.get('named', ())
@@ -472,6 +482,7 @@ def _passages(lines):
             piece, rest = piece[:end], piece[end:]
         yield piece
 
+# %% ../../nbs/13_documents.ipynb #2ed614a9
 # where and when a paper appeared, as PubMed writes it in the first paragraph of a record
 _CITED = re.compile(r'\s*1[.:] (?:.+\n){0,9}?.*[.;?]\s+(?:1[5-9]|20)\d\d\b')
 
