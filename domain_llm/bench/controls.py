@@ -52,6 +52,7 @@ def _word_counter(order, texts, cases):
     table = {t: float(line[:len(row)].mean()) for t, row, line in zip(versions, rows, losses)}
     return table.__getitem__
 
+# %% ../../nbs/55_controls.ipynb #22ff6c6e
 def _counted(name, order, cases, corpus):
     "Let runs of words answer, counted in the corpus or in the originals of the other half."
     if corpus is not None: halves = [(cases, list(corpus))]
@@ -64,6 +65,7 @@ def _counted(name, order, cases, corpus):
     where = 'the other half of the cases' if corpus is None else 'the corpus'
     return Scores(name, frame, dict(protocol='function of the text', counted_in=where))
 
+# %% ../../nbs/55_controls.ipynb #ee28e418
 def guessers(
     cases: list[Case],                # as `load_cases` or `make_cases` gives them
     corpus: list[str] | None = None,  # to count words in; None: originals of the other half of them
@@ -84,6 +86,7 @@ def guessed(
     right = scores.correct.sum() + (scores.margin == 0).sum() / 2
     return float(right), *accuracy_interval(right, scores.n)
 
+# %% ../../nbs/55_controls.ipynb #925558ba
 def _guesser_rows(cases, corpus):
     "Say how each guesser did, and whether that is far from one half; each pays for all looks."
     rows, found = [], guessers(cases, corpus).values()
@@ -111,6 +114,7 @@ def _untrained(tokenizer, cases, prompt, seeds):
     swapped = swap_labels(cases)
     return found, score_cases(model, tokenizer, swapped, prompt=prompt, name='labels exchanged')
 
+# %% ../../nbs/55_controls.ipynb #8628b139
 def run_controls(
     cases: list[Case],                # as `load_cases` or `make_cases` gives them
     tokenizer: Tokenizer,             # for the untrained models
@@ -144,6 +148,7 @@ def _stray_edits(cases):
         return len(split_sentences(case.original)) != len(split_sentences(case.altered))
     return [c.id for c in cases if grows(c) or opens(sentence_pairs(c))]
 
+# %% ../../nbs/55_controls.ipynb #a51bb8b5
 def _leaks(cases, corpus, n=13):
     "List the cases of whose original a document holds n words in a row, or all of a shorter one."
     from domain_llm.text.overlap import run_length, word_ngrams
@@ -154,11 +159,11 @@ def _leaks(cases, corpus, n=13):
     seen = {run for text in corpus for k in lengths for run in word_ngrams(text, k) if run in held}
     return [id for id, mine in runs.items() if not seen.isdisjoint(mine)]
 
+# %% ../../nbs/55_controls.ipynb #763753af
 def _named(ids, total, what):
     "Count cases and name the first few."
     return f'{len(ids)} of {total} {what}' + (f': case {", ".join(ids[:5])}' if ids else '')
 
-# %% ../../nbs/55_controls.ipynb #763753af
 def check_cases(
     cases: list[Case],                # as `load_cases` or `make_cases` gives them
     corpus: list[str] | None = None,  # texts that a model will be trained on
