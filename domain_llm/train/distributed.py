@@ -62,7 +62,13 @@ def join() -> Team:
     "Meet the other processes that torchrun started; alone, be a team of one."
     if not (dist.is_available() and dist.is_torchelastic_launched()): return Team()
     if not dist.is_initialized():
-        if torch.cuda.is_available(): torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
+        if torch.cuda.is_available():
+            local, n = int(os.environ['LOCAL_RANK']), torch.cuda.device_count()
+            if local >= n:
+                raise ValueError('`--nproc-per-node` of torchrun should be at most the number of '
+                                 f'GPUs here, {n}, but got {os.environ["LOCAL_WORLD_SIZE"]}: '
+                                 'start one process for each GPU')
+            torch.cuda.set_device(local)
         dist.init_process_group()
         atexit.register(dist.destroy_process_group)
     return Team(dist.get_rank(), dist.get_world_size())
