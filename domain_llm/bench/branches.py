@@ -140,10 +140,19 @@ def _branch_losses(model, pairs, batch_size):
     yield from fewer_when_full(read, groups)
 
 # %% ../../nbs/53_branches.ipynb #5a6e9eda
+def _by_length(lengths, n):
+    "Sort the places of pairs by length, within windows of eight calls of n."
+    starts = range(0, len(lengths), 8 * n)
+    return [sorted(range(len(lengths))[at:at + 8 * n], key=lengths.__getitem__) for at in starts]
+
 def _whole_losses(model, pairs, batch_size):
     "Yield both rows' losses of every pair, read whole and many at once, as a GPU likes it."
     import torch
-    n = batch_size or max(1, 2**14 // max((len(row) for pair in pairs for row in pair), default=1))
+    lengths = [max(map(len, pair)) for pair in pairs]
+    n = batch_size or max(1, 2**14 // max(lengths, default=1))
+    windows = _by_length(lengths, n)
+    groups = [[pairs[i] for i in window[at:at + n]]
+              for window in windows for at in range(0, len(window), n)]
     head, device = _head(model), model_device(model)
     def read(group):
         rows = [torch.tensor(row) for pair in group for row in pair]
@@ -155,7 +164,10 @@ def _whole_losses(model, pairs, batch_size):
         found = _target_losses(x, head, ids[:, 1:].flatten()[kept]).cpu()                     # (K,)
         found = iter(part.numpy() for part in found.split(size))
         return zip(found, found)
-    return fewer_when_full(read, [pairs[at:at + n] for at in range(0, len(pairs), n)])
+    found = fewer_when_full(read, groups)
+    for window in windows:
+        losses = dict(zip(window, found))
+        yield from (losses[i] for i in sorted(window))
 
 # %% ../../nbs/53_branches.ipynb #63938431
 class _CannotKeep(Exception):
