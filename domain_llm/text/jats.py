@@ -7,8 +7,9 @@ __all__ = ['LEFT_OUT', 'parse_xml', 'iter_articles', 'find_year', 'paper_numbers
            'summary_rows']
 
 # %% ../../nbs/12_jats.ipynb #76385c52
-import io, re
+import io, itertools, re
 from collections.abc import Iterable, Iterator
+from functools import partial
 from html import unescape
 from html.entities import html5
 from pathlib import Path
@@ -74,12 +75,6 @@ def _prose(nodes, keep=()):
     return resolve_marks(''.join(piece for node in nodes for piece in _pieces(node, keep)))
 
 # %% ../../nbs/12_jats.ipynb #ea0a77d6
-# how browsers read what declares the left: as its larger neighbour, as most such files are written
-_AS_BROWSERS = {
-    **dict.fromkeys(('iso-8859-1', 'latin-1', 'latin1', 'us-ascii', 'ascii'), 'cp1252'),
-    'iso-8859-9': 'cp1254', 'iso-8859-11': 'cp874', 'gb2312': 'gb18030', 'gbk': 'gb18030',
-    'shift_jis': 'cp932', 'euc-kr': 'cp949'}
-_ASIDE = {'<![CDATA[': ']]>', '<!--': '-->'}  # where & is a letter like any other: begin → end
 _REFERENCE = re.compile(r'&(?:([A-Za-z_][\w.:-]*)|#([0-9]{1,9}|[xX][0-9A-Fa-f]{1,8}));')
 
 def _as_html(match):
@@ -92,14 +87,12 @@ def _as_html(match):
         found = bytes([code]).decode('cp1252', 'replace')
     return ''.join(f'&#{ord(c)};' for c in found)
 
-def _complete(text, marks, more):
-    "Find where a reference or one of the marks begins that is not complete yet."
-    if not more: return len(text)
-    ends = (k for k in range(max(0, len(text) - 8), len(text))
-            if any(mark.startswith(text[k:]) for mark in marks))
-    cut = next(ends, len(text))
-    last = text.rfind('&', 0, cut)
-    return cut if last < 0 or ';' in text[last:cut] or cut - last > 2**16 else last
+# %% ../../nbs/12_jats.ipynb #e33390e7
+# how browsers read what declares the left: as its larger neighbour, as most such files are written
+_AS_BROWSERS = {
+    **dict.fromkeys(('iso-8859-1', 'latin-1', 'latin1', 'us-ascii', 'ascii'), 'cp1252'),
+    'iso-8859-9': 'cp1254', 'iso-8859-11': 'cp874', 'gb2312': 'gb18030', 'gbk': 'gb18030',
+    'shift_jis': 'cp932', 'euc-kr': 'cp949'}
 
 def _encoding(head, otherwise):
     "Find the encoding of an XML file by its first bytes."
@@ -111,6 +104,36 @@ def _encoding(head, otherwise):
     if head[:3] == b'\xef\xbb\xbf' or said in ('utf-8', 'utf-16', 'utf-32'): return 'utf-8-sig'
     return _AS_BROWSERS.get(said, said)
 
+# %% ../../nbs/12_jats.ipynb #99fcee86
+_ASIDE = {'<![CDATA[': ']]>', '<!--': '-->'}  # where & is a letter like any other: begin → end
+
+def _complete(text, marks):
+    "Find where a reference or one of the marks begins that is not complete yet."
+    ends = (k for k in range(max(0, len(text) - 8), len(text))
+            if any(mark.startswith(text[k:]) for mark in marks))
+    cut = next(ends, len(text))
+    last = text.rfind('&', 0, cut)
+    return cut if last < 0 or ';' in text[last:cut] or cut - last > 2**16 else last
+
+def _resolved(pieces):
+    "Resolve references but in comments and CDATA; hold back what may go on in the next piece."
+    aside, held = None, ''
+    for piece in itertools.chain(pieces, [None]):
+        text, held, done = held + (piece or ''), '', []
+        while text:
+            marks = [aside] if aside else [*_ASIDE]
+            found = re.search('|'.join(map(re.escape, marks)), text)
+            last = len(text) if piece is None else _complete(text, marks)
+            start, end = found.span() if found else (last, last)
+            before, mark, rest = text[:start], text[start:end], text[end:]
+            if not aside: before = _REFERENCE.sub(_as_html, before)
+            elif aside == ']]>': before = mark_literal(before)
+            done += before, mark
+            if mark: aside = None if aside else _ASIDE[mark]
+            text, held = (rest, '') if mark else ('', rest)
+        yield ''.join(done)
+
+# %% ../../nbs/12_jats.ipynb #4edf6f3a
 _LARGEST = 2**27  # characters of an article
 _WEIGHT = 64      # what a tag or an attribute counts: each takes a hundred bytes of memory
 
@@ -122,15 +145,14 @@ class _PlainXML:
         raw.seek(0)
         # the parser shall meet what is not UTF-8, and say where it lies
         marks = 'surrogateescape' if found == 'utf-8-sig' else 'strict'
-        self.text, self.aside = io.TextIOWrapper(raw, found, marks), None
-        self.rest = re.sub(r'^\s*<\?xml.*?\?>', '', self.text.read(4096), flags=re.S)
+        self.text = io.TextIOWrapper(raw, found, marks)
+        head = re.sub(r'^\s*<\?xml.*?\?>', '', self.text.read(4096), flags=re.S)
+        more = iter(partial(self.text.read, 2**15), '')
+        self.pieces = filter(None, _resolved(itertools.chain([head], more)))
 
     def read(self, size):
-        "Read on, and resolve references."
-        text, more = '', 'more'
-        while more and not text:
-            more = self.text.read(size)
-            text = self._resolved(self.rest + more, more)
+        "Read the next piece, of whatever size, and weigh it."
+        text = next(self.pieces, '')
         self.found += len(text) + _WEIGHT * (text.count('<') + text.count('='))
         if self.found > self.largest:
             raise ValueError(f'an article should have at most {self.largest:,} characters, each '
@@ -138,21 +160,7 @@ class _PlainXML:
                              'paper, and would fill the memory')
         return text.encode('utf-8', 'surrogateescape')
 
-    def _resolved(self, text, more):
-        "Resolve references but in comments and CDATA; hold back what may go on in the next piece."
-        done, self.rest = [], ''
-        while text:
-            marks = [self.aside] if self.aside else [*_ASIDE]
-            found = re.search('|'.join(map(re.escape, marks)), text)
-            start, end = found.span() if found else [_complete(text, marks, more)] * 2
-            before, mark, rest = text[:start], text[start:end], text[end:]
-            if not self.aside: before = _REFERENCE.sub(_as_html, before)
-            elif self.aside == ']]>': before = mark_literal(before)
-            done += before, mark
-            if mark: self.aside = None if self.aside else _ASIDE[mark]
-            text, self.rest = (rest, '') if mark else ('', rest)
-        return ''.join(done)
-
+# %% ../../nbs/12_jats.ipynb #fc28b446
 # options of lxml's parsers
 _SAFE = dict(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
 
@@ -241,47 +249,52 @@ def _kind(names):
     "Find the first of some kinds that is left out, or ''."
     return next((name for name in map(str.lower, names) if name in LEFT_OUT), '')
 
+# %% ../../nbs/12_jats.ipynb #0475571f
+_META = '{*}front/{*}article-meta/{*}'
+_LINK = '{http://www.w3.org/1999/xlink}href'
+
+def _jats_numbers(root):
+    "Read an article's numbers: those of all its versions, else those of this one."
+    ids = {}
+    for e in sorted(root.findall(_META + 'article-id'), key=lambda e: e.get('specific-use', '')):
+        ids.setdefault(e.get('pub-id-type'), e.text)
+    central = next(filter(None, map(ids.get, ('pmcid-ver', 'pmcid', 'pmc', 'pmc-uid'))), None)
+    return paper_numbers(ids.get('doi'), ids.get('pmid'), central)
+
+def _related(root, kind):
+    "Find the DOI of a related paper: '' where its link holds none, None where there is no such."
+    e = root.find(_META + f'related-article[@related-article-type="{kind}"]')
+    return None if e is None else paper_numbers(e.get(_LINK))['doi']
+
 def _named(row, name, kind='', **numbers):
     "Give a row its paper's numbers, the first of which is its id, and its kind."
     own = numbers['doi'] or numbers['pmid'] or numbers['pmcid'] or name
     return dict(id=own, **row, kind=kind, **numbers)
 
-# %% ../../nbs/12_jats.ipynb #0475571f
-_LINK = '{http://www.w3.org/1999/xlink}href'
+# %% ../../nbs/12_jats.ipynb #1e1613ce
 _TEASERS = frozenset('toc editor teaser graphical'.split())
 
 def _jats(root, name, keep):
     "Read one article: its numbers, id (name where it has none), kind, title, text and year."
     _lift(root)
-    meta = '{*}front/{*}article-meta/{*}'
-    ids = {}
-    for e in sorted(root.findall(meta + 'article-id'), key=lambda e: e.get('specific-use', '')):
-        ids.setdefault(e.get('pub-id-type'), e.text)  # that of a version has a specific use
-    central = next(filter(None, map(ids.get, ('pmcid-ver', 'pmcid', 'pmc', 'pmc-uid'))), None)
-    def related(kind):
-        e = root.find(meta + f'related-article[@related-article-type="{kind}"]')
-        return '' if e is None else paper_numbers(e.get(_LINK))['doi']
-
     kinds = [root.get('article-type', '')]
-    if root.find(meta + 'related-article[@related-article-type="retraction-forward"]') is not None:
-        kinds.append('retracted-article')
-    every = root.findall(meta + 'abstract')
+    if _related(root, 'retraction-forward') is not None: kinds.append('retracted-article')
+    every = root.findall(_META + 'abstract')
     abstracts = [a for a in every if a.get('abstract-type') not in _TEASERS]
     read = ['body', 'floats-group', 'floats-wrap']
     if 'back' in keep: read.append('back')
     rest = [e for e in root if _tag(e) in read]
-    title = _prose(root.findall(meta + 'title-group/{*}article-title'))
     row = dict(
-        title=title,
+        title=_prose(root.findall(_META + 'title-group/{*}article-title')),
         text=_prose(abstracts + rest, keep),
-        year=_first_year(root.findall(meta + 'pub-date/{*}year')),
+        year=_first_year(root.findall(_META + 'pub-date/{*}year')),
         full='body' in map(_tag, rest),
-        paper=related('preprint'),
-        about=related('retracted-article'),
+        paper=_related(root, 'preprint') or '',
+        about=_related(root, 'retracted-article') or '',
     )
-    numbers = paper_numbers(ids.get('doi'), ids.get('pmid'), central)
-    return _named(row, name, _kind(kinds), **numbers)
+    return _named(row, name, _kind(kinds), **_jats_numbers(root))
 
+# %% ../../nbs/12_jats.ipynb #67254db2
 def read_jats(
     path: str | Path,        # a JATS file (.xml, .nxml)
     back: bool = False,      # also acknowledgements, abbreviations, appendices and footnotes
@@ -320,6 +333,7 @@ def _pubmed(node, name):
     row = dict(title=title, text='\n\n'.join(parts), year=_first_year(years))
     return _named(row, name, kind, **numbers)
 
+# %% ../../nbs/12_jats.ipynb #9230b748
 def article_rows(
     raw: BinaryIO,           # open file
     name: str,               # of the file: names the records that have no number of their own
@@ -362,6 +376,7 @@ def _tagged_records(lines):
             last[-1].append(line.strip())
     if record: yield joined()
 
+# %% ../../nbs/12_jats.ipynb #93148360
 def medline_rows(
     lines: Iterable[str],  # of a PubMed export with tags (PMID, TI, AB, …)
 ) -> Iterator[dict]:       # id, title, text and year, not yet cleaned, numbers, kind
@@ -389,6 +404,13 @@ _FURNITURE = re.compile(
 _AUTHOR = re.compile(r"\s*[^\W\d][\w'’. -]* [A-ZÀ-ÖØ-ÞĀ-Ž]{1,4}( Jr| Sr| \w{3})?"
                      r"(\((\d+|#)\))*[.;]?\s*")
 
+def _lists_authors(paragraph):
+    "Tell whether a paragraph is a list of authors, with groups of them behind semicolons."
+    people, *groups = paragraph.split(';')
+    named = all(map(_AUTHOR.fullmatch, people.split(',')))
+    return named and not any('. ' in group for group in groups)
+
+# %% ../../nbs/12_jats.ipynb #6c5ab97d
 def _summary(block):
     "Read one record of PubMed's text of abstracts."
     paragraphs = re.split(r'\n\s*\n', block.strip())
@@ -398,9 +420,7 @@ def _summary(block):
                        block)
     rest = [' '.join(p.split()) for p in paragraphs[2:]
             if not (_FURNITURE.match(p) or NOTICE.match(p))]
-    people, *groups = ' '.join(rest[:1]).split(';')
-    named = all(map(_AUTHOR.fullmatch, people.split(',')))
-    if named and not any('. ' in group for group in groups): rest = rest[1:]
+    if rest and _lists_authors(rest[0]): rest = rest[1:]
     title = ' '.join(paragraphs[1].split()) if len(paragraphs) > 1 else ''
     # the record's number and the journal's name may look like a year, too
     place = paragraphs[0].partition(' ')[2]
@@ -408,6 +428,7 @@ def _summary(block):
     row = dict(title=title, text='\n\n'.join(rest), year=said[1] if said else place)
     return _named(row, None, _kind(notes), **numbers)
 
+# %% ../../nbs/12_jats.ipynb #1f1ba740
 def summary_rows(
     lines: Iterable[str],  # of a PubMed export of abstracts
 ) -> Iterator[dict]:       # id, title, text and year, not yet cleaned, numbers, kind
