@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MANIPULATIONS', 'REGIONS', 'BEHAVIOURS', 'DIRECTIONS', 'FINDINGS', 'OPENINGS', 'CLOSINGS', 'ROW_WORDS', 'POPULARITY',
-           'Case', 'SyntheticScience', 'read_findings', 'row_text', 'stored_run']
+           'Case', 'read_findings', 'SyntheticScience', 'row_text', 'stored_run']
 
 # %% ../../nbs/10_synthetic.ipynb #966c4b71
 import itertools, json, random
@@ -93,11 +93,53 @@ class Case:
     date: str = ''     # when that appeared: a year, or YYYY-MM-DD
 
 # %% ../../nbs/10_synthetic.ipynb #f4a1c5e2
-def _row_ids(triple, direction, form, pair):
-    "Write a finding as four ids."
-    (m, r, b), word = triple, pair[0] if direction > 0 else pair[1]
-    return [ROW_WORDS.index(name) for name in (MANIPULATIONS[m], REGIONS[r], BEHAVIOURS[b], word)]
+def _sentence(triple, direction, form, pair):
+    "Write a finding and its reverse in the same words."
+    m, r, b = triple
+    words = pair if direction > 0 else pair[::-1]
+    names = dict(m=MANIPULATIONS[m], r=REGIONS[r], b=BEHAVIOURS[b])
+    texts = [form.format(**names, d=word) for word in words]
+    return [t[0].upper() + t[1:] for t in texts]
 
+# %% ../../nbs/10_synthetic.ipynb #d5b1cefa
+def _first_in(sentence, names):
+    "Give the index of the first name that a sentence holds, or None."
+    return next((i for i, name in enumerate(names) if name in sentence), None)
+
+def read_findings(
+    text: str,  # an abstract
+) -> list:      # of ((manipulation, region, behaviour), direction)
+    "Read the findings back out of a text."
+    found = []
+    for sentence in text.lower().split('.'):
+        triple = tuple(_first_in(sentence, names) for names in (MANIPULATIONS, REGIONS, BEHAVIOURS))
+        words = [d for up, down in DIRECTIONS for d, word in ((1, up), (-1, down))
+                 if sentence.endswith(word)]
+        if None not in triple and words: found.append((triple, words[0]))
+    return found
+
+# %% ../../nbs/10_synthetic.ipynb #2d5c4552
+def _literature(seed, law, n, findings, wrong, triples):
+    "Draw what each paper finds and in which words."
+    rng = random.Random(f'papers {seed}')
+    interest = list(itertools.accumulate(rng.lognormvariate(0, POPULARITY) for _ in triples))
+    for _ in range(n):
+        studied = rng.choices(triples, cum_weights=interest, k=findings)
+        honesty = -1 if rng.random() < wrong else 1
+        paper = [(t, honesty * law(t), rng.choice(FINDINGS), rng.choice(DIRECTIONS))
+                 for t in studied]
+        opening, closing = rng.choice(OPENINGS), rng.choice(((), CLOSINGS[:1], CLOSINGS[1:]))
+        yield opening, paper, closing
+
+# %% ../../nbs/10_synthetic.ipynb #c399100f
+def _questions(seed, law, triples):
+    "Draw the words in which each finding is asked for."
+    rng = random.Random(f'cases {seed}')
+    for triple in sorted(triples):
+        opening, form, pair = (rng.choice(some) for some in (OPENINGS, FINDINGS, DIRECTIONS))
+        yield opening, triple, law(triple), form, pair
+
+# %% ../../nbs/10_synthetic.ipynb #bd33ec6b
 class SyntheticScience:
     "Draw a science: its laws, its literature, and the findings it has not made yet."
     def __init__(self,
@@ -119,49 +161,24 @@ class SyntheticScience:
         m, r, b = triple
         return self.sign[m] * self.table[r, b]
 
-    def _sentence(self, triple, direction, form, pair):
-        "Write a finding and its reverse in the same words."
-        m, r, b = triple
-        words = pair if direction > 0 else pair[::-1]
-        names = dict(m=MANIPULATIONS[m], r=REGIONS[r], b=BEHAVIOURS[b])
-        texts = [form.format(**names, d=word) for word in words]
-        return [t[0].upper() + t[1:] for t in texts]
-
     def papers(self,
         n: int = 9216,        # abstracts to write
         findings: int = 4,    # findings in each
         wrong: float = 0.05,  # share of papers that report the opposite
     ) -> list[str]:           # texts
         "Write the literature; no held-out triple is in it."
-        return [' '.join([opening, *(self._sentence(*found)[0] for found in paper), *closing])
-                for opening, paper, closing in self._literature(n, findings, wrong, self.seen)]
-
-    def _literature(self, n, findings, wrong, triples):
-        "Draw what each paper finds and in which words."
-        rng = random.Random(f'papers {self.seed}')
-        interest = list(itertools.accumulate(rng.lognormvariate(0, POPULARITY) for _ in triples))
-        for _ in range(n):
-            studied = rng.choices(triples, cum_weights=interest, k=findings)
-            honesty = -1 if rng.random() < wrong else 1
-            paper = [(t, honesty * self.direction(t), rng.choice(FINDINGS), rng.choice(DIRECTIONS))
-                     for t in studied]
-            opening, closing = rng.choice(OPENINGS), rng.choice(((), CLOSINGS[:1], CLOSINGS[1:]))
-            yield opening, paper, closing
+        drawn = _literature(self.seed, self.direction, n, findings, wrong, self.seen)
+        return [' '.join([opening, *(_sentence(*found)[0] for found in paper), *closing])
+                for opening, paper, closing in drawn]
 
     def cases(self) -> list[Case]:  # one per held-out triple
         "Write the benchmark: each held-out finding, true and reversed."
         cases = []
-        for i, (opening, *finding) in enumerate(self._questions(self.held_out)):
-            texts = [f'{opening} {text}' for text in self._sentence(*finding)]
+        drawn = _questions(self.seed, self.direction, self.held_out)
+        for i, (opening, *finding) in enumerate(drawn):
+            texts = [f'{opening} {text}' for text in _sentence(*finding)]
             cases.append(Case(str(i + 1), *texts, section=REGIONS[finding[0][1]]))
         return cases
-
-    def _questions(self, triples):
-        "Draw the words in which each finding is asked for."
-        rng = random.Random(f'cases {self.seed}')
-        for triple in sorted(triples):
-            opening, form, pair = (rng.choice(some) for some in (OPENINGS, FINDINGS, DIRECTIONS))
-            yield opening, triple, self.direction(triple), form, pair
 
     def rows(self,
         n: int = 9216,          # papers to write
@@ -170,16 +187,17 @@ class SyntheticScience:
         triples: list = None,   # what is studied; by default all that is not held out
     ) -> list[list[int]]:       # (n, 1 + 4 * findings) ids, places in `ROW_WORDS`
         "Write the literature of `papers` in one token a name, each paper a row that begins with 0."
-        papers = self._literature(n, findings, wrong, triples or self.seen)
+        drawn = _literature(self.seed, self.direction, n, findings, wrong, triples or self.seen)
         return [[0, *itertools.chain(*(_row_ids(*found) for found in paper))]
-                for _, paper, _ in papers]
+                for _, paper, _ in drawn]
 
     def row_cases(self,
         triples: list = None,  # what is asked for; by default all that is held out
     ) -> list[tuple]:          # (prompt of 4 ids, id of the true word, id of the false one)
         "Write the benchmark of `cases` in one token a name."
         cases = []
-        for _, triple, direction, form, pair in self._questions(triples or self.held_out):
+        drawn = _questions(self.seed, self.direction, triples or self.held_out)
+        for _, triple, direction, form, pair in drawn:
             *prompt, right = _row_ids(triple, direction, form, pair)
             cases.append(([0, *prompt], right, _row_ids(triple, -direction, form, pair)[-1]))
         return cases
@@ -189,24 +207,12 @@ class SyntheticScience:
         def broken(text): return sum(d != self.direction(t) for t, d in read_findings(text))
         return broken
 
-# %% ../../nbs/10_synthetic.ipynb #d5b1cefa
-def read_findings(
-    text: str,  # an abstract
-) -> list:      # of ((manipulation, region, behaviour), direction)
-    "Read the findings back out of a text."
-    found = []
-    for sentence in text.lower().split('.'):
-        triple = tuple(_first_in(sentence, names) for names in (MANIPULATIONS, REGIONS, BEHAVIOURS))
-        words = [d for up, down in DIRECTIONS for d, word in ((1, up), (-1, down))
-                 if sentence.endswith(word)]
-        if None not in triple and words: found.append((triple, words[0]))
-    return found
-
-def _first_in(sentence, names):
-    "Give the index of the first name that a sentence holds, or None."
-    return next((i for i, name in enumerate(names) if name in sentence), None)
-
 # %% ../../nbs/10_synthetic.ipynb #980d68ec
+def _row_ids(triple, direction, form, pair):
+    "Write a finding as four ids."
+    (m, r, b), word = triple, pair[0] if direction > 0 else pair[1]
+    return [ROW_WORDS.index(name) for name in (MANIPULATIONS[m], REGIONS[r], BEHAVIOURS[b], word)]
+
 def row_text(
     row: list[int],  # ids, places in `ROW_WORDS`
 ) -> str:            # a sentence of four words for each finding
