@@ -19,6 +19,8 @@ _UNSEEN = ('\x00-\x08\x0e-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u202a-
 _INVISIBLE, _ITSELF = re.compile(f'[{_UNSEEN}]|(?<![&<])\u2060'), re.compile('(?<=[&<])\u2060')
 _UNUSUAL = re.compile('[\t\xa0\u1680\u2000-\u200a\u202f\u205f\u3000\r\x0b\x0c\u2028\u2029'
                       f'\ud800-\udfff\u2060{_UNSEEN}]')
+
+# %% ../../nbs/11_clean.ipynb #e4eb6225
 # where marks may be, quickly searched; and what holds every long run of them
 _MARKS = re.compile('[\u0300-\u036f\u0483-\u1cff\u1dc0-\u1dff\u20d0-\u20ff\u2c00-\u2dff'
                     '\u302a-\u302f\u3099\u309a\ua600-\uabff\ufb1e\ufe20-\ufe2f\U00010000-\U0001efff]')
@@ -33,6 +35,7 @@ def _lower_pile(match):
         if run <= 30: kept.append(c)
     return ''.join(kept)
 
+# %% ../../nbs/11_clean.ipynb #4fd165b1
 _YEARS = r'\W{0,3}+(?:\d{4}[\d\s,–-]*+)?+'
 # a name follows, or nothing: a small letter begins prose ("© is a symbol"), but for "by" and "van"
 _HOLDER = (r'(?!\W*(?!(?:by|the|van|von|de|der|den|del|della|di|da|dos|le|la|al)\b)'
@@ -44,10 +47,27 @@ NOTICE = re.compile(
 _SIGNS = '©', '(c)', 'copyright', '(psycinfo', '(abstract'
 _NOTICE = re.compile(rf'(?<=[.!?)\]\n])\s*(?P<said>{NOTICE.pattern})[^\n]{{0,250}}\Z')
 
+# %% ../../nbs/11_clean.ipynb #cdf4d4d4
+def _without_notices(text):
+    "Drop the notices at the end of a text, one after another."
+    last = text[-300:].lower()
+    if not any(sign in last for sign in _SIGNS): return text
+    end, second = len(text), text.find('(b)')
+    while True:
+        near = max(0, end - 300)
+        notice = _NOTICE.search(text, max(text.rfind('\n', near, end) + 1, near), end)
+        if not notice: return text[:end]
+        # (c) after (b) is the third of three
+        if notice['said'].startswith('(c') and 0 <= second < notice.start(): return text[:end]
+        end = notice.start()
+        while end and text[end - 1].isspace(): end -= 1
+
 # %% ../../nbs/11_clean.ipynb #bb2aeedf
 _WINDOWS = {chr(b): bytes([b]).decode('cp1252', 'ignore') or chr(b) for b in range(128, 256)}
 _BYTES = {chr(b): b for b in range(256)} | {c: ord(b) for b, c in _WINDOWS.items()}
 _LATER = '[' + re.escape(''.join(c for c, b in _BYTES.items() if 128 <= b < 192)) + ']'
+
+# %% ../../nbs/11_clean.ipynb #d1069e7a
 _SUSPECT = re.compile('[\x80-\x9fÂÃÎÏËÉÅâïð]')
 _MOJIBAKE = re.compile(  # at last: numbers that are no character of Windows
     f'[ÂÃÎÏ]{_LATER}|Ë[†œ]|É›|Å“(?=[a-zß-ÿ])|[âï]{_LATER}{{2}}|ð{_LATER}{{3}}'
@@ -56,6 +76,8 @@ _MOJIBAKE = re.compile(  # at last: numbers that are no character of Windows
 _DOUBTFUL = re.compile(r"""(?<=[A-ZÀ-ÖØ-ÞŠŽŒŸ])(?: [ÂÃÎÏËÉÅ] (?: [–—…’] | [”“»›‘†‡](?![^\W\d_]) )
     | [ÃÎÏËÉÅ] (?: [\xa0\xad] | [®™](?![^\W\d_]) ) | (?<=[A-ZÀ-ÖØ-Þ]{2})[ÃÏ][¹²³°ºª](?![^\W\d_]) )
     | (?<=[^\W\d_]) [âïð] [–—…’”“»›‘®™]+ (?![^\W\d_])""", re.X)
+
+# %% ../../nbs/11_clean.ipynb #05ec6c05
 # a broken letter may hold a no-break space, at which a word would end otherwise
 _TOKEN = re.compile(r'(?:\S|(?<=[Â-ô])\xa0|(?<=[à-ô].)\xa0)+')
 _AROUND = '“”„‘’‚«»‹›…–—()[]{}"\'.,;:!?'
@@ -69,6 +91,7 @@ def _repaired_token(match):
         except (KeyError, UnicodeDecodeError): pass
     return token
 
+# %% ../../nbs/11_clean.ipynb #bf9eb77c
 def _repaired(text):
     "Undo what reading one alphabet as another did."
     before = None
@@ -81,6 +104,28 @@ def _repaired(text):
 # & may have been escaped again and again
 _REFERENCE = re.compile(r'&(?:(?:amp|AMP|#0*38|#[xX]0*26);)*'
                         r'([A-Za-z][A-Za-z0-9]*;|#[0-9]{1,9};|#[xX][0-9A-Fa-f]{1,8};)')
+
+def _character(match):
+    "Give the character that a reference stands for, as browsers do."
+    return unescape('&' + match[1]) if match[1][0] == '#' or match[1] in html5 else '&' + match[1]
+
+# %% ../../nbs/11_clean.ipynb #53fe009b
+def mark_literal(
+    text: str,  # in which & and < mean nothing else, such as CDATA in XML
+) -> str:       # with U+2060 behind them
+    "Mark what looks like markup, so that `clean_text` lets it stay."
+    return re.sub('[&<](?![^A-Za-z#/])', '\\g<0>\u2060', text)
+
+# %% ../../nbs/11_clean.ipynb #7ed8f1ae
+def resolve_marks(
+    text: str,  # with \x1d where a formula was, \x1e before a raised piece, \x1f before a lower one
+) -> str:       # with a space, ^ or _ in place of the marks that keep two words or digits apart
+    "Write powers, indices and gaps so that 10 to the 6 is not 106."
+    text = re.sub('(?<=[\\w)\\]])[\x1d-\x1f]*\x1d[\x1e\x1f]*+(?=[-+−–±.<=>]?\\d|\\w)', ' ', text)
+    text = re.sub('\x1e(?<=\\d\x1e)(?=[-+−–]?\\d)', '^', text)
+    return re.sub('\x1f(?<=\\d\x1f)(?=\\d)', '_', text)
+
+# %% ../../nbs/11_clean.ipynb #1f392c4b
 _TAG = re.compile(r"""<(?P<end>/?+)(?P<prefix>(?:[A-Za-z]\w*+:)?)(?P<name>[A-Za-z][\w-]*+)
     (?:\s++[\w:-]++\s*+=\s*+(?:"[^"<>]*+"|'[^'<>]*+'))*+\s*+(?P<alone>/?+)>""", re.X)
 _KNOWN = {  # what is written for a tag
@@ -91,24 +136,7 @@ _KNOWN = {  # what is written for a tag
         p sec section table title tr ul""".split(), '\n\n'),
     'td': ' ', 'th': ' ', 'math': '\x1d', 'tex-math': '\x1d', 'sup': '\x1e', 'sub': '\x1f'}
 
-def _character(match):
-    "Give the character that a reference stands for, as browsers do."
-    return unescape('&' + match[1]) if match[1][0] == '#' or match[1] in html5 else '&' + match[1]
-
-def mark_literal(
-    text: str,  # in which & and < mean nothing else, such as CDATA in XML
-) -> str:       # with U+2060 behind them
-    "Mark what looks like markup, so that `clean_text` lets it stay."
-    return re.sub('[&<](?![^A-Za-z#/])', '\\g<0>\u2060', text)
-
-def resolve_marks(
-    text: str,  # with \x1d where a formula was, \x1e before a raised piece, \x1f before a lower one
-) -> str:       # with a space, ^ or _ in place of the marks that keep two words or digits apart
-    "Write powers, indices and gaps so that 10 to the 6 is not 106."
-    text = re.sub('(?<=[\\w)\\]])[\x1d-\x1f]*\x1d[\x1e\x1f]*+(?=[-+−–±.<=>]?\\d|\\w)', ' ', text)
-    text = re.sub('\x1e(?<=\\d\x1e)(?=[-+−–]?\\d)', '^', text)
-    return re.sub('\x1f(?<=\\d\x1f)(?=\\d)', '_', text)
-
+# %% ../../nbs/11_clean.ipynb #46d3bc6e
 def _without_markup(text):
     "Resolve the names of characters, and the tags that are known and have an end."
     text = _REFERENCE.sub(_character, text)
@@ -132,20 +160,6 @@ def _without_markup(text):
     return resolve_marks(''.join(parts) + text[at:]) if spans else text
 
 # %% ../../nbs/11_clean.ipynb #ebbffb89
-def _without_notices(text):
-    "Drop the notices at the end of a text, one after another."
-    last = text[-300:].lower()
-    if not any(sign in last for sign in _SIGNS): return text
-    end, second = len(text), text.find('(b)')
-    while True:
-        near = max(0, end - 300)
-        notice = _NOTICE.search(text, max(text.rfind('\n', near, end) + 1, near), end)
-        if not notice: return text[:end]
-        # (c) after (b) is the third of three
-        if notice['said'].startswith('(c') and 0 <= second < notice.start(): return text[:end]
-        end = notice.start()
-        while end and text[end - 1].isspace(): end -= 1
-
 def _mended(text):
     "Undo what other programs did to a text."
     if '&' in text or '<' in text: text = _without_markup(text)
