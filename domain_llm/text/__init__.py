@@ -11,6 +11,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
     'overlap': ['deduplicate', 'word_ngrams', 'run_length', 'decontaminate', 'split_documents',
         'across_split'],
     'synthetic': ['MANIPULATIONS', 'REGIONS', 'BEHAVIOURS', 'DIRECTIONS', 'FINDINGS', 'OPENINGS',
-        'CLOSINGS', 'ROW_WORDS', 'POPULARITY', 'Case', 'read_findings', 'SyntheticScience',
-        'row_text', 'stored_run'],
+        'CLOSINGS', 'ROW_WORDS', 'POPULARITY', 'Case', 'wordings', 'read_findings',
+        'SyntheticScience', 'row_text', 'text_row', 'stored_run'],
 })

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MANIPULATIONS', 'REGIONS', 'BEHAVIOURS', 'DIRECTIONS', 'FINDINGS', 'OPENINGS', 'CLOSINGS', 'ROW_WORDS', 'POPULARITY',
-           'Case', 'read_findings', 'SyntheticScience', 'row_text', 'stored_run']
+           'Case', 'wordings', 'read_findings', 'SyntheticScience', 'row_text', 'text_row', 'stored_run']
 
 # %% ../../nbs/10_synthetic.ipynb #966c4b71
 import itertools, json, random
@@ -100,6 +100,14 @@ def _sentence(triple, direction, form, pair):
     names = dict(m=MANIPULATIONS[m], r=REGIONS[r], b=BEHAVIOURS[b])
     texts = [form.format(**names, d=word) for word in words]
     return [t[0].upper() + t[1:] for t in texts]
+
+# %% ../../nbs/10_synthetic.ipynb #c0d37836
+def wordings(
+    triple: tuple,   # (manipulation, region, behaviour), each an index
+    direction: int,  # +1 the behaviour rises, -1 it falls
+) -> list[str]:      # 16 sentences: four forms with the first pair of words, with the second …
+    "Write a finding in every way in which the literature may write it."
+    return [_sentence(triple, direction, form, pair)[0] for pair in DIRECTIONS for form in FINDINGS]
 
 # %% ../../nbs/10_synthetic.ipynb #d5b1cefa
 def _first_in(sentence, names):
@@ -208,10 +216,12 @@ class SyntheticScience:
         return broken
 
 # %% ../../nbs/10_synthetic.ipynb #980d68ec
+_IDS = {word: i for i, word in enumerate(ROW_WORDS)}
+
 def _row_ids(triple, direction, form, pair):
     "Write a finding as four ids."
     (m, r, b), word = triple, pair[0] if direction > 0 else pair[1]
-    return [ROW_WORDS.index(name) for name in (MANIPULATIONS[m], REGIONS[r], BEHAVIOURS[b], word)]
+    return [_IDS[name] for name in (MANIPULATIONS[m], REGIONS[r], BEHAVIOURS[b], word)]
 
 def row_text(
     row: list[int],  # ids, places in `ROW_WORDS`
@@ -219,6 +229,18 @@ def row_text(
     "Write a row of ids as a text that `read_findings` reads."
     words = [ROW_WORDS[i] for i in row if i]
     return ' '.join(f'{" ".join(words[i:i + 4])}.' for i in range(0, len(words), 4))
+
+# %% ../../nbs/10_synthetic.ipynb #f25121e8
+def text_row(
+    text: str,       # a paper or its beginning
+) -> list[int]:      # ids, places in `ROW_WORDS`, that `row_text` turns back
+    "Write the findings of a text as a row of one token a name."
+    row = [0]
+    for sentence in text.rstrip('.').split('. '):
+        for (m, r, b), _ in read_findings(sentence):
+            said = next(word for pair in DIRECTIONS for word in pair if sentence.endswith(word))
+            row += [_IDS[name] for name in (MANIPULATIONS[m], REGIONS[r], BEHAVIOURS[b], said)]
+    return row
 
 # %% ../../nbs/10_synthetic.ipynb #07cfa38e
 def stored_run() -> dict:  # by seed: 'log' by step, 'results' by model
