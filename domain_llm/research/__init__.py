@@ -2,15 +2,14 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
-    'brain': ['PENALTIES', 'COMPONENTS', 'ridge_path', 'Brain', 'cut_words', 'synthetic_brain',
-        'word_states', 'compress', 'simple_features', 'Encoding', 'group_folds', 'encode',
-        'unseen_words', 'r_interval', 'difference', 'shuffle_groups', 'haemodynamic', 'to_scans',
-        'load_brain'],
+    'brain': ['COMPONENTS', 'cut_words', 'Brain', 'synthetic_brain', 'word_states', 'compress',
+        'simple_features', 'group_folds', 'Encoding', 'encode', 'unseen_words', 'r_interval',
+        'difference', 'shuffle_groups', 'haemodynamic', 'to_scans', 'load_brain'],
     'diagnosis': ['LEVELS', 'sentences_read', 'questions', 'author_reader', 'law_reader',
         'rote_reader', 'margins', 'level_table', 'diagnose', 'model_reader', 'laws_kept', 'radar',
         'rasch', 'ability', 'change_type', 'group_profile'],
-    'foresight': ['log_curve', 'power_law_end', 'ridge', 'evaluation_network', 'left_out',
-        'half_widths', 'stop_early'],
+    'foresight': ['PENALTIES', 'log_curve', 'power_law_end', 'ridge_path', 'ridge',
+        'evaluation_network', 'left_out', 'half_widths', 'stop_early'],
     'inside': ['Components', 'principal_components', 'Match', 'best_match', 'plot_components',
         'keep_components', 'Probe', 'probe', 'pair_up', 'patch', 'plot_order', 'pair_states',
         'PairProbe', 'probe_pairs'],

@@ -9,8 +9,9 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, PredefinedSplit
 
 from domain_llm.model.weights import hidden_states, save_model, stored_model
 from domain_llm.research.brain import (
-    PENALTIES, compress, encode, group_folds, haemodynamic, ridge_path, synthetic_brain, to_scans,
-    unseen_words, word_states)
+    compress, encode, group_folds, haemodynamic, synthetic_brain, to_scans, unseen_words,
+    word_states)
+from domain_llm.research.foresight import PENALTIES
 
 
 def drawn(seed=0, n=240, p=12):
@@ -18,14 +19,6 @@ def drawn(seed=0, n=240, p=12):
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n, p))
     return X, X[:, :2] + rng.normal(size=(n, 2)), np.repeat(np.arange(n // 6), 6)
-
-
-@pytest.mark.parametrize('n, p', [(60, 12), (20, 50)])
-def test_ridge_is_that_of_scikit_learn(n, p):
-    X, Y, _ = drawn(n=n, p=p) if n == 60 else drawn(n=24, p=p)
-    new = np.random.default_rng(9).normal(size=(7, p))
-    for penalty, told in zip(PENALTIES, ridge_path(X + 4, Y, new + 4)):
-        assert np.allclose(told, Ridge(alpha=penalty).fit(X, Y).predict(new), atol=1e-6)
 
 
 def test_encode_is_a_nested_search_of_scikit_learn():

@@ -9,7 +9,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from domain_llm.research.foresight import (
-    evaluation_network, half_widths, left_out, power_law_end, ridge, stop_early)
+    PENALTIES, evaluation_network, half_widths, left_out, power_law_end, ridge, ridge_path,
+    stop_early)
 from domain_llm.train.runs import forecast_end
 
 
@@ -20,6 +21,15 @@ def data():
     group = np.arange(120) % 24
     x = np.column_stack([rng.normal(size=24)[group], rng.normal(3, 50, 120), rng.random(120)])
     return x, np.sin(2 * x[:, 0]) + x[:, 1] / 50 + rng.normal(0, 0.1, 120), group
+
+
+@pytest.mark.parametrize('n, p', [(60, 12), (24, 50)])
+def test_ridge_with_several_penalties_is_that_of_scikit_learn(n, p):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, p))
+    Y, new = X[:, :2] + rng.normal(size=(n, 2)), rng.normal(size=(7, p))
+    for penalty, told in zip(PENALTIES, ridge_path(X + 4, Y, new + 4)):
+        assert np.allclose(told, Ridge(alpha=penalty).fit(X, Y).predict(new), atol=1e-6)
 
 
 @pytest.mark.parametrize('penalty', [0.01, 1, 30])
