@@ -16,7 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
     'memory': ['plant', 'recited', 'memory_signs'],
     'order': ['ORDERS', 'places', 'reorder', 'restore', 'masked_loss', 'order_losses',
         'order_margins', 'order_gap', 'right_choices', 'sequential_anova', 'bell_slope', 'may_turn',
-        'attention_weights', 'attention_entropy', 'rank_by_distance', 'aligned_states', 'rsa'],
+        'attention_weights', 'attention_entropy', 'rank_by_distance', 'rsa', 'aligned_states'],
     'reach': ['directions', 'along_rays', 'extrapolation_error', 'line_r2', 'by_place',
         'answers_about'],
     'scarce': ['RATES', 'draw_shots', 'last_word_loss', 'few_shot', 'fit_logistic'],

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ORDERS', 'places', 'reorder', 'restore', 'masked_loss', 'order_losses', 'order_margins', 'order_gap', 'right_choices',
            'sequential_anova', 'bell_slope', 'may_turn', 'attention_weights', 'attention_entropy', 'rank_by_distance',
-           'aligned_states', 'rsa']
+           'rsa', 'aligned_states']
 
 # %% ../../nbs/73_order.ipynb #ecbe8f70
 import math
@@ -38,6 +38,7 @@ def places(
     if order == 'permuted': rest = np.random.RandomState(seed).permutation(rest)
     return np.r_[0, rest]
 
+# %% ../../nbs/73_order.ipynb #6835b15f
 def reorder(
     rows: list,               # rows of token ids, each behind an end of text
     order: str = 'backward',  # one of `ORDERS`; 'permuted' wants rows of one length
@@ -74,6 +75,7 @@ def masked_loss(
     "Compute the loss of a model that may not expect the end of text, for `train_on_rows`."
     return F.cross_entropy(_without_end(model, ids).flatten(0, 1), targets.flatten())
 
+# %% ../../nbs/73_order.ipynb #2f3f9f80
 @torch.no_grad()
 def order_losses(
     model: nn.Module,        # gives logits (B, T, V) for ids (B, T)
@@ -150,6 +152,7 @@ def bell_slope(
     "Compute how far surer answers are the righter ones where one bell curve gives all margins."
     return 2 * float(np.mean(margins)) / float(np.var(margins))
 
+# %% ../../nbs/73_order.ipynb #363daa78
 def may_turn(
     perplexities: np.ndarray,  # (n, 2) of both versions of each case
     error: float,              # nats a token by which each mean loss may be off
@@ -182,6 +185,7 @@ def attention_weights(
         for hook in hooks: hook.remove()
     return found
 
+# %% ../../nbs/73_order.ipynb #a9e48e29
 def attention_entropy(
     weights: np.ndarray,  # (..., T, T) of one block
 ) -> np.ndarray:          # (T - 1,) from the second place on: 0 all on one, 1 all alike
@@ -201,6 +205,19 @@ def rank_by_distance(
     return np.array([np.nanmean(np.diagonal(scaled, -back)) for back in range(T)])
 
 # %% ../../nbs/73_order.ipynb #f2b3b795
+def rsa(
+    a: np.ndarray,  # (n, C) one model's states of n tokens
+    b: np.ndarray,  # (n, D) another's of the same tokens
+) -> float:         # Spearman's correlation of their distances, 1 for the same geometry
+    "Compare two models by how far apart they put the same things."
+    ranks = []
+    for states in a, b:
+        unit = states / np.linalg.norm(states, axis=1, keepdims=True)
+        distances = 1 - unit @ unit.T                                                     # (n, n)
+        ranks.append(stats.rankdata(distances[np.tril_indices(len(unit), -1)]))
+    return float(np.corrcoef(ranks)[0, 1])
+
+# %% ../../nbs/73_order.ipynb #217a26d2
 @torch.no_grad()
 def aligned_states(
     model: nn.Module,        # a `GPT2`, or a causal model of `transformers`
@@ -213,15 +230,3 @@ def aligned_states(
     states = hidden_states(model, ids)
     back = np.argsort(places(len(rows[0]), order, seed))
     return [layer.cpu().numpy()[:, back] for layer in states]
-
-def rsa(
-    a: np.ndarray,  # (n, C) one model's states of n tokens
-    b: np.ndarray,  # (n, D) another's of the same tokens
-) -> float:         # Spearman's correlation of their distances, 1 for the same geometry
-    "Compare two models by how far apart they put the same things."
-    ranks = []
-    for states in a, b:
-        unit = states / np.linalg.norm(states, axis=1, keepdims=True)
-        distances = 1 - unit @ unit.T                                                     # (n, n)
-        ranks.append(stats.rankdata(distances[np.tril_indices(len(unit), -1)]))
-    return float(np.corrcoef(ranks)[0, 1])
