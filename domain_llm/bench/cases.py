@@ -35,8 +35,7 @@ def _no_comma(options):
     return ValueError('a mark should hold two options with a comma between them, but got '
                       f'[[{options}]]: write it as [[rose,fell]]')
 
-_MANY = 1000  # marks of one text, each of which is looked for in all of it
-
+# %% ../../nbs/51_cases.ipynb #b28c1935
 def _published_marks(text):
     r"Yield what re.findall(r'\[\[(.*?)\]\]', text) finds, in a time that grows with the text."
     at, end = text.find('[['), 0
@@ -46,6 +45,9 @@ def _published_marks(text):
         line = text.find('\n', at, end)
         if line < 0: yield text[at + 2:end]
         at = text.find('[[', end + 2 if line < 0 else line)
+
+# %% ../../nbs/51_cases.ipynb #cef1e56b
+_MANY = 1000  # marks of one text, each of which is looked for in all of it
 
 def _read_as_published(text):
     "Cut each mark at every comma, keep two pieces, replace all occurrences: the paper's code."
@@ -61,6 +63,7 @@ def _read_as_published(text):
         ]
     return tuple(both)
 
+# %% ../../nbs/51_cases.ipynb #de84caa2
 def read_marked(
     text: str,                # a text with its two versions in marks, [[original,altered]]
     reading: str = 'mended',  # 'mended', or 'published' for the paper's own
@@ -95,6 +98,7 @@ def _check_case(where, case):
                          'each version out in its own column')
     return case
 
+# %% ../../nbs/51_cases.ipynb #5c8a4d72
 def make_cases(
     marked: list[str],                  # texts with both versions in marks, [[original,altered]]
     sections: list[str] | None = None,  # the subfield of each
@@ -155,6 +159,7 @@ CASE_SETS = {
     'brainbench-gpt4': 'BrainBench_GPT-4_v0.1.csv',
 }
 
+# %% ../../nbs/51_cases.ipynb #0812f49a
 @lru_cache
 def _sha256_once(path, size, changed):
     "Hash a file, once for each time that it changed."
@@ -214,6 +219,7 @@ def _read_table(source):
                          'one of the two another')
     return path, table
 
+# %% ../../nbs/51_cases.ipynb #11ccbb2e
 def _versions(row, reading):
     "Give the two versions of a table's row, and whether its marks are damaged."
     two = {'original', 'altered'} <= set(row)
@@ -239,6 +245,7 @@ def _case(row, versions):
     date = row.get('date') or row.get('year') or (accepted[1] if accepted else '')
     return Case(row['id'], *versions, row.get('section', ''), doi, date)
 
+# %% ../../nbs/51_cases.ipynb #49f9ccea
 def load_cases(
     source: str | Path,       # 'brainbench-human', 'brainbench-gpt4', 'brainbench' for both; a CSV
     reading: str = 'mended',  # how to read damaged marks; 'published' takes the published columns
@@ -295,6 +302,14 @@ def split_sentences(
         start = end.end()
     return found + [text[start:].strip()]
 
+# %% ../../nbs/51_cases.ipynb #ca78a63c
+_PAIRS = 60_000  # up to so many the search takes a fraction of a second, whatever it meets
+
+def _pairs(a, b):
+    "Count the pairs of equal items of two lists, which is what the search goes by."
+    there = Counter(b)
+    return sum(n * there[item] for item, n in Counter(a).items())
+
 # %% ../../nbs/51_cases.ipynb #a1c1a7b5
 def align(
     a: list,  # sentences, words or tokens
@@ -313,13 +328,6 @@ def align(
     ends = (a[:head], b[:head]), (a[len(a) - tail:], b[len(b) - tail:])
     return [part for part in (ends[0], *middle, ends[1]) if part[0] or part[1]]
 
-_PAIRS = 60_000  # up to so many the search takes a fraction of a second, whatever it meets
-
-def _pairs(a, b):
-    "Count the pairs of equal items of two lists, which is what the search goes by."
-    there = Counter(b)
-    return sum(n * there[item] for item, n in Counter(a).items())
-
 # %% ../../nbs/51_cases.ipynb #5df0c9c0
 def sentence_pairs(
     case: Case,  # its two versions
@@ -337,10 +345,12 @@ def _edited(case):
     "List the pairs of sentences in which the versions differ."
     return [pair for pair in sentence_pairs(case) if pair[0] != pair[1]]
 
+# %% ../../nbs/51_cases.ipynb #f63121fd
 def _marked_sentences(text):
     "List the sentences of a marked text that hold a whole mark, as the paper's code finds them."
     return [s for s in split_sentences(text) if '[[' in s and ']]' in s]
 
+# %% ../../nbs/51_cases.ipynb #102e00b1
 def isolated_sentences(
     source: str | Path | list[Case],  # cases, or what `load_cases` takes
     reading: str = 'mended',          # 'published' takes the paper's, which lose an edit of GPT-4's
@@ -374,6 +384,7 @@ def _draw_sentence(pool, rng, case):
     raise ValueError(f'case {case.id}: the other cases of {case.section!r} should hold enough '
                      'result sentences to swap in, but got too few: add cases of the subfield')
 
+# %% ../../nbs/51_cases.ipynb #278a2583
 def swapped_context(
     cases: list[Case],  # several of each subfield
     seed: int = 42,     # the paper used 42 and 1234
