@@ -35,6 +35,7 @@ def context_length(
     named = (getattr(model_config(model), name, None) for name in names)
     return next(filter(None, named), math.inf)
 
+# %% ../../nbs/52_losses.ipynb #0d591fa7
 def model_device(
     model: object,  # anything that can be scored
 ):                  # a `torch.device`
@@ -63,6 +64,7 @@ def _batches(pieces, batch_size, equal):
         group[at:at + batch_size] for group in groups for at in range(0, len(group), batch_size)
     ]
 
+# %% ../../nbs/52_losses.ipynb #17dfd5dd
 def _next_losses(model, ids):
     "Compute minus the log-probability of each token after the first: (B, T - 1) of ids (B, T)."
     import torch
@@ -188,6 +190,7 @@ def encode_versions(
     return [([*first, *one.ids], len(first) + n, len(text.encode()))
             for one, n, text in zip(read, context, texts)]
 
+# %% ../../nbs/52_losses.ipynb #5da7e080
 def encode_version(
     tokenizer: Tokenizer,       # or a fast one of `transformers`
     text: str,                  # one version of a case
@@ -199,6 +202,29 @@ def encode_version(
     return encode_versions(tokenizer, [text], protocol, prompt, first)[0]
 
 # %% ../../nbs/52_losses.ipynb #0a9fcf09
+def _columns(tokens, rows):
+    "Pair the (piece, value) of two versions: a column each in a stretch of as many, else one."
+    columns, (a, b) = [], map(iter, rows)
+    for x, y in align(*tokens):
+        left, right = [next(a) for _ in x], [next(b) for _ in y]
+        alike = len(left) == len(right)
+        for p, q in zip([[v] for v in left], [[v] for v in right]) if alike else [(left, right)]:
+            columns.append((p, q, sum(v for _, v in q) - sum(v for _, v in p)))
+    return columns
+
+# %% ../../nbs/52_losses.ipynb #b64696a4
+def _column_lines(columns, max_width=100):
+    "Cut columns into lines of about so many characters."
+    line, size = [], 0
+    for column in columns:
+        wide = 1 + max(4, *(sum(len(piece) for piece, _ in side) for side in column[:2]))
+        if line and size + wide > max_width:
+            yield line
+            line, size = [], 0
+        line, size = line + [column], size + wide
+    yield line
+
+# %% ../../nbs/52_losses.ipynb #97829560
 class show_versions:
     "Show two versions token by token: the surprise at each token, and the difference underneath."
     def __init__(self,
@@ -217,14 +243,8 @@ class show_versions:
         self.unit, self.name = unit, name
         self.rows = [with_values(visible_tokens(t), v, name)
                      for name, t, v in zip(('original', 'altered'), tokens, values)]
-        self.top, (a, b) = top or max(v for row in self.rows for _, v in row), map(iter, self.rows)
-        parts = [([next(a) for _ in x], [next(b) for _ in y]) for x, y in align(*tokens)]
-        self.columns = [column for x, y in parts for column in self._columns(x, y)]
-
-    def _columns(self, a, b):
-        "Pair the (piece, value) of a stretch: a column each where they are as many, else one."
-        pairs = [([x], [y]) for x, y in zip(a, b)] if len(a) == len(b) else [(a, b)]
-        return [(x, y, sum(v for _, v in y) - sum(v for _, v in x)) for x, y in pairs]
+        self.top = top or max(v for row in self.rows for _, v in row)
+        self.columns = _columns(tokens, self.rows)
 
     def __repr__(self):
         lines = [
@@ -241,20 +261,9 @@ class show_versions:
         who = f'{self.name}: ' if self.name else ''
         return f'{who}original {a:.1f} {self.unit}, altered {b:.1f}, difference {b - a:+.1f}'
 
-    def _lines(self, max_width=100):
-        "Cut the columns into lines of about so many characters."
-        line, size = [], 0
-        for column in self.columns:
-            wide = 1 + max(4, *(sum(len(piece) for piece, _ in side) for side in column[:2]))
-            if line and size + wide > max_width:
-                yield line
-                line, size = [], 0
-            line, size = line + [column], size + wide
-        yield line
-
     def _repr_html_(self):
         tables = []
-        for line in self._lines():
+        for line in _column_lines(self.columns):
             upper, lower = [x for x, _, _ in line], [y for _, y, _ in line]
             told = [f'{d:+.1f}' if abs(d) >= 0.05 else '' for *_, d in line]
             both = [('original', upper), ('altered', lower), ('difference', told)]
