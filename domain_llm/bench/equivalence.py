@@ -15,6 +15,12 @@ from scipy import stats
 
 from .stats import critical_z, format_p, normal_interval, two_sided_p
 
+# %% ../../nbs/56_equivalence.ipynb #a6e99fc6
+def _not_worse_p(difference, error, margin, df=math.inf):
+    "Compute the one-sided p of a difference that is below minus the margin."
+    if not error: return float(difference <= -margin)
+    return float(stats.t.sf((difference + margin) / error, df))
+
 # %% ../../nbs/56_equivalence.ipynb #e37d7d31
 @dataclass(frozen=True)
 class Gap:
@@ -50,14 +56,13 @@ class Gap:
         margin: float,  # how much worse does not count, as a share
     ):
         "Return the one-sided p of a difference below minus the margin."
-        if not self.error: return float(self.difference <= -margin)
-        return float(stats.t.sf((self.difference + margin) / self.error, self.df))
+        return _not_worse_p(self.difference, self.error, margin, self.df)
     def p_match(self,
         margin: float,  # within which the two count as equal, as a share
     ):
         "Return the larger p of the two one-sided tests."
-        opposite = Gap(self.who, -self.difference, self.error, self.df)
-        return max(self.p_not_worse(margin), opposite.p_not_worse(margin))
+        not_better = _not_worse_p(-self.difference, self.error, margin, self.df)
+        return max(self.p_not_worse(margin), not_better)
     @property
     def within(self):
         "Return the smallest margin within which both one-sided tests at 5 % say yes."
@@ -116,6 +121,7 @@ class Spread:
     person: float = 0.0015  # variance between people
     answer: float = 0.207   # variance of one answer that neither explains
 
+# %% ../../nbs/56_equivalence.ipynb #a6959828
 def planned_error(
     people: int,             # experts
     cases: int,              # cases, all answered by the model
