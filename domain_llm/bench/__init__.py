@@ -15,7 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
     'losses': ['PROMPT', 'model_config', 'context_length', 'model_device', 'fewer_when_full',
         'token_losses', 'perplexity', 'backend_tokenizer', 'first_tokens', 'encode_versions',
         'encode_version', 'show_versions'],
-    'responses': ['RULES', 'exclude', 'case_ids', 'load_responses'],
+    'responses': ['RULES', 'exclude', 'load_responses', 'case_ids'],
     'scores': ['abstract_of', 'Scores', 'score_cases', 'score_texts', 'zlib_length',
         'paper_labels'],
     'seeds': ['answers_matrix', 'seed_variance', 'pooled_df', 'recipe_gap', 'compare_recipes'],
