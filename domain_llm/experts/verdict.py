@@ -67,10 +67,21 @@ def answers_by_case(
     return table.assign(share=table.right / table.answers)
 
 # %% ../../nbs/61_verdict.ipynb #4cfebf79
+def _crossed_gap(model, rows):
+    "Give model minus experts, its variance over cases and people, and degrees of freedom."
+    experts = rows.correct.astype(float)
+    own, error = (model - model.mean()) / len(model), (experts - experts.mean()) / len(rows)
+    by_case = cluster_covariance(np.r_[own, -error], [[*model.index, *rows.case]], few=True)
+    by_person = max(0, cluster_covariance(error, [rows.person], few=True) - (error**2).sum())
+    df = cluster_df([rows.case, rows.person])
+    return float(model.mean() - experts.mean()), by_case + by_person, df
+
+# %% ../../nbs/61_verdict.ipynb #16152844
 def _never_sure(error, n):
     "Give an error, at least that of n equal answers and two that nobody asked, won and lost."
     return max(float(error), 2**0.5 / (n + 2))
 
+# %% ../../nbs/61_verdict.ipynb #11b48276
 def against_experts(
     scores: Scores | list[Scores],  # of a model; or of one recipe's models, one for each seed
     responses: pd.DataFrame,        # answers, as load_responses returns them
@@ -78,20 +89,14 @@ def against_experts(
     "Compare a model with the experts, cases and people random; a recipe, with seeds random too."
     seeds = [scores] if isinstance(scores, Scores) else list(scores)
     rows = answers_to(seeds[0], responses)
-    # (cases, seeds), (n,)
-    right, experts = answers_matrix(seeds).astype(float), rows.correct.astype(float)
+    right = answers_matrix(seeds).astype(float)  # (cases, seeds)
     right = right[right.index.isin(rows.case.unique())]
-    model = right.mean(axis=1)
-    own, error = (model - model.mean()) / len(model), (experts - experts.mean()) / len(rows)
-    by_case = cluster_covariance(np.r_[own, -error], [[*model.index, *rows.case]], few=True)
-    by_person = max(0, cluster_covariance(error, [rows.person], few=True) - (error**2).sum())
-    df, difference = cluster_df([rows.case, rows.person]), float(model.mean() - experts.mean())
+    difference, variance, df = _crossed_gap(right.mean(axis=1), rows)
     if len(seeds) == 1:
-        error = _never_sure(np.sqrt(by_case + by_person), len(model))
-        return Gap(seeds[0].name, difference, error, df)
+        return Gap(seeds[0].name, difference, _never_sure(np.sqrt(variance), len(right)), df)
     scatter = float(right.mean(axis=0).var(ddof=1) / len(seeds))
-    df = pooled_df([by_case + by_person, scatter], [df, len(seeds) - 1])
-    error = _never_sure(np.sqrt(by_case + by_person + seed_variance(right)), len(model))
+    df = pooled_df([variance, scatter], [df, len(seeds) - 1])
+    error = _never_sure(np.sqrt(variance + seed_variance(right)), len(right))
     who = f'{seeds[0].name} ({len(seeds)} seeds)'
     return Gap(who, difference, error, df, random='cases, participants and seeds')
 
@@ -103,6 +108,18 @@ def _gap_of_counts(a, b):
     return Gap(a.who, a.accuracy - b.accuracy, _never_sure(error, min(a.n, b.n)),
                min(a.df, b.df), random=f'{drawn} (only counts are known)')
 
+# %% ../../nbs/61_verdict.ipynb #05087389
+def _against_guessing(line, corrected=None):
+    "Say whether a model is better than guessing, by the corrected p where there is one."
+    alone, p = format_p(line.p_guessing), line.p_guessing if corrected is None else corrected
+    if p >= 0.05: found = f'these {line.n} cases cannot tell it from guessing'
+    elif line.accuracy > 0.5: found = 'better than guessing'
+    else: found = 'worse than guessing, which usually means that the two versions were swapped'
+    if corrected is None: return f'{line}: {found} ({alone}).'
+    shown = str(line).replace('interval', 'interval of this model alone')
+    return f'{shown}: {found} ({alone}, corrected for several models {format_p(p)}).'
+
+# %% ../../nbs/61_verdict.ipynb #542d670f
 def state_verdict(
     scores: Scores,  # of one model
     experts: pd.DataFrame | Line | Scores | None = None,  # their answers, or only their counts
@@ -112,15 +129,7 @@ def state_verdict(
     p_guessing: float | None = None,  # p of guessing, where it was corrected for several models
 ) -> str:                          # a few sentences
     "Say whether a model matches the experts, and what these cases cannot tell."
-    line = scores.line
-    alone, p = format_p(line.p_guessing), line.p_guessing if p_guessing is None else p_guessing
-    if p >= 0.05: found = f'these {line.n} cases cannot tell it from guessing'
-    elif line.accuracy > 0.5: found = 'better than guessing'
-    else: found = 'worse than guessing, which usually means that the two versions were swapped'
-    about = f'{line}: {found} ({alone}).'
-    if p_guessing is not None:
-        shown = str(line).replace('interval', 'interval of this model alone')
-        about = f'{shown}: {found} ({alone}, corrected for several models {format_p(p)}).'
+    about = _against_guessing(scores.line, p_guessing)
     if experts is None: return about
     if isinstance(experts, pd.DataFrame):
         people = human_accuracy(answers_to(scores, experts))
@@ -130,11 +139,11 @@ def state_verdict(
             if 'at least two' not in str(error): raise
             return f'Whether {scores.name} matches experts cannot be said. {error} {about}'
         if open_cases:
-            about = (f'The comparison leaves out {len(open_cases)} of {line.n} cases, which no '
+            about = (f'The comparison leaves out {len(open_cases)} of {scores.n} cases, which no '
                      f'expert answered. {about}')
     else:
         people = experts.line if isinstance(experts, Scores) else experts
-        gap = gap or _gap_of_counts(line, people)
+        gap = gap or _gap_of_counts(scores.line, people)
     return f'{match_sentence(gap, margin, beforehand)} {about} {people}.'
 
 # %% ../../nbs/61_verdict.ipynb #ea7201d0
@@ -261,6 +270,14 @@ def gaps_from_experts(
     return [g if {g.who, 'experts'} == declared else others.pop(0) for g in gaps]
 
 # %% ../../nbs/61_verdict.ipynb #9b59bd28
+def _gap_of_models(a, b):
+    "Give the difference of two models on the same cases, those of one abstract together."
+    right = answers_matrix([b, a]).astype(float)  # (cases, 2)
+    change, df = right.iloc[:, 1] - right.iloc[:, 0], cluster_df([b.abstract])
+    error = _never_sure(clustered_error(change, [b.abstract], few=True), df + 1)
+    return Gap(a.name, float(change.mean()), error, df, b.name, 'cases')
+
+# %% ../../nbs/61_verdict.ipynb #cded4912
 def _declared(plan, scores, responses):
     "State the one comparison that was declared, tested alone."
     known, (a, b) = {s.name: s for s in scores}, plan['primary']
@@ -276,14 +293,11 @@ def _declared(plan, scores, responses):
         )
     beforehand = declared_beforehand(plan, [known[name].meta for name in (a, b) if name in known])
     if b == 'experts': gap = against_experts(known[a], responses)
-    else:
-        change = answers_matrix([known[b], known[a]]).astype(float).diff(axis=1).iloc[:, -1]
-        df = cluster_df([known[b].abstract])
-        error = _never_sure(clustered_error(change, [known[b].abstract], few=True), df + 1)
-        gap = Gap(a, float(change.mean()), error, df, b, 'cases')
+    else: gap = _gap_of_models(known[a], known[b])
     said = match_sentence(gap, plan['margin'], beforehand)
     return f'Declared {"beforehand" if beforehand else "afterwards"}: {said}'
 
+# %% ../../nbs/61_verdict.ipynb #dee98bb5
 def _refuse_namesakes(scores):
     "Refuse two models of one name, which would hide one behind the other."
     names = [s.name for s in scores]
@@ -291,6 +305,7 @@ def _refuse_namesakes(scores):
         raise ValueError(f'`scores` should have different names, but got {again[0]} twice: score '
                          'with `name=`')
 
+# %% ../../nbs/61_verdict.ipynb #c327b87b
 def what_was_found(
     scores: Scores | list[Scores],              # of models on the same cases, the main one first
     responses: pd.DataFrame | None = None,      # answers, as load_responses returns them
@@ -368,6 +383,7 @@ def error_correlation(
     )
     return matrix
 
+# %% ../../nbs/61_verdict.ipynb #beaff6d8
 def expert_correlation(
     table: pd.DataFrame,  # what difficulty returns, with the experts
 ) -> pd.DataFrame:        # one row per model: rho, low, high, p, corrected
