@@ -20,7 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
         'paper_labels'],
     'seeds': ['answers_matrix', 'seed_variance', 'pooled_df', 'recipe_gap', 'compare_recipes'],
     'stats': ['critical_z', 'wilson_interval', 'chance_test', 'accuracy_interval', 'Line',
-        'format_p', 'flip_test', 'middle_of', 'bootstrap_interval', 'flip_interval',
+        'flip_test', 'format_p', 'middle_of', 'bootstrap_interval', 'flip_interval',
         'Comparison', 'paired_comparison', 'mcnemar_power', 'cases_needed', 'gain_and_loss',
         'cluster_covariance', 'clustered_error', 'cluster_df', 'normal_interval', 'two_sided_p',
         'two_proportions'],
