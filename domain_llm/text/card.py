@@ -43,6 +43,7 @@ def _licence_of(dataset, table):
     return [next(filter(None, map(known.get, [*row, '/'.join(row[0].split('/')[-2:])])),
                  'not recorded') for row in rows]
 
+# %% ../../nbs/16_card.ipynb #436a9bdf
 def keep_licences(
     dataset: 'datasets.Dataset',        # with a column id
     table: 'pandas.DataFrame',          # what `licences` returned
@@ -72,6 +73,38 @@ def _origins(sources):
     for source, n in counts.items(): out[names[source]] += n
     return dict(out.most_common())
 
+# %% ../../nbs/16_card.ipynb #a215cecd
+def _draw_counts(documents, years, sources):
+    "Draw documents by year and by source."
+    from matplotlib.ticker import MaxNLocator
+    known = {int(y): n for y, n in years.items() if y != 'unknown'}
+    names, counts = list(sources)[:8], list(sources.values())[:8]
+    with canvas(10, 3.8, columns=2, font=10) as (fig, (left, right)):
+        left.bar(list(known), list(known.values()), color=BLUE, edgecolor=BLACK, linewidth=.5)
+        for axis in left.xaxis, left.yaxis: axis.get_major_locator().set_params(integer=True)
+        left.set(xlabel='year of publication', ylabel='documents')
+        left.set_title(f'{documents:,} documents by year ({years.get("unknown", 0):,} unknown)')
+        look = dict(color=ORANGE, edgecolor=BLACK, hatch='//')
+        bars = right.barh(range(len(names)), counts, 0.6, **look)
+        right.set_yticks(range(len(names)), [as_label(name[-28:]) for name in names])
+        right.bar_label(bars, [f'{n:,}' for n in counts], padding=3)
+        right.set(xlabel='documents', title='and by source')
+        right.set_xlim(0, 1.2 * max(counts, default=1))
+        right.invert_yaxis()
+        right.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    return fig
+
+# %% ../../nbs/16_card.ipynb #670a0e31
+def _alt(years, sources):
+    "Describe the picture of the counts in two sentences."
+    known, when = {y: n for y, n in years.items() if y != 'unknown'}, ''
+    if known:
+        peak = max(known, key=known.get)
+        when = f'{min(known)} to {max(known)}, most in {peak} ({known[peak]:,})'
+    where = ', '.join(f'{name} {n:,}' for name, n in list(sources.items())[:8])
+    return (f"Two bar charts. Left, documents by year: {when or 'none with a known year'}. "
+            f"Right, documents by source: {where or 'none'}.")
+
 # %% ../../nbs/16_card.ipynb #a143f535
 @dataclass
 class CorpusCard:
@@ -95,57 +128,18 @@ class CorpusCard:
             told.append(f'passed over other files: {ends}')
         return f'{size}; left out: {lost}.' + ''.join(f' Note: {what}.' for what in told)
 
-    @property
-    def alt(self) -> str:  # two sentences
-        "Describe the picture in words."
-        years, when = {y: n for y, n in self.years.items() if y != 'unknown'}, ''
-        if years:
-            peak = max(years, key=years.get)
-            when = f'{min(years)} to {max(years)}, most in {peak} ({years[peak]:,})'
-        where = ', '.join(f'{name} {n:,}' for name, n in list(self.sources.items())[:8])
-        return (f"Two bar charts. Left, documents by year: {when or 'none with a known year'}. "
-                f"Right, documents by source: {where or 'none'}.")
-
-    def _tables(self):
-        "Yield the tables of the card."
-        import pandas as pd
-        parts = {f'documents in {name}': n for name, n in self.splits.items()}
-        size = dict(documents=self.documents, words=self.words, **parts)
-        for caption, first, counts in [
-                ('Size', 'what', size), ('Left out', 'reason', self.dropped or {'nothing': 0}),
-                ('Checked', 'what', self.checks), ('Files passed over', 'ending', self.passed),
-                ('Sources', 'source', self.sources), ('Licences', 'licence', self.licences),
-                ('Years', 'year', self.years)]:
-            if not counts and caption in ('Checked', 'Files passed over'): continue
-            numbers = [f'{n:,}' for n in counts.values()]
-            table = pd.DataFrame({first: list(counts), 'number': numbers})
-            table.attrs['caption'] = caption
-            yield table
-
     def _repr_html_(self):
         "Write the card as accessible tables."
-        return fragment(*self._tables())
+        return fragment(*_tables(self))
 
     def plot(self) -> 'matplotlib.figure.Figure':  # two bar charts
         "Draw documents by year and by source."
-        from matplotlib.ticker import MaxNLocator
-        years = {int(y): n for y, n in self.years.items() if y != 'unknown'}
-        unknown = self.years.get('unknown', 0)
-        names, counts = list(self.sources)[:8], list(self.sources.values())[:8]
-        with canvas(10, 3.8, columns=2, font=10) as (fig, (left, right)):
-            left.bar(list(years), list(years.values()), color=BLUE, edgecolor=BLACK, linewidth=.5)
-            for axis in left.xaxis, left.yaxis: axis.get_major_locator().set_params(integer=True)
-            left.set(xlabel='year of publication', ylabel='documents')
-            left.set_title(f'{self.documents:,} documents by year ({unknown:,} unknown)')
-            look = dict(color=ORANGE, edgecolor=BLACK, hatch='//')
-            bars = right.barh(range(len(names)), counts, 0.6, **look)
-            right.set_yticks(range(len(names)), [as_label(name[-28:]) for name in names])
-            right.bar_label(bars, [f'{n:,}' for n in counts], padding=3)
-            right.set(xlabel='documents', title='and by source')
-            right.set_xlim(0, 1.2 * max(counts, default=1))
-            right.invert_yaxis()
-            right.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        return fig
+        return _draw_counts(self.documents, self.years, self.sources)
+
+    @property
+    def alt(self) -> str:  # two sentences
+        "Describe the picture in words."
+        return _alt(self.years, self.sources)
 
     def save(self,
         folder: str | Path,  # gets card.json, card.html and card.png
@@ -156,9 +150,34 @@ class CorpusCard:
         write_whole(folder/'card.png', figure_png(fig))
         data = json.dumps(asdict(self), indent=1, ensure_ascii=False)
         write_whole(folder/'card.json', f'{data}\n')
-        sections = [('What is in it', *self._tables()), ('When and from where', (fig, self.alt))]
+        sections = [('What is in it', *_tables(self)), ('When and from where', (fig, self.alt))]
         write_whole(folder/'card.html', page('Corpus card', sections))
         return folder
+
+# %% ../../nbs/16_card.ipynb #1356188b
+def _tables(card):
+    "Yield the tables of a card."
+    import pandas as pd
+    parts = {f'documents in {name}': n for name, n in card.splits.items()}
+    size = dict(documents=card.documents, words=card.words, **parts)
+    for caption, first, counts in [
+            ('Size', 'what', size), ('Left out', 'reason', card.dropped or {'nothing': 0}),
+            ('Checked', 'what', card.checks), ('Files passed over', 'ending', card.passed),
+            ('Sources', 'source', card.sources), ('Licences', 'licence', card.licences),
+            ('Years', 'year', card.years)]:
+        if not counts and caption in ('Checked', 'Files passed over'): continue
+        numbers = [f'{n:,}' for n in counts.values()]
+        table = pd.DataFrame({first: list(counts), 'number': numbers})
+        table.attrs['caption'] = caption
+        yield table
+
+# %% ../../nbs/16_card.ipynb #c1a559d0
+def _left_out(report, dropped, leaks):
+    "Count what was left out, by reason."
+    lost = Counter({f'not read: {why}': n for why, n in (report.reasons if report else {}).items()})
+    lost.update(why for _, why, *_ in dropped)
+    lost['shares words with the benchmark'] += len(leaks)
+    return {why: n for why, n in lost.most_common() if n}
 
 # %% ../../nbs/16_card.ipynb #34a2abf4
 def corpus_card(
@@ -180,17 +199,13 @@ def corpus_card(
     years = tally('unknown' if y is None else str(y) for y in every('year'))
     unknown = sum(not source for source in every('source'))
     nowhere = {'unknown': unknown} if unknown else {}
-    unread = report.reasons if report else {}
-    lost = Counter({f'not read: {why}': n for why, n in unread.items()})
-    lost.update(why for _, why, *_ in dropped)
-    lost['shares words with the benchmark'] += len(leaks)
     return CorpusCard(
         documents=sum(map(len, parts.values())),
         words=sum(len(text.split()) for text in every('text')),
         years=dict(sorted(years.items())),
         sources=_origins(filter(None, every('source'))) | nowhere,
         licences=tally(name for part in parts.values() for name in licences_of(part)),
-        dropped={why: n for why, n in lost.most_common() if n},
+        dropped=_left_out(report, dropped, leaks),
         splits={name: len(part) for name, part in parts.items()},
         passed=dict(report.passed) if report else {},
         checks={what: n for what, n in checks.items() if n})
