@@ -54,8 +54,41 @@ class _Again(urllib3.Retry):
         return again
 
 # %% ../../nbs/15_fetch.ipynb #fbe37b05
+_LARGEST = 2**28  # bytes of an answer: fifty full texts have ten million, memory ends
+
+def _read_body(answer):
+    "Read an answer, which may neither stall nor stop early, run for ever nor be too long."
+    end, body = time.monotonic() + _PATIENCE, bytearray()
+    # fails when less comes than announced
+    while part := answer.raw.read1(2**16, decode_content=True):
+        body += part
+        if time.monotonic() > end: raise TimeoutError(f'not finished after {_PATIENCE} s')
+        if len(body) > _LARGEST:
+            raise ValueError(f'the answer should have at most {_LARGEST:,} bytes, but goes on: '
+                             'narrow the query')
+    return bytes(body)
+
+# %% ../../nbs/15_fetch.ipynb #7c2480e2
+def _sound(body, tag):
+    "Parse an answer, and refuse what is not complete XML with the right tag at its root."
+    root = parse_xml(io.BytesIO(body))
+    numbers = [root.findtext('Count'), *(node.text for node in root.iterfind('IdList/Id'))]
+    sound = tag != 'eSearchResult' or all(re.fullmatch('[0-9]{1,18}', n or '') for n in numbers)
+    if root.tag != tag or root.findtext('ERROR') or not sound:
+        raise ValueError(f'the answer should be a sound <{tag}>, but is another: '
+                         + etree.tostring(root, encoding='unicode'))
+    return root
+
+# %% ../../nbs/15_fetch.ipynb #e5408469
+def _without_secrets(text, fields):
+    "Blot out the API key and the e-mail address that were sent, and a password in an address."
+    for secret in filter(None, map(fields.get, ('api_key', 'email'))):
+        forms = {secret, quote(secret), quote_plus(secret), json.dumps(secret)[1:-1]}
+        text = re.sub('|'.join(map(re.escape, forms)), '…', text, flags=re.I)
+    return re.sub('//[^/@ ]*@', '//…@', text)
+
+# %% ../../nbs/15_fetch.ipynb #41989001
 _PAUSES = 0.34, 0.11  # seconds before each request, without and with an API key
-_LARGEST = 2**28      # bytes of an answer: fifty full texts have ten million, memory ends
 _BAD_ANSWER = (OSError, EOFError, ValueError, LookupError, etree.XMLSyntaxError, zlib.error,
                urllib3.exceptions.HTTPError)
 
@@ -79,10 +112,7 @@ class _Eutils:
             if wait is None: break
             time.sleep(wait)
         said = ' '.join(clean_text(str(why)[:10_000]).split())
-        for secret in filter(None, map(self.fields.get, ('api_key', 'email'))):
-            forms = {secret, quote(secret), quote_plus(secret), json.dumps(secret)[1:-1]}
-            said = re.sub('|'.join(map(re.escape, forms)), '…', said, flags=re.I)
-        url, said = (re.sub('//[^/@ ]*@', '//…@', text) for text in (url, said))  # a password
+        url, said = (_without_secrets(text, self.fields) for text in (url, said))
         raise OSError(f'no good answer from {url} ({said[:300]}): check the network and the query; '
                       'what was fetched is kept, so call again to go on')
 
@@ -93,59 +123,45 @@ class _Eutils:
             tries, other=0, allowed_methods=None, raise_on_status=False,
             status_forcelist=[408, 429, *range(500, 600)])
         how = dict(timeout=_STALL, stream=True, allow_redirects=False)
-        with self.session.post(url, form, **how) as answer: body = self._body(answer)
+        with self.session.post(url, form, **how) as answer: body = _read_body(answer)
         if answer.status_code != 200:
             where, words = answer.headers.get('Location', ''), body.decode('utf-8', 'replace')
             raise requests.HTTPError(f'{answer.status_code} {answer.reason} {where} {words}')
-        root = parse_xml(io.BytesIO(body))
-        numbers = [root.findtext('Count'), *(node.text for node in root.iterfind('IdList/Id'))]
-        sound = tag != 'eSearchResult' or all(re.fullmatch('[0-9]{1,18}', n or '') for n in numbers)
-        if root.tag != tag or root.findtext('ERROR') or not sound:
-            raise ValueError(f'the answer should be a sound <{tag}>, but is another: '
-                             + etree.tostring(root, encoding='unicode'))
+        root = _sound(body, tag)
         self.answered = True
         return root
 
-    def _body(self, answer):
-        "Read an answer, which may neither stall nor stop early, run for ever nor be too long."
-        end, body = time.monotonic() + _PATIENCE, bytearray()
-        # fails when less comes than announced
-        while part := answer.raw.read1(2**16, decode_content=True):
-            body += part
-            if time.monotonic() > end: raise TimeoutError(f'not finished after {_PATIENCE} s')
-            if len(body) > _LARGEST:
-                raise ValueError(f'the answer should have at most {_LARGEST:,} bytes, but goes on: '
-                                 'narrow the query')
-        return bytes(body)
-
 # %% ../../nbs/15_fetch.ipynb #8b4fd346
-_NCBI = 'https://eutils.ncbi.nlm.nih.gov/entrez/eutils/'
-_SETS = {  # root element, name of the record number, records in a batch
-    'pubmed': ('PubmedArticleSet', 'pmid', 500), 'pmc': ('pmc-articleset', 'pmcid', 50)}
-_RECORDS = 'article', 'PubmedArticle', 'PubmedBookArticle'
+def _day(value, end):
+    "Read a date, or the month and day `end` of a year."
+    try:
+        if len(str(value)) > 4: return date.fromisoformat(str(value))
+        return date(int(value), *end)
+    except ValueError:
+        raise ValueError('`since` and `until` should be a year or a date such as 2015-01-31, '
+                         f'but got {value!r}: write it so') from None
 
+# %% ../../nbs/15_fetch.ipynb #ba63d8ae
 def _found(client, request):
     "Search for the record numbers of a request: a dict with db, term, since, until and limit."
-    def day(value, end):
-        try:
-            if len(str(value)) > 4: return date.fromisoformat(str(value))
-            return date(int(value), *end)
-        except ValueError:
-            raise ValueError('`since` and `until` should be a year or a date such as 2015-01-31, '
-                             f'but got {value!r}: write it so') from None
     def search(first, last):
         dates = dict(mindate=first.strftime('%Y/%m/%d'), maxdate=last.strftime('%Y/%m/%d'))
         root = client.ask('esearch', 'eSearchResult', db=request['db'], term=request['term'],
                           retmax=9999, datetype='pdat', **dates)
         return int(root.findtext('Count')), [node.text for node in root.findall('IdList/Id')]
     ids, until = {}, request['until'] or date.today().year + 1
-    for i in _halved(search, day(request['since'], (1, 1)), day(until, (12, 31))):
+    for i in _halved(search, _day(request['since'], (1, 1)), _day(until, (12, 31))):
         ids[i] = None
         if len(ids) == request['limit']: break
     if not ids:
         raise ValueError(f"the query should find a record, but got none for {request['term']!r}: "
                          'check its spelling and the dates')
     return sorted(ids, key=int)
+
+# %% ../../nbs/15_fetch.ipynb #b496df90
+_NCBI = 'https://eutils.ncbi.nlm.nih.gov/entrez/eutils/'
+_SETS = {  # root element, name of the record number, records in a batch
+    'pubmed': ('PubmedArticleSet', 'pmid', 500), 'pmc': ('pmc-articleset', 'pmcid', 50)}
 
 def _plan(client, folder, request):
     "Read the plan that an earlier call left in the folder, or make it: lists of record numbers."
@@ -185,6 +201,7 @@ def _numbers(record):
     pmid = record.findtext('.//PMID') or ids.get('pmid') or ids.get('pubmed') or ''
     return dict(pmcid=pmc and f'PMC{pmc}', pmid=pmid, doi=ids.get('doi', ''))
 
+# %% ../../nbs/15_fetch.ipynb #bc738c15
 def _licence_row(record):
     "Note under which licence a record came: its numbers, the licence's name, and its terms."
     named = './*[local-name()="front"]//*[local-name()="{}"]'
@@ -197,6 +214,8 @@ def _licence_row(record):
     return {**_numbers(record), 'licence': _cc_name(terms), 'terms': terms[:300]}
 
 # %% ../../nbs/15_fetch.ipynb #b76749f3
+_RECORDS = 'article', 'PubmedArticle', 'PubmedBookArticle'
+
 def _fetch_batch(client, db, ids):
     "Ask for records up to three times, until all have come: number → lxml element."
     tag, number, _ = _SETS[db]
@@ -213,6 +232,7 @@ def _fetch_batch(client, db, ids):
                       'call again later')
     return {i: got[i] for i in ids if i in got}
 
+# %% ../../nbs/15_fetch.ipynb #6a1b66ff
 def _write_batch(folder, tag, records):
     "Write a batch of records and their licences, all or nothing."
     xml = b'\n'.join(etree.tostring(record, with_tail=False) for record in records.values())
@@ -222,9 +242,8 @@ def _write_batch(folder, tag, records):
         (part/'.licences.json').write_text(json.dumps(rows), encoding='utf-8')
 
 # %% ../../nbs/15_fetch.ipynb #3c4d2efe
-def _fetch(db, query, folder, journal, since, until, limit, email, api_key, server):
-    "Fetch all records of a request that the folder does not have yet."
-    from tqdm import tqdm
+def _request(db, query, journal, since, until, limit):
+    "Write what a caller wants in the server's terms; refuse to search for nothing."
     names = [journal] if isinstance(journal, str) else journal or []
     journals = ' OR '.join(f'"{name}"[Journal]' for name in names)
     if not query and not journals:
@@ -236,8 +255,13 @@ def _fetch(db, query, folder, journal, since, until, limit, email, api_key, serv
                          'leave it out to fetch all')
     parts = query, journals, 'open access[filter]' if db == 'pmc' else ''
     term = ' AND '.join(f'({part})' for part in parts if part)
-    request = dict(db=db, term=term, since=str(since), until=until and str(until), limit=limit)
-    sent = dict(tool='domain_llm', email=email, api_key=api_key)
+    return dict(db=db, term=term, since=str(since), until=until and str(until), limit=limit)
+
+# %% ../../nbs/15_fetch.ipynb #f06bc1b2
+def _fetch(request, folder, email, api_key, server):
+    "Fetch all records of a request that the folder does not have yet."
+    from tqdm import tqdm
+    db, sent = request['db'], dict(tool='domain_llm', email=email, api_key=api_key)
     client = _Eutils(server, {k: v for k, v in sent.items() if v}, _PAUSES[1 if api_key else 0])
     folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
@@ -268,7 +292,8 @@ def fetch_pubmed(
     server: str = _NCBI,         # address of the E-utilities
 ) -> Path:                       # the folder, ready for `read_documents`
     "Fetch abstracts from PubMed; call again to go on after an interruption."
-    return _fetch('pubmed', query, folder, journal, since, until, limit, email, api_key, server)
+    request = _request('pubmed', query, journal, since, until, limit)
+    return _fetch(request, folder, email, api_key, server)
 
 # %% ../../nbs/15_fetch.ipynb #4a1a557d
 def fetch_pmc(
@@ -283,4 +308,5 @@ def fetch_pmc(
     server: str = _NCBI,         # address of the E-utilities
 ) -> Path:                       # the folder, ready for `read_documents`
     "Fetch full texts from PubMed Central's open-access subset; call again to go on."
-    return _fetch('pmc', query, folder, journal, since, until, limit, email, api_key, server)
+    request = _request('pmc', query, journal, since, until, limit)
+    return _fetch(request, folder, email, api_key, server)
