@@ -26,6 +26,7 @@ def sync(
     try: os.fsync(handle)
     finally: os.close(handle)
 
+# %% ../../nbs/01_files.ipynb #4ec1e79e
 def _beside(path, end):
     "Make a hidden, random name beside a path."
     return path.with_name(f'.{path.name}.{secrets.token_hex(4)}.{end}')
@@ -66,6 +67,12 @@ def read_json(
 # %% ../../nbs/01_files.ipynb #bfcdde8c
 _LIST = '.domain_llm.json'
 
+def _is_inside(name):
+    "Say whether a name leads to something below the folder that it is relative to."
+    if not isinstance(name, str) or name.startswith(('/', '\\')) or '\0' in name: return False
+    parts = Path(name).parts
+    return bool(parts) and '..' not in parts and not Path(name).drive
+
 def files_written(
     folder: str | Path,  # any folder
 ) -> dict:               # kind → names relative to the folder; empty where there is no list
@@ -79,11 +86,11 @@ def files_written(
                          'it is not ours or was changed; move it away')
     return files
 
-def _is_inside(name):
-    "Say whether a name leads to something below the folder that it is relative to."
-    if not isinstance(name, str) or name.startswith(('/', '\\')) or '\0' in name: return False
-    parts = Path(name).parts
-    return bool(parts) and '..' not in parts and not Path(name).drive
+# %% ../../nbs/01_files.ipynb #954532c7
+def _write_list(folder, files):
+    about = 'Files that domain_llm wrote here, by kind. It replaces these and no others.'
+    files = {kind: names for kind, names in sorted(files.items()) if names}
+    write_whole(Path(folder) / _LIST, json.dumps(dict(about=about, files=files), indent=1))
 
 def note_written(
     folder: str | Path,    # the folder that holds the files
@@ -95,14 +102,7 @@ def note_written(
               for k, had in files_written(folder).items() if k != kind}
     _write_list(folder, others | {kind: sorted(names)})
 
-def _write_list(folder, files):
-    about = 'Files that domain_llm wrote here, by kind. It replaces these and no others.'
-    files = {kind: names for kind, names in sorted(files.items()) if names}
-    write_whole(Path(folder) / _LIST, json.dumps(dict(about=about, files=files), indent=1))
-
 # %% ../../nbs/01_files.ipynb #75d6135f
-# a file that `write_whole` was writing when it was killed
-_UNFINISHED = re.compile(r'\..+\.[0-9a-f]{8}\.part')
 # what file managers, network drives and editors leave in any folder
 _PASSERS_BY = re.compile(
     r'\.ds_store|\._.*|thumbs\.db|desktop\.ini|\.directory|\.localized|\.nfs[0-9a-f]+'
@@ -113,6 +113,10 @@ def is_passer_by(
 ) -> bool:             # whether its name, or that of a folder it lies in, is of that kind
     "Tell what the system left in a folder, such as .DS_Store, from what somebody put there."
     return any(_PASSERS_BY.fullmatch(part) for part in Path(path).parts)
+
+# %% ../../nbs/01_files.ipynb #468d51bf
+# a file that `write_whole` was writing when it was killed
+_UNFINISHED = re.compile(r'\..+\.[0-9a-f]{8}\.part')
 
 def _contents(folder):
     "List files, links and empty folders below a folder, as names relative to it."
@@ -138,12 +142,13 @@ def foreign_files(
     return sorted(n for n in _contents(folder) if n not in ours
                   and not n.startswith(tuple(wholly)) and not is_passer_by(n))
 
+# %% ../../nbs/01_files.ipynb #6a86cc6a
 def remove_written(
     folder: str | Path,  # any folder
 ):
     "Delete what this library wrote in a folder and below it, and the folders that are then empty."
     folder = Path(folder).resolve()
-    places = {path.parent for path in folder.rglob(_LIST)}
+    others, places = {*foreign_files(folder)}, {path.parent for path in folder.rglob(_LIST)}
     for at in sorted(places, key=lambda path: -len(path.parts)):
         for name in (name for names in files_written(at).values() for name in names):
             path = at / name
@@ -152,9 +157,29 @@ def remove_written(
             elif name.endswith('/') and path.is_dir(): shutil.rmtree(path)
         (at / _LIST).unlink()  # last, or the rest would not be known as ours
     for root, _, _ in os.walk(folder, topdown=False):
-        if not any(Path(root).iterdir()): Path(root).rmdir()
+        if any(Path(root).iterdir()): continue
+        if Path(root).relative_to(folder).as_posix() not in others: Path(root).rmdir()
 
 # %% ../../nbs/01_files.ipynb #7f492bb1
+def _in_the_way(folder, there, known, new):
+    "List the files that are there, not known as ours, and where new ones or their folders go."
+    def above(name): return {path.as_posix() for path in Path(name).parents}
+    names, folders = set(new), set().union(*map(above, new))
+    walls = {name for name in folders.intersection(there)  # files and links, not empty folders
+             if (folder / name).is_symlink() or not (folder / name).is_dir()}
+    return [name for name in there if name not in known
+            and (name in walls or names & {name, *above(name)})]
+
+# %% ../../nbs/01_files.ipynb #c2736f1e
+def _exchange(part, folder):
+    "Put one folder in the place of another, which stays beside until it is cleared away."
+    old = _beside(folder, 'old')
+    if folder.exists() and any(folder.iterdir()): os.replace(folder, old)
+    elif folder.exists(): folder.rmdir()
+    os.replace(part, folder)
+    sync(folder.parent)
+
+# %% ../../nbs/01_files.ipynb #0e90a60f
 def _put_in_place(part, folder, kind):
     "Give the files in `part` their place in `folder`; refuse to replace a file that is not ours."
     for path in list(part.rglob('.*.part')):
@@ -164,13 +189,7 @@ def _put_in_place(part, folder, kind):
     new = [name for name in _contents(part) if name != _LIST]
     mine = inner | {kind: [name for name in new if name not in nested]}
     known = {_LIST, *(name for names in before.values() for name in names)}
-    def above(name): return {path.as_posix() for path in Path(name).parents}
-    names, folders = set(new), set().union(*map(above, new))
-    walls = {name for name in folders.intersection(there)  # files and links, not empty folders
-             if (folder / name).is_symlink() or not (folder / name).is_dir()}
-    taken = [name for name in there if name not in known
-             and (name in walls or names & {name, *above(name)})]
-    if taken:
+    if taken := _in_the_way(folder, there, known, new):
         raise FileExistsError(f'{folder / taken[0]} should be a file of ours to be replaced, but '
                               'got one that domain_llm did not write: move it away, or choose '
                               'another folder')
@@ -184,20 +203,13 @@ def _put_in_place(part, folder, kind):
     if not set(there) - {_LIST} - stale - set(new) and not Path.cwd().is_relative_to(folder):
         _exchange(part, folder)
         return
+
     _write_list(folder, {k: [*before.get(k, ()), *mine.get(k, ())] for k in {*before, *mine}})
     for name in sorted(new, key=lambda name: name.endswith('.json')):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(part / name, folder / name)
     for name in stale: (folder / name).unlink(missing_ok=True)
     _write_list(folder, others | mine)
-
-def _exchange(part, folder):
-    "Put one folder in the place of another, which stays beside until it is cleared away."
-    old = _beside(folder, 'old')
-    if folder.exists() and any(folder.iterdir()): os.replace(folder, old)
-    elif folder.exists(): folder.rmdir()
-    os.replace(part, folder)
-    sync(folder.parent)
 
 # %% ../../nbs/01_files.ipynb #a04de33d
 @contextmanager
@@ -328,11 +340,13 @@ def _receive(url, path, _):
             if size > _LARGEST or time.monotonic() > end:
                 raise OSError(f'no end in {_LARGEST:,} bytes or {_PATIENCE} seconds')
 
+# %% ../../nbs/01_files.ipynb #07f8df99
 def cache_folder() -> Path:  # DOMAIN_LLM_CACHE, or where the system keeps caches
     "Return the folder in which what was fetched is kept."
     import pooch
     return Path(os.environ.get('DOMAIN_LLM_CACHE') or pooch.os_cache('domain_llm')).expanduser()
 
+# %% ../../nbs/01_files.ipynb #1979ec65
 def download(
     url: str,     # where the file is published
     name: str,    # what to call it in the cache
