@@ -74,6 +74,7 @@ def canvas(
         try: yield fig, axes
         finally: plt.close(fig)
 
+# %% ../../nbs/02_show.ipynb #6048c0c2
 def figure_png(
     figure: 'matplotlib.figure.Figure',  # any
 ) -> bytes:                              # a PNG file
@@ -93,6 +94,7 @@ def visible(
     return ''.join(ascii(c)[1:-1] if unicodedata.category(c) in hidden else c
                    for c in text.translate(_PICTURES))
 
+# %% ../../nbs/02_show.ipynb #3a71efe1
 # controls but line ends and tabs, halves of characters, and marks that turn the writing round
 _HARMFUL = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069'
                       '\ud800-\udfff]')
@@ -103,6 +105,7 @@ def harmless(
     "Write a text so that it is read and not obeyed: line ends stay, other controls are seen."
     return _HARMFUL.sub(lambda match: visible(match[0]), text)
 
+# %% ../../nbs/02_show.ipynb #0993b991
 def as_label(
     name: object,  # of a model, a section, a folder, a case
 ) -> str:          # one line that a legend shows
@@ -121,6 +124,7 @@ def as_text(
     if not isinstance(value, (float, np.floating)): return str(value)
     return f'{value:.3f}' if value == 0 or abs(value) >= 0.001 else f'{value:.1e}'
 
+# %% ../../nbs/02_show.ipynb #5b391d4b
 def in_words(
     table: 'pd.DataFrame',  # its first column names the rows
     *columns: str,          # the columns to read out
@@ -154,6 +158,7 @@ def fill_template(
     "Fill one of the course's templates."
     return _templates().get_template(name).render(**values)
 
+# %% ../../nbs/02_show.ipynb #88d9b0d6
 def is_figure(
     item: object,  # a piece of a section
 ) -> bool:         # whether it is (figure, text)
@@ -201,6 +206,7 @@ def two_digits(
     if value is None or math.isnan(value): return ''
     return f'{value:.2g}' if abs(value) < 100 else f'{value:.0f}'
 
+# %% ../../nbs/02_show.ipynb #fffc2d91
 def with_values(
     pieces: list,                # texts
     values: list | None = None,  # a number, or None, for each piece; None: no numbers
@@ -224,6 +230,7 @@ def pieces_text(
     numbered = ((piece, two_digits(value)) for piece, value in pieces)
     return '|'.join(f'{piece}[{number}]' if number else piece for piece, number in numbered)
 
+# %% ../../nbs/02_show.ipynb #42fa5b87
 def _boxes(pieces, top, unit):
     "Work out how each piece is drawn: its letters, number, style, and what a pointer tells."
     drawn = []
@@ -267,6 +274,7 @@ class Pieces:
         template = _templates().get_template('side_by_side.html')
         return template.render(columns=columns, note=_scale(self.top, self.unit))
 
+# %% ../../nbs/02_show.ipynb #b6d3d1d7
 def piece_tables(
     tables: list,     # of tables: rows (head, cells); a cell is a str, or a list of (piece, value)
     top: float,       # the number that is drawn darkest
