@@ -37,9 +37,36 @@ def write_report(
     return path
 
 # %% ../../nbs/62_report.ipynb #0e749eaa
-_LINES = dict(chance=(BLACK, ':'), experts=(VERMILION, '--'), oracle=(GREEN, '-.'))
 _WHITE = dict(facecolor='white', edgecolor='none', alpha=0.85, pad=1.5)
 
+def _write(ax, x, y, text, **how):
+    "Write into a figure on a white ground, above what is drawn there."
+    ax.text(x, y, text, bbox=_WHITE, zorder=5, **how)
+
+# %% ../../nbs/62_report.ipynb #461e282e
+def _draw_bar(ax, y, row):
+    "Draw one party's accuracy with its interval, hatched where that holds guessing."
+    colour, hatch = ('white', '///') if row.low <= 0.5 <= row.high else (SKY, None)
+    ax.barh(y, row.accuracy, 0.42, color=colour, edgecolor=BLUE, hatch=hatch)
+    ax.plot([row.low, row.high], [y, y], color=BLACK, lw=2, marker='|', ms=10, zorder=4)
+    _write(ax, 0.012, y - 0.27, f'{row.who} · {row.correct} of {row.n}', va='bottom')
+    _write(ax, row.high + 0.02, y, f'{row.accuracy:.3f}', va='center', weight='bold')
+
+# %% ../../nbs/62_report.ipynb #bbee6dd6
+_LINES = dict(chance=(BLACK, ':'), experts=(VERMILION, '--'), oracle=(GREEN, '-.'))
+
+def _draw_line(ax, i, row):
+    "Draw what the bars are held against as a line, with a band where it has an interval."
+    colour, style = _LINES[row.who]
+    ax.axvline(row.accuracy, color=colour, ls=style, lw=2, zorder=3)
+    if row.high > row.low: ax.axvspan(row.low, row.high, color=colour, alpha=0.15, lw=0)
+    # where its label stands
+    left = row.accuracy > 0.75 or i == 0 and row.accuracy > 0.25
+    x, side = (row.accuracy - 0.012, 'right') if left else (row.accuracy + 0.012, 'left')
+    _write(ax, x, -0.75 - 0.45 * i, f'{row.who} {row.accuracy:.3f}', ha=side, va='center',
+           color=colour, weight='bold')
+
+# %% ../../nbs/62_report.ipynb #9379979f
 def plot_accuracy(
     table: pd.DataFrame,  # what summary_table returns
 ):  # a matplotlib Figure
@@ -47,45 +74,8 @@ def plot_accuracy(
     bars = table[~table.who.isin(_LINES)]
     lines = table[table.who.isin(_LINES)].sort_values('accuracy')
     with canvas(6.5, 1.6 + 0.62 * len(bars) + 0.3 * len(lines)) as (fig, ax):
-        for y, row in enumerate(bars.itertuples()):
-            colour, hatch = ('white', '///') if row.low <= 0.5 <= row.high else (SKY, None)
-            ax.barh(y, row.accuracy, 0.42, color=colour, edgecolor=BLUE, hatch=hatch)
-            ax.plot([row.low, row.high], [y, y], color=BLACK, lw=2, marker='|', ms=10, zorder=4)
-            ax.text(
-                0.012,
-                y - 0.27,
-                f'{row.who} · {row.correct} of {row.n}',
-                va='bottom',
-                bbox=_WHITE,
-                zorder=5,
-            )
-            ax.text(
-                row.high + 0.02,
-                y,
-                f'{row.accuracy:.3f}',
-                va='center',
-                weight='bold',
-                bbox=_WHITE,
-                zorder=5,
-            )
-        for i, row in enumerate(lines.itertuples()):
-            colour, style = _LINES[row.who]
-            ax.axvline(row.accuracy, color=colour, ls=style, lw=2, zorder=3)
-            if row.high > row.low: ax.axvspan(row.low, row.high, color=colour, alpha=0.15, lw=0)
-            # where its label stands
-            left = row.accuracy > 0.75 or i == 0 and row.accuracy > 0.25
-            x, side = (row.accuracy - 0.012, 'right') if left else (row.accuracy + 0.012, 'left')
-            ax.text(
-                x,
-                -0.75 - 0.45 * i,
-                f'{row.who} {row.accuracy:.3f}',
-                ha=side,
-                va='center',
-                color=colour,
-                weight='bold',
-                bbox=_WHITE,
-                zorder=5,
-            )
+        for y, row in enumerate(bars.itertuples()): _draw_bar(ax, y, row)
+        for i, row in enumerate(lines.itertuples()): _draw_line(ax, i, row)
         ax.set(xlim=(0, 1.01), ylim=(len(bars) - 0.6, -0.6 - 0.45 * len(lines)), yticks=[])
         ax.set_xlabel('share of cases right, with 95 % interval')
         ax.set_title(
@@ -188,6 +178,29 @@ def plot_calibration(
     return fig
 
 # %% ../../nbs/62_report.ipynb #bd75fcb2
+def _draw_spread(ax, table):
+    "Draw how people rated themselves, one line for each subfield."
+    y = range(len(table))
+    ax.hlines(y, table['10 %'], table['90 %'], color=BLUE, lw=2)
+    ax.hlines(y, table['25 %'], table['75 %'], color=SKY, lw=12)
+    ax.plot(table['50 %'], y, '|', color=BLACK, ms=16, mew=3)
+    ax.plot(table['80 %'], y, 'D', color=VERMILION, ms=8)
+    ax.set_yticks(y, map(as_label, table.section))
+    ax.set(xlim=(-2, 102), ylim=(len(table) - 0.5, -0.5))
+    ax.set_xlabel('self-rated expertise: middle half, 10 to 90 %, median')
+
+# %% ../../nbs/62_report.ipynb #35028e97
+def _draw_quarters(ax, quarters):
+    "Draw how often people were right, from the least to the most expert quarter."
+    x = range(1, len(quarters) + 1)
+    ax.errorbar(x, quarters.accuracy, _whiskers(quarters), color=BLUE, marker='o', ls='none',
+                ms=9, lw=2, capsize=5)
+    ax.axhline(0.5, color=BLACK, ls=':', lw=1.5)
+    ax.set_xticks(x, [f'{q.confidence:.0f}\n(n = {q.n:.0f})' for q in quarters.itertuples()])
+    ax.set(xlim=(0.5, len(quarters) + 0.5), ylim=(0.4, 1), xlabel='mean expertise of the quarter',
+           ylabel='share right')
+
+# %% ../../nbs/62_report.ipynb #331cd852
 def plot_expertise(
     responses: pd.DataFrame,  # answers, as load_responses returns them
 ):  # a matplotlib Figure
@@ -196,34 +209,8 @@ def plot_expertise(
     quarters = calibration(rows.expertise, rows.correct, 4, [rows.case, rows.person])
     height = 1.2 + 0.55 * len(table)
     with canvas(7, height + 4, 2, height_ratios=[height, 3]) as (fig, (upper, lower)):
-        y = range(len(table))
-        upper.hlines(y, table['10 %'], table['90 %'], color=BLUE, lw=2)
-        upper.hlines(y, table['25 %'], table['75 %'], color=SKY, lw=12)
-        upper.plot(table['50 %'], y, '|', color=BLACK, ms=16, mew=3)
-        upper.plot(table['80 %'], y, 'D', color=VERMILION, ms=8)
-        upper.set_yticks(y, map(as_label, table.section))
-        upper.set(xlim=(-2, 102), ylim=(len(table) - 0.5, -0.5))
-        upper.set_xlabel('self-rated expertise: middle half, 10 to 90 %, median')
-        x = range(1, len(quarters) + 1)
-        lower.errorbar(
-            x,
-            quarters.accuracy,
-            _whiskers(quarters),
-            color=BLUE,
-            marker='o',
-            ls='none',
-            ms=9,
-            lw=2,
-            capsize=5,
-        )
-        lower.axhline(0.5, color=BLACK, ls=':', lw=1.5)
-        lower.set_xticks(x, [f'{q.confidence:.0f}\n(n = {q.n:.0f})' for q in quarters.itertuples()])
-        lower.set(
-            xlim=(0.5, len(quarters) + 0.5),
-            ylim=(0.4, 1),
-            xlabel='mean expertise of the quarter',
-            ylabel='share right',
-        )
+        _draw_spread(upper, table)
+        _draw_quarters(lower, quarters)
         fig.suptitle(
             'Self-rated expertise (diamond: 80th percentile), and what comes of it',
             fontsize=12,
@@ -284,6 +271,14 @@ def plot_beside(
         fig.legend(loc='outside lower center', ncols=2)
     return fig
 
+# %% ../../nbs/62_report.ipynb #d62e31ac
+def _against_section(scores, responses, plan):
+    "Write the section on how far the models are from several experts."
+    gaps = gaps_from_experts(scores, responses, plan)
+    margin, differences = None if plan is None else plan['margin'], gaps_table(gaps)
+    words = in_words(differences, 'points', 'low', 'high', 'within', 'corrected')
+    return 'Against the experts', (plot_gaps(gaps, margin), words), differences
+
 # %% ../../nbs/62_report.ipynb #f69a44af
 def _fields_section(rows, scores, people):
     "Write the section on subfields from {name: answers or the frame of Scores}, or none."
@@ -320,6 +315,7 @@ def _confidence(scores):
     if np.allclose(scores.log_margin, scores.margin): return found
     return found | {scores.name + _RAW: (abs(scores.margin), scores.correct, clusters)}
 
+# %% ../../nbs/62_report.ipynb #eb41ae82
 def _calibration_section(curves, asked=False):
     "Write the section on calibration from {name: (confidence, correct, clusters)}."
     how = ('A model is the more confident the more the logarithms of its two perplexities differ'
@@ -336,7 +332,6 @@ def _calibration_section(curves, asked=False):
             continue
         try: said.append(f'{name}: {logistic(confidence, correct, clusters)}.')
         except ValueError as error: said.append(f'{name}: {error}.')
-        # a sentence, no curve of its own
         if name.endswith(_RAW) or len(np.unique(confidence)) < 2: continue
         tables[name] = t = calibration(confidence, correct, clusters=clusters)
         named.append(t.assign(who=[f'{name}, part {i}' for i in range(1, len(t) + 1)]))
@@ -344,13 +339,8 @@ def _calibration_section(curves, asked=False):
     columns = ['who', 'confidence', 'accuracy', 'n', 'low', 'high']
     both = pd.concat(named, ignore_index=True)[columns]
     both.attrs['caption'] = 'Share right from the least to the most confident answers'
-    return (
-        'Does it know when it knows?',
-        how,
-        *said,
-        (plot_calibration(tables), in_words(both, 'accuracy')),
-        both,
-    )
+    curve = plot_calibration(tables), in_words(both, 'accuracy')
+    return 'Does it know when it knows?', how, *said, curve, both
 
 # %% ../../nbs/62_report.ipynb #4464249d
 def _correlation_section(scores, responses):
@@ -395,6 +385,17 @@ def _answered_section(responses):
     left_out.attrs['caption'] = 'Answers that do not count, and why'
     return ('Who answered', said, left_out if len(left_out) else 'None was left out.')
 
+# %% ../../nbs/62_report.ipynb #719dd087
+def _all_confidences(scores, responses, several):
+    "Give {name: (confidence, correct, clusters)} of the experts and of the models."
+    curves = {}
+    if responses is not None and 'confidence' in responses:
+        sure = responses.dropna(subset='confidence')
+        shared = (sure.case, sure.person) if several else ()
+        curves['experts'] = sure.confidence, sure.correct, shared
+    for s in scores: curves |= _confidence(s)
+    return curves
+
 # %% ../../nbs/62_report.ipynb #34b561a2
 def evaluation_sections(
     scores: Scores | list[Scores],                # of models on the same cases, the main one first
@@ -408,24 +409,17 @@ def evaluation_sections(
     scores = [scores] if isinstance(scores, Scores) else list(scores)
     if responses is not None: responses = answers_to(scores[0], responses)
     table, said = what_was_found(scores, responses, oracle, others, plan)
-    rows = {s.name: s.frame for s in scores[:3]}
-    curves, against = {}, []
-    for s in scores[:3]: curves |= _confidence(s)
-    if responses is not None:
-        rows, several = {'experts': responses} | rows, human_accuracy(responses).error is not None
-        if 'confidence' in responses:
-            sure = responses.dropna(subset='confidence')
-            shared = (sure.case, sure.person) if several else ()
-            curves = {'experts': (sure.confidence, sure.correct, shared)} | curves
-        if several:
-            gaps = gaps_from_experts(scores, responses, plan)
-            margin, differences = None if plan is None else plan['margin'], gaps_table(gaps)
-            words = in_words(differences, 'points', 'low', 'high', 'within', 'corrected')
-            against = [('Against the experts', (plot_gaps(gaps, margin), words), differences)]
+    several = responses is not None and human_accuracy(responses).error is not None
+    sections = [('What was found', *said)]
+    if several: sections.append(_against_section(scores, responses, plan))
     bars = plot_accuracy(table), in_words(table, 'accuracy', 'low', 'high')
-    sections = [('What was found', *said), *against, ('Accuracy', table, bars)]
-    asked = any(s.meta.get('protocol') == 'asked' for s in scores[:3])
-    sections += [*_fields_section(rows, scores[0], responses), _calibration_section(curves, asked)]
+    sections.append(('Accuracy', table, bars))
+
+    first, rows = scores[:3], {s.name: s.frame for s in scores[:3]}
+    if responses is not None: rows = {'experts': responses} | rows
+    asked = any(s.meta.get('protocol') == 'asked' for s in first)
+    sections += [*_fields_section(rows, scores[0], responses),
+                 _calibration_section(_all_confidences(first, responses, several), asked)]
     if responses is not None:
         sections += [*_correlation_section(scores, responses),
                      _beside_section(scores[0], responses), _answered_section(responses)]
