@@ -15,8 +15,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
         'show_result', 'game_widget', 'game_page', 'match_for', 'write_game'],
     'steps': ['SIZES', 'PAPER_ROWS', 'EXPERTS', 'PARTIES', 'fingerprint', 'noted_steps',
         'one_at_a_time', 'once', 'go_further', 'step_folder', 'save_corpus', 'read_papers',
-        'start_tokenizer', 'make_tokenizer', 'make_tokens', 'start_model', 'started_from',
-        'new_model', 'tokens_per_step', 'sample_text', 'train', 'trigram_scores',
+        'start_tokenizer', 'make_tokenizer', 'make_tokens', 'tokens_per_step', 'start_model',
+        'started_from', 'new_model', 'sample_text', 'train', 'trigram_scores',
         'evaluate_cases', 'model_print', 'score_model', 'model_scores', 'scored_sets', 'plan_for',
-        'only_set', 'keep_experts', 'scored_cases', 'case_results', 'make_report', 'show_results'],
+        'only_set', 'keep_experts', 'case_results', 'scored_cases', 'make_report', 'show_results'],
 })

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['SIZES', 'PAPER_ROWS', 'EXPERTS', 'PARTIES', 'fingerprint', 'noted_steps', 'one_at_a_time', 'once', 'go_further',
            'step_folder', 'save_corpus', 'read_papers', 'start_tokenizer', 'make_tokenizer', 'make_tokens',
-           'start_model', 'started_from', 'new_model', 'tokens_per_step', 'sample_text', 'train', 'trigram_scores',
+           'tokens_per_step', 'start_model', 'started_from', 'new_model', 'sample_text', 'train', 'trigram_scores',
            'evaluate_cases', 'model_print', 'score_model', 'model_scores', 'scored_sets', 'plan_for', 'only_set',
-           'keep_experts', 'scored_cases', 'case_results', 'make_report', 'show_results']
+           'keep_experts', 'case_results', 'scored_cases', 'make_report', 'show_results']
 
 # %% ../../nbs/80_steps.ipynb #effd2baa
 import hashlib, json, platform, re
@@ -41,6 +41,7 @@ def fingerprint(
     listed = '\n'.join(lines).encode('utf-8', 'surrogateescape')  # a name may be no text
     return hashlib.sha256(listed).hexdigest()[:16]
 
+# %% ../../nbs/80_steps.ipynb #6ba4dc17
 def _read_json(path):
     "Read a JSON file that a run wrote."
     return read_json(path, 'JSON that domain-llm wrote')
@@ -191,6 +192,7 @@ def _kept_out(documents, cases, dropped):
     kept, _ = decontaminate(documents, texts, unchecked=unchecked, dois=dois, dropped=dropped)
     return kept, len(unchecked)
 
+# %% ../../nbs/80_steps.ipynb #ed9f0233
 def _ages(documents, cases):
     "Count the documents that are not older than the oldest case, and what has no date."
     from domain_llm.text.documents import column_values, find_year
@@ -203,6 +205,7 @@ def _ages(documents, cases):
         counts['documents without a year'] = years.count(None)
     return counts
 
+# %% ../../nbs/80_steps.ipynb #d017d9c5
 def read_papers(
     folder: str | Path,          # where to write
     paths: list,                 # files, folders, or the name of a Hugging Face dataset
@@ -245,6 +248,7 @@ def start_tokenizer(
                             'say which ids it knows, but got none: copy the tokenizer.json that '
                             'belongs to it there')
 
+# %% ../../nbs/80_steps.ipynb #bc6c5023
 def make_tokenizer(
     folder: str | Path,               # where to write
     corpus: str | Path,               # the corpus step's folder
@@ -292,6 +296,17 @@ SIZES |= {name: {**SIZES['full'], 'preset': name, 'lr': lr} for name, lr in (
 # rows in one micro-batch of one of the paper's four GPUs, of which eight made an update
 PAPER_ROWS = {'gpt2': 16, 'gpt2-medium': 8, 'gpt2-large': 4}
 
+# %% ../../nbs/80_steps.ipynb #3a8bb06b
+def tokens_per_step(
+    size: str,    # a key of `SIZES`
+    recipe: str,  # fast or paper
+    theirs: bool = False,  # a model of others is finetuned, which knows much already
+) -> int:         # tokens in one update
+    "Look up how many tokens an update has; the paper's larger models had fewer."
+    rows = PAPER_ROWS.get(SIZES[size]['preset']) if recipe == 'paper' else None
+    if rows: return 4 * 8 * 1024 * rows
+    return SIZES[size]['tokens_per_step'] // (4 if theirs and recipe == 'fast' else 1)
+
 # %% ../../nbs/80_steps.ipynb #2cca6815
 def start_model(
     out: str | Path,  # a run's folder, with the tokens to learn from
@@ -317,12 +332,14 @@ def start_model(
                          'that it was trained with')
     return model
 
+# %% ../../nbs/80_steps.ipynb #189dad2c
 def started_from(
     out: str | Path,  # a run's folder
 ) -> str | None:      # a model's folder or its name on the hub; None: from nothing
     "Read which model a run started from."
     return noted_steps(out).get('pretrain', {}).get('inputs', {}).get('start')
 
+# %% ../../nbs/80_steps.ipynb #9e8dc950
 def new_model(
     out: str | Path,  # a run's folder, in which the pretrain step has begun
 ) -> object:          # untrained, or the pretrained one that the run starts from, with its adapter
@@ -345,16 +362,17 @@ def new_model(
         dropout=0.1 if inputs.get('recipe') == 'paper' else 0.0))
 
 # %% ../../nbs/80_steps.ipynb #0126d5c5
-def tokens_per_step(
-    size: str,    # a key of `SIZES`
-    recipe: str,  # fast or paper
-    theirs: bool = False,  # a model of others is finetuned, which knows much already
-) -> int:         # tokens in one update
-    "Look up how many tokens an update has; the paper's larger models had fewer."
-    rows = PAPER_ROWS.get(SIZES[size]['preset']) if recipe == 'paper' else None
-    if rows: return 4 * 8 * 1024 * rows
-    return SIZES[size]['tokens_per_step'] // (4 if theirs and recipe == 'fast' else 1)
+def _recipe_for(size, recipe, start, lora, theirs):
+    "Choose a recipe with its rates: a tenth as high for a model that was trained before."
+    from domain_llm.train.finetuning import LORA_RECIPE, WHOLE_RECIPE
+    from domain_llm.train.recipe import FAST_RECIPE, PAPER_RECIPE
+    if recipe == 'paper': return PAPER_RECIPE
+    if theirs: return LORA_RECIPE if lora else WHOLE_RECIPE
+    share = 0.1 if start else 1
+    return {**FAST_RECIPE, 'lr': share * SIZES[size]['lr'],
+            'muon_lr': share * FAST_RECIPE['muon_lr']}
 
+# %% ../../nbs/80_steps.ipynb #9473c925
 def _run_config(folder):
     "Read the configuration of a run: its model, and its training with a number of steps."
     config = _read_json(Path(folder) / 'config.json')
@@ -364,21 +382,16 @@ def _run_config(folder):
     raise ValueError(f'{Path(folder) / "config.json"} should be the configuration of a run, but '
                      'got that of something else: choose another --out')
 
+# %% ../../nbs/80_steps.ipynb #a8d647bb
 def _train_config(folder, model, batches, size, seed, steps, minutes, recipe='fast', start=None,
                   lora=None, lora_to=None, device=None, **how):
-    "Put a recipe together: rates by size; steps as stored, as given, as measured, or five epochs."
+    "Complete a recipe with its length: steps as stored, as given, as measured, or five epochs."
     from domain_llm.train.distributed import join
-    from domain_llm.train.finetuning import LORA_RECIPE, WHOLE_RECIPE
     from domain_llm.train.pretraining import steps_in
-    from domain_llm.train.recipe import FAST_RECIPE, PAPER_RECIPE, TrainConfig, paper_length
-    share = 0.1 if start else 1
-    rates = dict(lr=share * SIZES[size]['lr'], muon_lr=share * FAST_RECIPE['muon_lr'])
-    chosen, theirs = {**FAST_RECIPE, **rates}, not hasattr(model, 'h')
-    if theirs: chosen = LORA_RECIPE if lora else WHOLE_RECIPE
-    if recipe == 'paper': chosen = PAPER_RECIPE
-    in_a_step = tokens_per_step(size, recipe, theirs)
-    chosen = {**chosen, 'seed': seed, 'tokens_per_step': in_a_step, **how}
-
+    from domain_llm.train.recipe import TrainConfig, paper_length
+    theirs = not hasattr(model, 'h')
+    chosen = {**_recipe_for(size, recipe, start, lora, theirs), 'seed': seed,
+              'tokens_per_step': tokens_per_step(size, recipe, theirs), **how}
     stored = folder / 'config.json'
     if stored.exists():
         before = _run_config(folder)['train']
@@ -407,6 +420,15 @@ def sample_text(
     ids = model.generate(start, min(n, model.cfg.n_ctx), 0.8, seed=0)
     return tokenizer.decode(ids[0].tolist(), skip_special_tokens=True).strip()
 
+# %% ../../nbs/80_steps.ipynb #ea993f3a
+def _say_size(model, device, processes):
+    "Say how many parameters a model has, how many of them learn, and on what."
+    n = sum(p.numel() for p in model.parameters())
+    learned = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    learning = '' if n == learned else f', of which {learned:,} learn,'
+    several = f', {processes} processes' if processes > 1 else ''
+    typer.echo(f'{n:,} parameters{learning} on {device}{several}')
+
 # %% ../../nbs/80_steps.ipynb #f5f1d511
 def train(
     folder: Path,                  # where to write, or to go on
@@ -434,12 +456,7 @@ def train(
     read = Batches if tokens.meta['layout'] == 'separated' else PaperBatches
     in_a_step = tokens_per_step(size, how.get('recipe', 'fast'), theirs=not hasattr(model, 'h'))
     batches = read(tokens, model.cfg.n_ctx, in_a_step, seed, team.rank, team.world_size)
-    if not team.rank:
-        n = sum(p.numel() for p in model.parameters())
-        learned = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        learning = '' if n == learned else f', of which {learned:,} learn,'
-        processes = f', {team.world_size} processes' if team.world_size > 1 else ''
-        typer.echo(f'{n:,} parameters{learning} on {device}{processes}')
+    if not team.rank: _say_size(model, device, team.world_size)
     config = _train_config(folder, model, batches, size, seed, steps, minutes, device=device, **how)
     config = team.broadcast(config)
 
@@ -515,6 +532,7 @@ def model_print(
     "Compute the fingerprint of a model's files, or say that there are none."
     return fingerprint(model if Path(model).exists() else _model_folder(model))
 
+# %% ../../nbs/80_steps.ipynb #8850303c
 def score_model(
     path: Path,                # the Parquet file to write; a scoring that was stopped goes on
     loaded: Callable,          # gives the model and its tokenizer
@@ -531,6 +549,7 @@ def score_model(
     if again: path.unlink(missing_ok=True)
     score_cases(*loaded(), cases, protocol, prompt, name, progress=True, path=path, plan=plan)
 
+# %% ../../nbs/80_steps.ipynb #8798d6cc
 def model_scores(
     out: Path,  # the folder of a run, or of such rows alone
     name: str,  # the case set's
@@ -581,6 +600,7 @@ def only_set(
     raise ValueError(f'{what} should go with one set of cases, but got {", ".join(own)}: use one '
                      '--out for each')
 
+# %% ../../nbs/80_steps.ipynb #e5c25e0f
 def keep_experts(
     out: Path,     # a run's folder
     source: list,  # files of responses, or folders of them
@@ -599,15 +619,6 @@ def keep_experts(
 
     read = {str(path): fingerprint(path) for path in source}
     once(out, f'experts/{name}.parquet', dict(experts=read), write, force=True)
-
-def scored_cases(
-    out: Path,  # a run's folder
-) -> dict:      # {name of a case set: its cases, without their texts}
-    "Tell which cases were scored."
-    from domain_llm.text.synthetic import Case
-    frames = {name: case_results(out, name)['scores'][0].frame for name in scored_sets(out)}
-    return {name: [Case(id, '', '', section) for id, section in zip(frame.id, frame.section)]
-            for name, frame in frames.items()}
 
 # %% ../../nbs/80_steps.ipynb #00fa0dda
 def case_results(
@@ -632,6 +643,16 @@ def case_results(
     return dict(scores=scores, others=list(found.values()), oracle=oracle,
                 plan=plan_for(out, name), responses=responses)
 
+# %% ../../nbs/80_steps.ipynb #6f66b6d2
+def scored_cases(
+    out: Path,  # a run's folder
+) -> dict:      # {name of a case set: its cases, without their texts}
+    "Tell which cases were scored."
+    from domain_llm.text.synthetic import Case
+    frames = {name: case_results(out, name)['scores'][0].frame for name in scored_sets(out)}
+    return {name: [Case(id, '', '', section) for id, section in zip(frame.id, frame.section)]
+            for name, frame in frames.items()}
+
 # %% ../../nbs/80_steps.ipynb #3daae467
 def _how_scored(scores):
     "Tabulate what the numbers of models depend on."
@@ -643,6 +664,7 @@ def _how_scored(scores):
         what: str(s.meta.get(name, 'unknown'))[:12 if 'sha256' in name else None]
         for name, what in asked.items()} for s in scores])
 
+# %% ../../nbs/80_steps.ipynb #3d9f538e
 def _case_sections(name, out):
     "Write the report's sections on one case set, its controls last."
     import pandas as pd
@@ -709,17 +731,32 @@ def _made_from(out):
     return pd.DataFrame([dict(what=k.replace('_', ' '), value=str(v)) for k, v in facts.items()])
 
 # %% ../../nbs/80_steps.ipynb #ea27b5cb
+def _save_items(folder, sections):
+    "Save each picture of a report as PNG and each table as CSV, named by its heading."
+    import pandas as pd
+    from domain_llm.ground.show import figure_png, is_figure
+    with whole_folder(folder, 'figures') as part:
+        for heading, *items in sections:
+            name = re.sub('[^a-z0-9]+', '-', heading.lower()).strip('-')
+            for item in items:
+                if is_figure(item): end, content = 'png', figure_png(item[0])
+                elif isinstance(item, pd.DataFrame):
+                    end, content = 'csv', item.to_csv(index=bool(item.index.name)).encode()
+                else: continue
+                same = len([*part.glob(f'{name}.{end}'), *part.glob(f'{name}-and-*.{end}')])
+                (part / f'{name}{f"-and-{same + 1}" if same else ""}.{end}').write_bytes(content)
+
+# %% ../../nbs/80_steps.ipynb #e18c761c
 def make_report(
     out: str | Path,  # the folder of a run, or of scores alone
     title: str,       # the page's title
     about: str,       # what this run is, and what it cannot show
 ) -> Path:            # the HTML file
     "Write a run's report: one self-contained page."
-    import pandas as pd, torch
+    import torch
     from domain_llm import __version__
     from domain_llm.experts.report import write_report
     from domain_llm.model.models import load_model
-    from domain_llm.ground.show import figure_png, is_figure
     from domain_llm.train.finetuning import Trainable
     out, sections = Path(out), []
     for name in scored_sets(out): sections += _case_sections(name, out)
@@ -733,16 +770,7 @@ def make_report(
                      ('What the model writes when left alone', sample_text(model, tokenizer)),
                      ('What it was made from', made_by, _made_from(out))]
     else: sections.append(('What made this page', made_by))
-    with whole_folder(out / 'figures', 'figures') as part:
-        for heading, *items in sections:
-            name = re.sub('[^a-z0-9]+', '-', heading.lower()).strip('-')
-            for item in items:
-                if is_figure(item): end, content = 'png', figure_png(item[0])
-                elif isinstance(item, pd.DataFrame):
-                    end, content = 'csv', item.to_csv(index=bool(item.index.name)).encode()
-                else: continue
-                same = len([*part.glob(f'{name}.{end}'), *part.glob(f'{name}-and-*.{end}')])
-                (part / f'{name}{f"-and-{same + 1}" if same else ""}.{end}').write_bytes(content)
+    _save_items(out / 'figures', sections)
     return write_report(out / 'report.html', title, sections)
 
 # %% ../../nbs/80_steps.ipynb #3277380c
