@@ -42,6 +42,7 @@ class Round:
         both = self.case.original, self.case.altered
         return both if self.real == 1 else both[::-1]
 
+# %% ../../nbs/81_game.ipynb #e9712a51
 def rounds(
     cases: list,    # of `Case`
     n: int,         # how many to show
@@ -62,6 +63,7 @@ def case_key(
     "Identify a case by its texts."
     return hashlib.sha256(f'{case.original}\n{case.altered}'.encode()).hexdigest()[:16]
 
+# %% ../../nbs/81_game.ipynb #e75d2102
 def _read_answer(line):
     "Read one line of answers; None for what is none."
     try: row = json.loads(line)
@@ -71,20 +73,23 @@ def _read_answer(line):
     sure_enough = type(sure) in (int, float) and 0 <= sure <= 100
     return row if isinstance(row.get('correct'), bool) and sure_enough else None
 
+def _read_answers(path):
+    "Read a file of answers: ({case: its row}, whether the last line was cut)."
+    data, rows = path.read_bytes() if path.exists() else b'', {}
+    for number, line in enumerate(data.splitlines(), 1):
+        row = _read_answer(line)
+        if row: rows.setdefault(row['case'], row)
+        elif line.strip(): print(f'note: line {number} of {path.name} is no answer and is left out')
+    return rows, data != b'' and not data.endswith(b'\n')
+
 # %% ../../nbs/81_game.ipynb #d6f434b7
 class Answers:
     "Keep a reader's answers in a file of lines."
     def __init__(self,
         path: str | Path = 'game_answers.jsonl',  # the reader's; made with the first answer
     ):
-        self.path, self.rows = Path(path), {}
-        data = self.path.read_bytes() if self.path.exists() else b''
-        self.cut = not data.endswith(b'\n') and data != b''
-        for number, line in enumerate(data.splitlines(), 1):
-            row = _read_answer(line)
-            if row: self.rows.setdefault(row['case'], row)
-            elif line.strip():
-                print(f'note: line {number} of {self.path.name} is no answer and is left out')
+        self.path = Path(path)
+        self.rows, self.cut = _read_answers(self.path)
 
     def of(self,
         case: Case,    # that may have been answered
@@ -215,6 +220,7 @@ def fresh_rounds(
     "Choose the rounds of a game, and none that this lesson answers in print."
     return rounds([c for c in match.cases if c.id not in match.printed], n, seed)
 
+# %% ../../nbs/81_game.ipynb #9b2a7e28
 def brainbench_match(
     model: Scores | None = None,  # of the 200 cases made by people; None: a published model
 ) -> Match:                       # with the 171 neuroscientists
@@ -293,6 +299,7 @@ def xray_of(
         return show_versions(tokenizer, case, bits, name=name)
     return xray
 
+# %% ../../nbs/81_game.ipynb #d60e89a8
 def synthetic_match(
     model: Scores | None = None,  # of the cases of science 0; None: the trained toy
 ) -> Match:                       # with invented readers
@@ -384,21 +391,27 @@ def _as_html(shown, number, total, clues=()):
         written += f'<p><b>Version {i}</b><br>{bold}</p>'
     return written
 
+# %% ../../nbs/81_game.ipynb #6ac67a37
+def _widgets():
+    "Make the text, the choice, the slider, the button and the place below it."
+    import ipywidgets as widgets
+    look = dict(style=dict(description_width='8em'), layout=dict(width='28em'))
+    return widgets.VBox([
+        widgets.HTML(),
+        widgets.RadioButtons(options=[('version 1', 1), ('version 2', 2)], value=None,
+                             description='The real one is', **look),
+        widgets.IntSlider(50, 0, 100, description='How sure', **look),
+        widgets.Button(description='Answer'), widgets.HTML()])
+
 # %% ../../nbs/81_game.ipynb #3a4d148d
 class _Page:
     "Hold the widgets of a game and what the button does."
     def __init__(self, match, shown, answers):
-        import ipywidgets as widgets
         self.match, self.answers = match, answers
         self.left, self.total = still_open(shown, answers), len(shown)
-        look = dict(style=dict(description_width='8em'), layout=dict(width='28em'))
-        self.text, self.told = widgets.HTML(), widgets.HTML()
-        self.choice = widgets.RadioButtons(options=[('version 1', 1), ('version 2', 2)], value=None,
-                                           description='The real one is', **look)
-        self.sure = widgets.IntSlider(50, 0, 100, description='How sure', **look)
-        self.button = widgets.Button(description='Answer', disabled=not self.left)
+        self.box = _widgets()
+        self.text, self.choice, self.sure, self.button, self.told = self.box.children
         self.button.on_click(self.press)
-        self.box = widgets.VBox([self.text, self.choice, self.sure, self.button, self.told])
         self.show()
 
     def show(self):
@@ -433,6 +446,7 @@ class _Page:
         lines = ''.join(f'<p>{html.escape(harmless(s))}</p>' for s in sentences)
         self.told.value = f'<div role="status">{lines}</div>{drawn}'
 
+# %% ../../nbs/81_game.ipynb #576bbecf
 def game_widget(
     match: Match,      # who else has answered
     shown: list,       # of `Round`
@@ -466,6 +480,7 @@ def game_page(
                          how=[HOW] if match.clues else [],
                          game=dict(model=harmless(match.model.name), who=harmless(match.who)))[1]
 
+# %% ../../nbs/81_game.ipynb #4522f081
 def match_for(
     cases: str | None = None,  # 'science', 'brainbench-human', or a CSV; None: what is at hand
     model: str | None = None,  # a folder, or a name on the hub; None: one that comes with the cases
@@ -487,6 +502,7 @@ def match_for(
     else: found = Match(asked, scores, pd.DataFrame(columns=['case', 'correct', 'confidence']), '')
     return replace(found, xray=xray_of(own, tokenizer, scores.name))
 
+# %% ../../nbs/81_game.ipynb #427afba1
 def write_game(
     path: str | Path,  # the page to write, ending in .html
     match: Match,      # who else has answered

@@ -81,7 +81,8 @@ class Page:
         self.keys(Keys.ENTER)
         end = time.monotonic() + 30
         while time.monotonic() < end:
-            new = [p for p in set(self.downloads.iterdir()) - before if p.suffix != '.crdownload']
+            new = [p for p in set(self.downloads.iterdir()) - before
+                   if p.suffix != '.crdownload' and p.stat().st_size]  # it begins empty
             if new: return new[0]
             time.sleep(0.05)
         raise AssertionError('nothing was downloaded')
