@@ -83,6 +83,28 @@ def proper_scores(
                 calibration_error=float(error(right)), honest_error=float(honest))
 
 # %% ../../nbs/65_together.ipynb #342cb892
+def _opinions(scores, rows):
+    "Give what expert, model and pair think of each answer's case, above 0 for the original."
+    side = np.where(rows.correct, 1.0, -1.0)
+    margin = pd.Series(scores.log_margin, scores.frame.id).loc[rows.case].to_numpy()
+    margin = margin / (np.std(scores.log_margin) or 1)
+    expert = np.column_stack([side, side * rows.confidence / 100])      # (n, 2)
+    return dict(expert=expert, model=margin[:, None], pair=np.column_stack([expert, margin]))
+
+# %% ../../nbs/65_together.ipynb #498862fb
+def _out_of_fold(X, part):
+    "Compute the probability of the original for each answer, by weights from other cases: (n,)."
+    found = np.empty(len(X))
+    for fold in np.unique(part):
+        train = X[part != fold]
+        # a weak pull to 0
+        def loss(w): return np.logaddexp(0, -train @ w).sum() + 0.5 * w @ w
+        def slope(w): return w - train.T @ expit(-train @ w)
+        weights = minimize(loss, np.zeros(X.shape[1]), jac=slope).x
+        found[part == fold] = expit(X[part == fold] @ weights)
+    return found
+
+# %% ../../nbs/65_together.ipynb #1b82ee63
 def pair_answers(
     scores: Scores,           # of a model
     responses: pd.DataFrame,  # answers, as load_responses returns them, with their confidence
@@ -94,35 +116,15 @@ def pair_answers(
         raise ValueError('`responses` should have the column confidence, for a pair weighs it, but '
                          f'got {", ".join(responses)}: ask how sure people are')
     rows = answers_to(scores, responses).dropna(subset='confidence').reset_index(drop=True)
-    side = np.where(rows.correct, 1.0, -1.0)
-    margin = pd.Series(scores.log_margin, scores.frame.id).loc[rows.case].to_numpy()
-    margin = margin / (np.std(scores.log_margin) or 1)
-    opinions = dict(
-        expert=np.column_stack([side, side * rows.confidence / 100]), model=margin[:, None]
-    )
-    opinions['pair'] = np.column_stack([*opinions.values()])
-    ids = rows.case.unique()
-    part = (
-        pd.Series(np.random.default_rng(seed).permutation(len(ids)) % folds, ids)
-        .loc[rows.case]
-        .to_numpy()
-    )
-    def probability(X):
-        "Give the probability of the original, for each answer by weights from other cases."
-        found = np.empty(len(X))
-        for fold in np.unique(part):
-            train = X[part != fold]
-            # a weak pull to 0
-            def loss(w): return np.logaddexp(0, -train @ w).sum() + 0.5 * w @ w
-            def slope(w): return w - train.T @ expit(-train @ w)
-            found[part == fold] = expit(
-                X[part == fold] @ minimize(loss, np.zeros(X.shape[1]), jac=slope).x
-            )
-        return found
-    table = rows[['person', 'case']].assign(expert=rows.correct.astype(bool), model=margin > 0)
-    for name, X in opinions.items(): table[f'p_{name}'] = probability(X)
+    opinions, ids = _opinions(scores, rows), rows.case.unique()
+    part = pd.Series(np.random.default_rng(seed).permutation(len(ids)) % folds, ids)
+    part = part.loc[rows.case].to_numpy()
+    table = rows[['person', 'case']].assign(expert=rows.correct.astype(bool),
+                                            model=opinions['model'][:, 0] > 0)
+    for name, X in opinions.items(): table[f'p_{name}'] = _out_of_fold(X, part)
     return table.assign(pair=table.p_pair > 0.5)
 
+# %% ../../nbs/65_together.ipynb #b91ccb62
 def pair_gain(
     table: pd.DataFrame,  # what `pair_answers` returns
 ) -> list:                # two `Gap`s: the pair minus the expert, and minus the model
