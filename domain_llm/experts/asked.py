@@ -32,6 +32,7 @@ def _questions(case):
     return sorted((hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:32], first, texts)
                   for texts, first in shown)
 
+# %% ../../nbs/67_asked.ipynb #d4b12c50
 def write_questions(
     path: str | Path,   # the JSONL file to write
     cases: list[Case],  # as `load_cases` gives them
@@ -67,6 +68,7 @@ def _said(line):
     text = (choice.get('message') or {}).get('content')
     return str(body.get('model') or ''), text if isinstance(text, str) else ''
 
+# %% ../../nbs/67_asked.ipynb #ca774f47
 def _read_batch(path, questions):
     "Read a batch's answers: a row for each question that was answered."
     rows, strange, last = [], 0, ''
@@ -93,6 +95,7 @@ def _read_batch(path, questions):
     if strange: print(f'note: {strange} answers to questions about other cases are left out')
     return pd.DataFrame(rows, columns=['person', 'case', 'order', 'chosen', 'correct'])
 
+# %% ../../nbs/67_asked.ipynb #6916e655
 def load_answers(
     path: str | Path,   # what a batch interface gave (.jsonl), or a CSV of model, case, choice
     cases: list[Case],  # those that were asked
@@ -129,6 +132,15 @@ def order_bias(
     return table
 
 # %% ../../nbs/67_asked.ipynb #128fd025
+def _how_clear(rows):
+    "Say how clearly a model chose a case's original: 1 to -1, and 0 without an answer."
+    if rows is None: return 0.0
+    first = rows.iloc[0]
+    sure = 1.0 if len(rows) > 1 and rows.correct.nunique() == 1 else 0.5
+    if pd.notna(first.get('confidence')): sure = (1 + first.confidence) / 101
+    return sure if first.correct else -sure
+
+# %% ../../nbs/67_asked.ipynb #5e89be48
 def asked_scores(
     answers: pd.DataFrame,  # as `load_answers` or `load_responses` returns them
     cases: list[Case],      # those that were asked
@@ -138,16 +150,8 @@ def asked_scores(
     for model, own in [*answers.groupby('person', sort=False), *silent.items()]:
         own = own.sort_values('order') if 'order' in own else own
         by_case = {case: rows for case, rows in own.groupby('case')}
-        clear = []
-        for rows in (by_case.get(case.id) for case in cases):
-            if rows is None:
-                clear.append(0.0)
-                continue
-            first = rows.iloc[0]
-            sure = 1.0 if len(rows) > 1 and rows.correct.nunique() == 1 else 0.5
-            if pd.notna(first.get('confidence')): sure = (1 + first.confidence) / 101
-            clear.append(sure if first.correct else -sure)
-        clear, n = np.array(clear), int((np.array(clear) == 0).sum())
+        clear = np.array([_how_clear(by_case.get(case.id)) for case in cases])
+        n = int((clear == 0).sum())
         if n: print(harmless(f'note: {model} has no answer to {n} of {len(cases)} cases, which '
                              'count as not right'))
         frame = pd.DataFrame(dict(id=[c.id for c in cases], section=[c.section for c in cases],
@@ -158,6 +162,7 @@ def asked_scores(
         found.append(Scores(str(model), frame, meta))
     return found
 
+# %% ../../nbs/67_asked.ipynb #6309e717
 def asked_sentence(
     scores: Scores,  # of `asked_scores`
 ) -> str:            # one sentence
