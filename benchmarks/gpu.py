@@ -14,7 +14,8 @@ cut by the paper's tokenizer, on a machine that has everything; then `--text FIL
 than torch, numpy, safetensors and tokenizers and this repository. `--store FILE` writes what was
 measured as JSON. `--smoke` runs everything tiny on a CPU. What was not measured is said so.
 """
-import argparse, contextlib, gc, io, itertools, json, os, platform, re, statistics, sys, time
+import argparse, contextlib, gc, io, itertools, json, os, platform, re, shutil, statistics
+import subprocess, sys, time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -199,11 +200,18 @@ def causal_flops(cfg):
     return flops_per_token(cfg) - 6 * cfg.n_layer * cfg.n_embd * cfg.n_ctx
 
 
+def driver():
+    "Ask for the version of the card's driver, where there is one to ask."
+    if not shutil.which('nvidia-smi'): return None
+    asked = ['nvidia-smi', '--query-gpu=driver_version', '--format=csv,noheader']
+    return subprocess.run(asked, capture_output=True, text=True).stdout.split('\n')[0]
+
+
 def speed(plan, device, late, args):
     "Print the card's rates, and a table of speeds for each size."
     peak, copy = matrix_rate(plan, device), bandwidth(plan, device)
-    found('card', device=device.name, torch=torch.__version__, matrix_rate=peak, copy=copy,
-          date=time.strftime('%Y-%m-%d'))
+    found('card', driver=driver(), device=device.name, torch=torch.__version__, matrix_rate=peak,
+          copy=copy, date=time.strftime('%Y-%m-%d'))
     print(f'Matrix product of side {plan.matrix:,}: {peak / 1e12:,.2f} TFLOP/s. '
           f'Copy: {copy / 1e9:,.0f} GB/s read and written.')
     for name in plan.sizes: speed_of(name, plan, device, peak, late, args)

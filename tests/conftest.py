@@ -4,6 +4,8 @@ import os
 import pytest
 import torch
 
+# the numbers are those of a CPU, also where there is a GPU; on it the lessons run
+os.environ['CUDA_VISIBLE_DEVICES'] = ''
 # processes that tests start find the files beside this one
 HERE = os.path.dirname(os.path.abspath(__file__))
 os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, [HERE, os.environ.get('PYTHONPATH')]))
