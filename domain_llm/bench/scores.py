@@ -9,7 +9,7 @@ __all__ = ['abstract_of', 'Scores', 'score_cases', 'score_texts', 'zlib_length',
 import hashlib, io, json, math, platform, zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -35,8 +35,42 @@ def abstract_of(
 ) -> np.ndarray:          # (n,) labels; those of whole abstracts are all different
     "Tell which abstract each row belongs to: sentence 2 of case 12 has the id 12.2."
     if 'abstract' in frame: return frame['abstract'].to_numpy()
-    return frame['id'].astype(str).str.replace(r'\.[1-9]\d?$', '', regex=True).to_numpy()
+    ids = frame['id'].astype(str)
+    halves = ids.str.extract(r'^(.*)\.([1-9]\d?)$')
+    numbers = halves[1].astype(float).groupby(halves[0])
+    # a DOI may end in a page; sentences are counted from 1
+    counted = numbers.transform('max') == numbers.transform('nunique')
+    sentence = halves[0].notna() & (counted | ~ids.str.contains('/'))
+    return halves[0].where(sentence, ids).to_numpy()
 
+# %% ../../nbs/54_scores.ipynb #6f741f02
+def _count(name, correct, abstract):
+    "Count right answers as a `Line`, those about one abstract as of one abstract."
+    k, n = int(correct.sum()), len(correct)
+    if len(set(abstract)) in (1, n): return Line(name, k, n)
+    error = clustered_error(correct, [abstract], few=True)
+    return Line(name, k, n, error, cluster_df([abstract]), 'abstracts')
+
+# %% ../../nbs/54_scores.ipynb #ce44cf58
+def _write_table(path, name, frame, meta):
+    "Write a table as Parquet, with its name and its description in the schema."
+    import pyarrow as pa, pyarrow.parquet as pq
+    table, buffer = pa.Table.from_pandas(frame, preserve_index=False), io.BytesIO()
+    about = {b'domain_llm': json.dumps(dict(name=name, meta=meta)).encode()}
+    pq.write_table(
+        table.replace_schema_metadata({**(table.schema.metadata or {}), **about}), buffer
+    )
+    write_whole(path, buffer.getvalue())
+
+def _read_table(path):
+    "Read the name, the table and the description that `_write_table` wrote."
+    import pyarrow.parquet as pq
+    table = pq.read_table(path)
+    about = json.loads((table.schema.metadata or {})[b'domain_llm'])
+    table.select(['id', 'section', 'original', 'altered'])
+    return str(about['name']), table.to_pandas(), dict(about['meta'])
+
+# %% ../../nbs/54_scores.ipynb #3636f760
 @dataclass
 class Scores:
     "Hold how one model judged each case; lower is better in both columns."
@@ -87,10 +121,7 @@ class Scores:
     @property
     def line(self):
         "Return the count as a `Line`; sentences of one abstract are not taken for separate cases."
-        k, abstract = int(self.correct.sum()), self.abstract
-        if len(set(abstract)) in (1, self.n): return Line(self.name, k, self.n)
-        return Line(self.name, k, self.n, clustered_error(self.correct, [abstract], few=True),
-                    cluster_df([abstract]), 'abstracts')
+        return _count(self.name, self.correct, self.abstract)
 
     @property
     def interval(self):
@@ -121,25 +152,14 @@ class Scores:
         path: str | Path,  # the Parquet file to write
     ):
         "Write the table and its metadata as Parquet; the file appears whole."
-        import pyarrow as pa, pyarrow.parquet as pq
-        table, buffer = pa.Table.from_pandas(self.frame, preserve_index=False), io.BytesIO()
-        about = {b'domain_llm': json.dumps(dict(name=self.name, meta=self.meta)).encode()}
-        pq.write_table(
-            table.replace_schema_metadata({**(table.schema.metadata or {}), **about}), buffer
-        )
-        write_whole(path, buffer.getvalue())
+        _write_table(path, self.name, self.frame, self.meta)
 
     @classmethod
     def load(cls,
         path: str | Path,  # a file of `save`
     ):                     # the same Scores
         "Read what `save` wrote."
-        import pyarrow.parquet as pq
-        try:
-            table = pq.read_table(path)
-            about = json.loads((table.schema.metadata or {})[b'domain_llm'])
-            table.select(['id', 'section', 'original', 'altered'])
-            return cls(frame=table.to_pandas(), name=str(about['name']), meta=dict(about['meta']))
+        try: return cls(*_read_table(path))
         except FileNotFoundError: raise
         except Exception as error:
             raise ValueError(f'{path} should be a table that Scores.save wrote, but got what '
@@ -166,6 +186,7 @@ def _encode_cases(tokenizer, cases, protocol, prompt, n_ctx, first):
         )
     return encoded, len(long)
 
+# %% ../../nbs/54_scores.ipynb #ea5e4e77
 def _case_row(case, losses, encoded):
     "Make a case's row from the token losses of its two versions."
     row = dict(id=case.id, section=case.section)
@@ -226,6 +247,7 @@ def _describe(model, tokenizer, cases, protocol, prompt, first, dtype, order, wi
         versions=versions,
     )
 
+# %% ../../nbs/54_scores.ipynb #c6e13336
 _STAMP = 'scored', 'plan_sha256'
 
 def _stamp(plan):
@@ -233,6 +255,7 @@ def _stamp(plan):
     now = datetime.now(timezone.utc).isoformat(timespec='seconds')
     return dict(scored=now) | (dict(plan_sha256=file_sha256(plan)) if plan else {})
 
+# %% ../../nbs/54_scores.ipynb #b4a3af8e
 def _beside(work, *args):
     "Begin a piece of work in a thread beside this one; `result()` waits for what it gives."
     threads = ThreadPoolExecutor(1)
@@ -241,6 +264,12 @@ def _beside(work, *args):
     return begun
 
 # %% ../../nbs/54_scores.ipynb #952f4263
+def _rows_at_once(model, rows):
+    "Count the rows that a GPU reads at once: 8,192 tokens, fewer where the vocabulary is large."
+    tokens = min(8192, 2**28 // getattr(model_config(model), 'vocab_size', 2**15))
+    return max(2, tokens // max(map(len, rows), default=1))
+
+# %% ../../nbs/54_scores.ipynb #df88ee03
 _FEW = 8  # cases; a trial of two would cost more than it saves
 
 def _losses(model, pairs, batch_size, share, begin):
@@ -261,17 +290,41 @@ def _losses(model, pairs, batch_size, share, begin):
     found = fewer_when_full(read, groups)
     return zip(found, found)
 
-def _rows_at_once(model, rows):
-    "Count the rows that a GPU reads at once: 8,192 tokens, fewer where the vocabulary is large."
-    tokens = min(8192, 2**28 // getattr(model_config(model), 'vocab_size', 2**15))
-    return max(2, tokens // max(map(len, rows), default=1))
-
+# %% ../../nbs/54_scores.ipynb #08561ec0
 def _backward_losses(model, pairs, batch_size, share, begin):
     "Read rows backward, behind what they begin with; give the losses in the order of the texts."
     at = max(begin, 1)
     backward = [tuple(row[:at] + row[:at - 1:-1] for row in pair) for pair in pairs]
     found = _losses(model, backward, batch_size, share, begin)
     return (tuple(np.concatenate([a[:at - 1], a[at - 1:][::-1]]) for a in both) for both in found)
+
+# %% ../../nbs/54_scores.ipynb #4ba8bbba
+def _check_choices(model, protocol, dtype, order):
+    "Refuse a protocol, precision or order that there is not, or that does not fit the others."
+    known = dict(protocol=(protocol, 'default', 'paper'), dtype=(dtype, None, 'bfloat16'),
+                 order=(order, 'forward', 'backward'))
+    for what, (given, one, other) in known.items():
+        if given not in (one, other):
+            raise ValueError(f'`{what}` should be {one!r} or {other!r}, but got {given!r}: choose '
+                             'one of the two')
+    if order == 'backward' and (protocol == 'paper' or hasattr(model, 'log_probs')):
+        raise ValueError("`order` should be 'forward' with the paper's protocol, whose rows begin "
+                         'without an end of text, and for a model with log_probs, which has an '
+                         "order of its own, but got 'backward': leave it out")
+
+# %% ../../nbs/54_scores.ipynb #6d3f8055
+@contextmanager
+def _reading(model, dtype):
+    "Turn dropout off and set the precision while a model reads; leave the model as it was."
+    import torch
+    short = torch.autocast(model_device(model).type, torch.bfloat16) if dtype else nullcontext()
+    # a counter has no modes
+    module = model if isinstance(model, torch.nn.Module) else torch.nn.Identity()
+    was = module.training
+    module.eval()
+    try:
+        with short: yield
+    finally: module.train(was)
 
 # %% ../../nbs/54_scores.ipynb #59d83efc
 def score_cases(
@@ -290,17 +343,7 @@ def score_cases(
     plan: str | Path | None = None,   # plan.json of lesson 57, written before; its hash is kept
 ) -> Scores:                          # a row per case, with what it depends on
     "Score both versions of every case by their perplexity."
-    import torch
-    known = dict(protocol=(protocol, 'default', 'paper'), dtype=(dtype, None, 'bfloat16'),
-                 order=(order, 'forward', 'backward'))
-    for what, (given, one, other) in known.items():
-        if given not in (one, other):
-            raise ValueError(f'`{what}` should be {one!r} or {other!r}, but got {given!r}: choose '
-                             'one of the two')
-    if order == 'backward' and (protocol == 'paper' or hasattr(model, 'log_probs')):
-        raise ValueError("`order` should be 'forward' with the paper's protocol, whose rows begin "
-                         'without an end of text, and for a model with log_probs, which has an '
-                         "order of its own, but got 'backward': leave it out")
+    _check_choices(model, protocol, dtype, order)
     validate_cases(cases)
     reader = backend_tokenizer(tokenizer)
     # a special token in a text is text
@@ -311,30 +354,25 @@ def score_cases(
         reader, cases, protocol, prompt, context_length(model), first)
     described = _beside(
         _describe, model, reader, cases, protocol, prompt, first, dtype, order, windowed)
-    if path and (meta := described.result())['model_sha256'] == 'unknown':
-        raise ValueError('`path` should be None for a model without state_dict(), which would tell '
-                         f'it from another, but got {path} for {type(model).__name__}: leave it '
-                         'out, and save the scores')
-    stamp = _stamp(plan)
-    if path and (ready := _ready(path, meta, name)) is not None: return ready
-    notes = _Progress(path, meta, stamp) if path else None
-    rows, stamp = (notes.rows, notes.stamp) if path else ({}, stamp)
+    rows, stamp = {}, _stamp(plan)
+    if path:
+        meta = described.result()
+        if meta['model_sha256'] == 'unknown':
+            raise ValueError('`path` should be None for a model without state_dict(), which would '
+                             f'tell it from another, but got {path} for {type(model).__name__}: '
+                             'leave it out, and save the scores')
+        if (ready := _ready(path, meta, name)) is not None: return ready
+        notes = _Progress(path, meta, stamp)
+        rows, stamp = notes.rows, notes.stamp
     left = [c for c in cases if c.id not in rows]
-    short = torch.autocast(model_device(model).type, torch.bfloat16) if dtype else nullcontext()
-    # a counter has no modes
-    module = model if isinstance(model, torch.nn.Module) else torch.nn.Identity()
-    was = module.training
-    module.eval()
     read = _backward_losses if order == 'backward' else _losses
     pairs = [tuple(ids for ids, _, _ in encoded[c.id]) for c in left]
-    bar = tqdm(left, f'scoring {name}', disable=not progress, unit=' cases', mininterval=1)
-    try:
-        with short:
-            found = read(model, pairs, batch_size, share, begin)
-            for case in bar:
-                rows[case.id] = _case_row(case, next(found), encoded[case.id])
-                if path: notes.add(rows[case.id])
-    finally: module.train(was)
+    with _reading(model, dtype):
+        found = read(model, pairs, batch_size, share, begin)
+        for case in tqdm(left, f'scoring {name}', disable=not progress, unit=' cases',
+                         mininterval=1):
+            rows[case.id] = _case_row(case, next(found), encoded[case.id])
+            if path: notes.add(rows[case.id])
     scores = Scores(name, pd.DataFrame([rows[c.id] for c in cases]), described.result() | stamp)
     if path:
         scores.save(path)
@@ -367,6 +405,7 @@ class _Progress:
         "Remove the file when the result stands."
         self.path.unlink(missing_ok=True)
 
+# %% ../../nbs/54_scores.ipynb #a705bb74
 def _ready(path, meta, name):
     "Give the finished result of the same scoring under a name, if its file stands."
     if not Path(path).is_file(): return None
