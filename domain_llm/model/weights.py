@@ -71,6 +71,15 @@ def check_layout(
                              f'got {got}: keep other parts outside of the model')
 
 # %% ../../nbs/32_weights.ipynb #acb9c2f7
+_OWN = 'domain_llm'  # the model_type of what has no name elsewhere
+
+def _architecture(cfg):
+    "Name the architecture of `transformers` that computes the same, or our own."
+    if cfg.qk_norm: return 'apertus' if cfg.rotary and cfg.rms_norm and not cfg.bias else _OWN
+    if cfg.rms_norm: return 'arcee' if cfg.rotary else _OWN
+    return 'starcoder2' if cfg.rotary else 'gpt2'
+
+# %% ../../nbs/32_weights.ipynb #0b4dd582
 _ACTIVATIONS = 'gelu_pytorch_tanh', 'gelu_new', 'relu2'      # the first two are the same
 _ROTARY = dict(tie_word_embeddings=(True,), hidden_act=_ACTIVATIONS,
                rope_parameters=({'rope_theta': 10000.0, 'rope_type': 'default'},))
@@ -89,17 +98,10 @@ _FIXED = {  # what an architecture leaves no choice about; the first value is wr
                   mlp_bias=(True,)) | _ROTARY,
     'apertus': dict(model_type=('apertus',), rms_norm_eps=(1e-5,), attention_bias=(False,))
                | _ROTARY}
-_CLASSES = dict(gpt2='GPT2LMHeadModel', starcoder2='Starcoder2ForCausalLM',
-                arcee='ArceeForCausalLM', apertus='ApertusForCausalLM')
-_OWN = 'domain_llm'  # the model_type of what has no name elsewhere
-
-def _architecture(cfg):
-    "Name the architecture of `transformers` that computes the same, or our own."
-    if cfg.qk_norm: return 'apertus' if cfg.rotary and cfg.rms_norm and not cfg.bias else _OWN
-    if cfg.rms_norm: return 'arcee' if cfg.rotary else _OWN
-    return 'starcoder2' if cfg.rotary else 'gpt2'
 
 # %% ../../nbs/32_weights.ipynb #af27f1db
+_CLASSES = dict(gpt2='GPT2LMHeadModel', starcoder2='Starcoder2ForCausalLM',
+                arcee='ArceeForCausalLM', apertus='ApertusForCausalLM')
 _SIZES = dict(n_layer='num_hidden_layers', n_head='num_attention_heads', n_embd='hidden_size',
               n_ctx='max_position_embeddings')  # our names, and theirs
 _DROPOUT = dict(gpt2=('attn_pdrop', 'embd_pdrop', 'resid_pdrop'), arcee=('attention_dropout',),
@@ -126,9 +128,6 @@ def _their_config(cfg, dtype):
         **dict.fromkeys(_DROPOUT[kind], cfg.dropout), bias=cfg.bias)
 
 # %% ../../nbs/32_weights.ipynb #c12ac681
-# layers whose weights GPT-2's layout stores transposed
-_CONV1D = ('attn.c_attn.weight', 'attn.c_proj.weight', 'mlp.c_fc.weight', 'mlp.c_proj.weight')
-
 def _names(cfg):
     "Map our names of parts to those of an architecture with rotary positions."
     parts = {'attn.c_proj': 'self_attn.o_proj',
@@ -152,17 +151,23 @@ def their_layers(
     if not layer.endswith('c_attn'): return [f'model.{names[layer]}']
     return [f"model.{names[layer.removesuffix('c_attn') + part]}" for part in 'qkv']
 
+# %% ../../nbs/32_weights.ipynb #0ca5a800
+# layers whose weights GPT-2's layout stores transposed
+_CONV1D = ('attn.c_attn.weight', 'attn.c_proj.weight', 'mlp.c_fc.weight', 'mlp.c_proj.weight')
+
+def _zero_biases(cfg, own):
+    "Give each layer that lacks a bias one of zeros; a norm without means has none anywhere."
+    bare = ('wte.weight', 'wpe.weight')
+    if cfg.rms_norm: bare += ('ln_1.weight', 'ln_2.weight', 'ln_f.weight')
+    layers = [n.removesuffix('weight') for n in own
+              if n.endswith('weight') and not n.endswith(bare)]
+    return {f'{n}bias': own[f'{n}weight'].new_zeros(len(own[f'{n}weight'])) for n in layers} | own
+
 def _their_tensors(cfg, own):
     "Give tensors the names and the form that they have in the architecture's files."
     kind = _architecture(cfg)
     if kind == _OWN: return own
-    if kind != 'apertus':
-        bare = ('wte.weight', 'wpe.weight')
-        if cfg.rms_norm: bare += ('ln_1.weight', 'ln_2.weight', 'ln_f.weight')
-        layers = [n.removesuffix('weight') for n in own
-                  if n.endswith('weight') and not n.endswith(bare)]
-        own = {f'{n}bias': own[f'{n}weight'].new_zeros(len(own[f'{n}weight']))
-               for n in layers} | own
+    if kind != 'apertus': own = _zero_biases(cfg, own)
     if kind == 'gpt2':
         return {f'transformer.{n}': t.T if n.endswith(_CONV1D) else t for n, t in own.items()}
     found = {}
@@ -194,18 +199,17 @@ def save_model(
         write_whole(part / 'config.json', json.dumps(_their_config(model.cfg, dtype), indent=1))
 
 # %% ../../nbs/32_weights.ipynb #3a25cab2
-def _own_config(d, folder):
-    "Read the configuration that `transformers` writes; refuse what we do not compute."
-    path = folder / 'config.json'
-    if d.get('model_type') == _OWN:
-        known = {field.name for field in fields(GPT2Config)}
-        if strange := set(d) - known - {'model_type', 'about'}:
-            raise ValueError(f'{path} should have fields of GPT2Config, but got '
-                             f'{min(strange)}: take the version that wrote it')
-        return GPT2Config(**{name: d[name] for name in known & set(d)})
-    kind = d.get('model_type') if d.get('model_type') in [*_FIXED] else 'gpt2'
-    names = dict(n_ctx='n_positions') if kind == 'gpt2' else _SIZES
-    d = d | {ours: d[theirs] for ours, theirs in names.items() if theirs in d}
+def _nameless_config(d, path):
+    "Read a configuration in the layout of our own."
+    known = {field.name for field in fields(GPT2Config)}
+    if strange := set(d) - known - {'model_type', 'about'}:
+        raise ValueError(f'{path} should have fields of GPT2Config, but got '
+                         f'{min(strange)}: take the version that wrote it')
+    return GPT2Config(**{name: d[name] for name in known & set(d)})
+
+# %% ../../nbs/32_weights.ipynb #e2c9a9c2
+def _check_config(d, kind, names, path):
+    "Refuse a configuration that computes something else than our models, or lacks a size."
     n_inner = 4 * d['n_embd'] if isinstance(d.get('n_embd'), int) else 0
     fixed = _FIXED[kind] | (dict(n_inner=(None, n_inner)) if kind == 'gpt2' else dict(
         intermediate_size=(n_inner,), num_key_value_heads=(d.get('n_head'),)))
@@ -217,16 +221,8 @@ def _own_config(d, folder):
     if lost:
         raise ValueError(f'{path} should give a whole number as {names.get(lost[0], lost[0])}, but '
                          f'got {d.get(lost[0])!r}: take the one that belongs to the weights')
-    activation = d.get('activation_function' if kind == 'gpt2' else 'hidden_act')
-    rates = [d.get(name, 0.1) for name in _DROPOUT[kind]]
-    odd = [rate for rate in rates if not isinstance(rate, (int, float))]
-    return GPT2Config(
-        d['vocab_size'], d['n_layer'], d['n_head'], d['n_embd'], d['n_ctx'],
-        eos_token_id=_end_of_text(d, path),
-        dropout=odd[0] if odd else max(rates),
-        bias=d.get('bias', kind != 'apertus'), rotary=kind != 'gpt2', relu2=activation == 'relu2',
-        rms_norm=kind in ('arcee', 'apertus'), qk_norm=kind == 'apertus')
 
+# %% ../../nbs/32_weights.ipynb #e3ad24aa
 def _end_of_text(d, path):
     "Read the id of the end of a text; of several, the one that texts also begin with."
     eos, bos = d.get('eos_token_id') or 0, d.get('bos_token_id')
@@ -240,6 +236,25 @@ def _end_of_text(d, path):
     print(f'note: {path} gives {eos} as the end of a text, which is none of the '
           f'{d["vocab_size"]:,} tokens; {found or 0} is taken for it')
     return found or 0
+
+# %% ../../nbs/32_weights.ipynb #58d08109
+def _own_config(d, folder):
+    "Read the configuration that `transformers` writes; refuse what we do not compute."
+    path = folder / 'config.json'
+    if d.get('model_type') == _OWN: return _nameless_config(d, path)
+    kind = d.get('model_type') if d.get('model_type') in [*_FIXED] else 'gpt2'
+    names = dict(n_ctx='n_positions') if kind == 'gpt2' else _SIZES
+    d = d | {ours: d[theirs] for ours, theirs in names.items() if theirs in d}
+    _check_config(d, kind, names, path)
+    activation = d.get('activation_function' if kind == 'gpt2' else 'hidden_act')
+    rates = [d.get(name, 0.1) for name in _DROPOUT[kind]]
+    odd = [rate for rate in rates if not isinstance(rate, (int, float))]
+    return GPT2Config(
+        d['vocab_size'], d['n_layer'], d['n_head'], d['n_embd'], d['n_ctx'],
+        eos_token_id=_end_of_text(d, path),
+        dropout=odd[0] if odd else max(rates),
+        bias=d.get('bias', kind != 'apertus'), rotary=kind != 'gpt2', relu2=activation == 'relu2',
+        rms_norm=kind in ('arcee', 'apertus'), qk_norm=kind == 'apertus')
 
 def gpt2_config(
     folder: str | Path,  # a checkpoint's
@@ -255,7 +270,7 @@ def checkpoint_folder(
 ) -> Path:                     # the folder, or where the hub's files are kept
     "Find the folder of a checkpoint; a plain name that is no folder is fetched from the hub."
     if Path(name).is_dir(): return Path(name)
-    if not (isinstance(name, str) and re.fullmatch(r'[\w.-]+(/[\w.-]+)?', name)):
+    if not (isinstance(name, str) and re.fullmatch(r'\w[\w.-]*(/\w[\w.-]*)?', name)):
         raise FileNotFoundError('`name` should be the folder of a checkpoint, '
                                 f'but there is no {name}: check the path')
     from huggingface_hub import snapshot_download
@@ -275,6 +290,7 @@ def checkpoint_folder(
             f'nothing could be fetched ({type(error).__name__}): check the name and the network'
         ) from None
 
+# %% ../../nbs/32_weights.ipynb #02e7972e
 def _tensor_files(folder):
     "List the files with a checkpoint's tensors, safetensors before the older .bin."
     for name in ('model.safetensors', 'pytorch_model.bin'):
@@ -309,30 +325,35 @@ def _read_tensors(path):
     return found
 
 # %% ../../nbs/32_weights.ipynb #32e16b7c
+def _our_form(cfg, tensors):
+    "Give an architecture's tensors our names and form; what has no counterpart stays as it is."
+    kind = _architecture(cfg)
+    if kind == _OWN: return tensors
+    if kind == 'gpt2':
+        return {n: t.T if n.endswith(_CONV1D) and t.dim() == 2 else t for n, t in tensors.items()}
+    ours = {theirs: ours for ours, theirs in _names(cfg).items()}
+    split = {tuple(n.rsplit('.', 1)): t for n, t in tensors.items()}
+    tensors = {f'{ours.get(part, part)}.{what}': t for (part, what), t in split.items()}
+    for n in [n for n in tensors if '.attn.q.' in n]:
+        thirds = [n.replace('.q.', f'.{part}.') for part in 'qkv']
+        if {*thirds} <= {*tensors}:
+            whole = torch.cat([tensors.pop(third) for third in thirds])
+            tensors[n.replace('.q.', '.c_attn.')] = whole
+    return tensors
+
+# %% ../../nbs/32_weights.ipynb #5e3bd2a5
 class TheirsAlone(ValueError):
     "Say that a checkpoint is right, but that only `transformers` computes what it holds."
 
 def _own_tensors(cfg, tensors, folder):
-    "Give the tensors of an architecture's files our names and form."
-    kind = _architecture(cfg)
-    if kind == 'gpt2':
-        tensors = {n: t.T if n.endswith(_CONV1D) and t.dim() == 2 else t
-                   for n, t in tensors.items()}
-    elif kind != _OWN:
-        ours = {theirs: ours for ours, theirs in _names(cfg).items()}
-        split = {tuple(n.rsplit('.', 1)): t for n, t in tensors.items()}
-        tensors = {f'{ours.get(part, part)}.{what}': t for (part, what), t in split.items()}
-        for n in [n for n in tensors if '.attn.q.' in n]:
-            thirds = [n.replace('.q.', f'.{part}.') for part in 'qkv']
-            if {*thirds} <= {*tensors}:
-                whole = torch.cat([tensors.pop(third) for third in thirds])
-                tensors[n.replace('.q.', '.c_attn.')] = whole
-        for n in [n for n in tensors if cfg.qk_norm and n.endswith(('q_norm.weight',
-                                                                    'k_norm.weight'))]:
-            if not (tensors.pop(n) == 1).all():
-                raise TheirsAlone(f'{folder}: {n} should be 1 everywhere, since our norm of '
-                                  'queries and keys has no gain, but is not: load this model with '
-                                  'transformers')
+    "Give an architecture's tensors our form; refuse what our model would not compute."
+    tensors = _our_form(cfg, tensors)
+    theirs = _architecture(cfg) == 'apertus'
+    for n in [n for n in tensors if theirs and n.endswith(('q_norm.weight', 'k_norm.weight'))]:
+        if not (tensors.pop(n) == 1).all():
+            raise TheirsAlone(f'{folder}: {n} should be 1 everywhere, since our norm of '
+                              'queries and keys has no gain, but is not: load this model with '
+                              'transformers')
     head, table = tensors.pop('lm_head.weight', None), tensors.get('wte.weight')
     if head is not None and table is not None and not torch.equal(head, table):
         raise ValueError(f'{folder}: lm_head.weight should equal wte.weight, which GPT-2 uses '
@@ -340,6 +361,7 @@ def _own_tensors(cfg, tensors, folder):
     return {n: t.float().contiguous() for n, t in tensors.items()
             if cfg.bias or not n.endswith('bias')}
 
+# %% ../../nbs/32_weights.ipynb #211dd2f0
 def load_gpt2(
     name: str | Path,  # a folder with config.json and tensors, or a model's name on the hub
 ) -> GPT2:             # in float32, ready to score
