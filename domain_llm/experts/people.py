@@ -115,6 +115,18 @@ def _paired(confidence, correct):
                          f'answer, but got {got}: drop incomplete answers')
     return confidence, correct
 
+# %% ../../nbs/60_people.ipynb #142d67bc
+def _bin_interval(fair, correct, weights, clusters):
+    "Compute the interval of a bin's (n,) fair answers, the crossed one where it reaches further."
+    low, high = accuracy_interval(fair.sum(), len(fair))
+    held = weights > 0                                                           # (all answers,)
+    labels = [np.asarray(given)[held] for given in clusters]
+    if not labels or min(len(set(given)) for given in labels) < 2: return low, high
+    error = clustered_error(correct[held], labels, few=True, weights=weights[held])
+    half = critical_z(df=cluster_df(labels)) * error
+    return max(0, min(low, fair.mean() - half)), min(1, max(high, fair.mean() + half))
+
+# %% ../../nbs/60_people.ipynb #666cb066
 def calibration(
     confidence: np.ndarray,  # (n,) numbers, higher is surer
     correct: np.ndarray,     # (n,) true or false
@@ -127,18 +139,11 @@ def calibration(
     parts = np.array_split(np.argsort(confidence, kind='stable'), min(bins, len(correct)))
     rows = []
     for i in parts:
-        low, high = accuracy_interval(fair[i].sum(), len(i))
         # equals share a bin
         inside = pd.Series(np.isin(np.arange(len(correct)), i))
-        weight = inside.groupby(confidence).transform('mean').to_numpy()                     # (n,)
-        held = weight > 0                                                                    # (n,)
-        labels = [np.asarray(given)[held] for given in clusters]
-        if labels and min(len(set(given)) for given in labels) > 1:
-            error = clustered_error(correct[held], labels, few=True, weights=weight[held])
-            half = critical_z(df=cluster_df(labels)) * error
-            low = max(0, min(low, fair[i].mean() - half))
-            high = min(1, max(high, fair[i].mean() + half))
-        rows.append((confidence[i].mean(), fair[i].mean(), len(i), low, high))
+        weights = inside.groupby(confidence).transform('mean').to_numpy()                    # (n,)
+        ends = _bin_interval(fair[i], correct, weights, clusters)
+        rows.append((confidence[i].mean(), fair[i].mean(), len(i), *ends))
     table = pd.DataFrame(rows, columns=['confidence', 'accuracy', 'n', 'low', 'high'])
     table.attrs['caption'] = (
         'Accuracy with its 95 % interval, from the least to the most confident answers'
@@ -163,6 +168,7 @@ def rank_bins(
     ]
     return (edges[:-1] + edges[1:]) / 2, shares
 
+# %% ../../nbs/60_people.ipynb #20f3d180
 def calibration_slope(
     confidence: np.ndarray,  # (n,) numbers, higher is surer
     correct: np.ndarray,     # (n,) true or false
@@ -202,6 +208,19 @@ class Logistic:
                 f'(95 % interval {low:.2f} to {high:.2f}, {format_p(self.p)})')
 
 # %% ../../nbs/60_people.ipynb #fe323586
+def _newton(X, correct, penalty):
+    "Find the (2,) weights of the logistic line by Newton's method, and their (2, 2) covariance."
+    w = np.zeros(2)
+    for _ in range(50):
+        p = expit(X @ w)
+        cov = np.linalg.inv(X.T @ (X * (p * (1 - p))[:, None]) + penalty + 1e-12 * np.eye(2))
+        step = cov @ (X.T @ (correct - p) - penalty @ w)
+        w = w + step
+        if np.abs(step).max() < 1e-10: return w, cov
+    raise ValueError('`confidence` should be on one scale, but got numbers so far out that no '
+                     'line was found: take their ranks')
+
+# %% ../../nbs/60_people.ipynb #9faf3927
 def logistic(
     confidence: np.ndarray,  # (n,) numbers, higher is surer
     correct: np.ndarray,     # (n,) true or false
@@ -220,16 +239,7 @@ def logistic(
                          'threshold between them: report that, for there is no finite slope')
     middle, spread = confidence.mean(), confidence.std()
     X = np.column_stack([np.ones(len(correct)), (confidence - middle) / spread])           # (n, 2)
-    w, penalty = np.zeros(2), np.diag([0, ridge / spread**2])
-    for _ in range(50):
-        p = expit(X @ w)
-        cov = np.linalg.inv(X.T @ (X * (p * (1 - p))[:, None]) + penalty + 1e-12 * np.eye(2))
-        step = cov @ (X.T @ (correct - p) - penalty @ w)
-        w = w + step
-        if np.abs(step).max() < 1e-10: break
-    if np.abs(step).max() >= 1e-10:
-        raise ValueError('`confidence` should be on one scale, but got numbers so far out that no '
-                         'line was found: take their ranks')
+    w, cov = _newton(X, correct, np.diag([0, ridge / spread**2]))
     variance, df = cov[1, 1], math.inf
     if len(clusters):
         pulls = X * (correct - expit(X @ w))[:, None]                                      # (n, 2)
