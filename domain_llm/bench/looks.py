@@ -98,6 +98,7 @@ def read_plan(
         )
     return plan | dict(sha256=file_sha256(path))
 
+# %% ../../nbs/57_looks.ipynb #f73863a1
 def declared_beforehand(
     plan: dict,   # as `read_plan` gives it
     metas: list,  # the `meta` of every `Scores` of the study
