@@ -24,6 +24,15 @@ def answers_table(
     )
 
 # %% ../../nbs/64_items.ipynb #8d79d65e
+def _discrimination(own, rest):
+    "Correlate answers with the rest of the same takers', and give the p of a negative correlation."
+    r = math.nan
+    if len(own) > 3 and own.std() > 0 and rest.std() > 0: r = float(np.corrcoef(own, rest)[0, 1])
+    if not r < 0: return r, 1.0
+    z = math.atanh(max(r, -0.9999)) * math.sqrt(len(own) - 3)
+    return r, two_sided_p(z) / 2
+
+# %% ../../nbs/64_items.ipynb #2006fb08
 def item_table(
     right: pd.DataFrame,  # (cases, takers) 1 or True where right, NaN where not asked
 ) -> pd.DataFrame:        # a row per case: answers, share, low, high, discrimination, flag
@@ -34,14 +43,12 @@ def item_table(
     rows = []
     for case, row, here in zip(right.index, table, asked):
         others = here & (answers > 1)                      # who answered another case too
-        own, rest = row[others], (known[others] - row[others]) / (answers[others] - 1)
-        k, n, r = int(np.nansum(row)), int(here.sum()), math.nan
-        if len(own) > 3 and own.std() > 0 and rest.std() > 0:
-            r = float(np.corrcoef(own, rest)[0, 1])
-        # one-sided: only fewer than by guessing, and only a negative correlation, is suspicious
+        r, turned = _discrimination(
+            row[others], (known[others] - row[others]) / (answers[others] - 1)
+        )
+        k, n = int(np.nansum(row)), int(here.sum())
+        # one-sided: only fewer than by guessing is suspicious
         below = chance_test(k, n) / 2 if k < n / 2 else 1.0
-        z = math.atanh(max(r, -0.9999)) * math.sqrt(len(own) - 3) if r < 0 else 0.0
-        turned = two_sided_p(z) / 2 if r < 0 else 1.0
         rows.append((case, n, k / n, *accuracy_interval(k, n), r, below, turned))
     names = ['case', 'answers', 'share', 'low', 'high', 'discrimination', 'below', 'turned']
     found = pd.DataFrame(rows, columns=names)
@@ -58,6 +65,16 @@ def item_table(
     return found
 
 # %% ../../nbs/64_items.ipynb #0a6327d7
+def _pair_products(table):
+    "Give for all takers, and for all cases, the products of their pairs of answers and the counts."
+    asked, centred = ~np.isnan(table), np.nan_to_num(table - np.nanmean(table))
+    found = []
+    for axis in 0, 1:
+        n = asked.sum(axis)
+        found.append((centred.sum(axis)**2 - (centred**2).sum(axis), n * (n - 1)))
+    return found
+
+# %% ../../nbs/64_items.ipynb #65f8af0c
 def reliability(
     right: pd.DataFrame,  # (cases, takers) 1 or True where right, NaN where not asked
     draws: int = 500,     # resamples for the intervals
@@ -65,25 +82,19 @@ def reliability(
 ) -> pd.DataFrame:        # two rows, takers and cases: n, answers, variance, reliability, low, high
     "Measure which share of the variance of takers' and of cases' scores is not luck."
     table = right.to_numpy(float)
-    centred = np.nan_to_num(table - np.nanmean(table))
-    asked = ~np.isnan(table)
-    total = (centred**2).sum() / asked.sum()
-    def shared(axis):
-        "Give for each taker or case the products of its pairs of answers, and their number."
-        n = asked.sum(axis)
-        return centred.sum(axis)**2 - (centred**2).sum(axis), n * (n - 1)
-    pairs = [shared(0), shared(1)]
+    total, answers = np.nanvar(table), (~np.isnan(table)).sum()
+    pairs = _pair_products(table)
     variance = [products.sum() / count.sum() for products, count in pairs]
     rng, rows = np.random.default_rng(seed), []
-    for axis, who in enumerate(('takers', 'cases')):
-        products, count = pairs[axis]
-        # answers behind one score
-        k = asked.sum() / asked.shape[1 - axis]
-        other = variance[1 - axis]
-        def of(own): return own / (own + max(total - own - other, 1e-12) / k) if own > 0 else 0.0
-        weights = rng.multinomial(len(count), np.full(len(count), 1 / len(count)), draws)
+    for who, (products, count), own, other in zip(
+        ('takers', 'cases'), pairs, variance, variance[::-1]
+    ):
+        n = len(count)
+        k = answers / n                                    # answers behind one score
+        def of(v): return v / (v + max(total - v - other, 1e-12) / k) if v > 0 else 0.0
+        weights = rng.multinomial(n, np.full(n, 1 / n), draws)
         ends = middle_of([of(v) for v in (weights @ products) / (weights @ count)])
-        rows.append((who, asked.shape[1 - axis], k, variance[axis], of(variance[axis]), *ends))
+        rows.append((who, n, k, own, of(own), *ends))
     found = pd.DataFrame(
         rows, columns=['scores of', 'n', 'answers', 'variance', 'reliability', 'low', 'high']
     )
