@@ -51,6 +51,7 @@ def random_names(
     "Draw names that nobody can compute again."
     return [f'v{number:08x}' for number in random.SystemRandom().sample(range(16**8), n)]
 
+# %% ../../nbs/63_exam.ipynb #dc5dcc86
 def page_case(
     case: Case,    # one case
     names: tuple,  # a random name for the original, and one for the altered version
@@ -119,6 +120,7 @@ def _key_table(exam, cases, pairs):
     csv.writer(table, lineterminator='\n').writerows([head, *rows])
     return table.getvalue()
 
+# %% ../../nbs/63_exam.ipynb #43c4066a
 def write_exam(
     path: str | Path,   # the page to write, ending in .html; the key is written beside it
     cases: list[Case],  # as `load_cases` gives them
