@@ -31,6 +31,7 @@ class _Flat:
     target: list        # (K,) tokens that count
     cuts: list          # per pair: the original's targets, the altered version's own, the common
 
+# %% ../../nbs/53_branches.ipynb #a1ad33d5
 def _flatten(pairs, shared):
     "Lay out the prefix and both suffixes of pairs that all begin with the same `shared` tokens."
     flat, first = _Flat([], [], [], [], [], []), max(shared, 1)
@@ -80,6 +81,7 @@ def _head(model):
     centred = weight - weight.mean(0)
     return centred, centred.to(torch.get_autocast_dtype(kind))
 
+# %% ../../nbs/53_branches.ipynb #b58ab7ea
 def _target_losses(x, head, target):
     "Compute each target's loss from vectors (K, C) and their table."
     import torch
@@ -184,6 +186,7 @@ def _go_on(model, ids, cache, too_many):
     except torch.OutOfMemoryError: raise
     except Exception as error: raise _CannotKeep(type(error).__name__) from error
 
+# %% ../../nbs/53_branches.ipynb #13368405
 def _kept_losses(model, rows):
     "Yield the losses of each row; what a row has in common with the one before is not read again."
     import torch
