@@ -51,6 +51,7 @@ def pooled_df(
     if not variances.sum(): return float(min(free))
     return float(variances.sum()**2 / (variances**2 / np.asarray(free, float)).sum())
 
+# %% ../../nbs/58_seeds.ipynb #28864462
 def recipe_gap(
     a: np.ndarray,            # (cases, seeds) right or wrong, of one recipe
     b: np.ndarray,            # (cases, seeds) of the other
@@ -66,9 +67,9 @@ def recipe_gap(
     df = pooled_df(
         [variances[0], *scatter], [len(change) - 1, *(part.shape[1] - 1 for part in parts)]
     )
-    return Gap(
-        who, float(change.mean()), float(np.sqrt(sum(variances))), df, than, 'cases and seeds'
-    )
+    # where nothing scatters: two more cases that nobody asked, one won and one lost
+    error = max(float(np.sqrt(sum(variances))), 2**0.5 / (len(change) + 2))
+    return Gap(who, float(change.mean()), error, df, than, 'cases and seeds')
 
 # %% ../../nbs/58_seeds.ipynb #c923220d
 def compare_recipes(
