@@ -35,6 +35,13 @@ def row_margins(
 # %% ../../nbs/47_rows.ipynb #9b862a79
 ROW_MODEL = GPT2Config(len(ROW_WORDS), n_layer=1, n_head=4, n_embd=64, n_ctx=17)
 
+def _updates(n, size, steps, seed):
+    "Deal the numbers of n rows to updates of one size, in a new random order each time through."
+    generator = torch.Generator().manual_seed(seed)
+    order = [torch.randperm(n, generator=generator) for _ in range(math.ceil(steps * size / n))]
+    return torch.cat(order).split(size)[:steps]
+
+# %% ../../nbs/47_rows.ipynb #be1aca07
 def train_on_rows(
     rows: list,                # (n, T + 1) ids, as of `SyntheticScience.rows`
     steps: int = 600,          # optimizer updates
@@ -54,11 +61,8 @@ def train_on_rows(
     config = TrainConfig(steps, rows_per_step * (rows.shape[1] - 1), seed=seed,
                          micro_batch_size=rows_per_step, **{**FAST_RECIPE, **recipe})
     trainer = Trainer(model, config, device=device_info('cpu'), loss=loss)    # the fastest for it
-    generator, log = torch.Generator(), []
-    generator.manual_seed(seed)
-    epochs = math.ceil(steps * rows_per_step / len(rows))
-    order = [torch.randperm(len(rows), generator=generator) for _ in range(epochs)]
-    for step, chosen in enumerate(torch.cat(order).split(rows_per_step)[:steps]):
+    log = []
+    for step, chosen in enumerate(_updates(len(rows), rows_per_step, steps, seed)):
         if look and step % every == 0:
             log.append(dict(step=step, loss=trainer.smoothed, **look(model.eval())))
             model.train()
