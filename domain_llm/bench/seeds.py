@@ -9,7 +9,7 @@ __all__ = ['answers_matrix', 'seed_variance', 'pooled_df', 'recipe_gap', 'compar
 import numpy as np
 import pandas as pd
 
-from .equivalence import Gap
+from .equivalence import Gap, least_error
 from .scores import Scores
 
 # %% ../../nbs/58_seeds.ipynb #de6517ee
@@ -67,8 +67,7 @@ def recipe_gap(
     df = pooled_df(
         [variances[0], *scatter], [len(change) - 1, *(part.shape[1] - 1 for part in parts)]
     )
-    # where nothing scatters: two more cases that nobody asked, one won and one lost
-    error = max(float(np.sqrt(sum(variances))), 2**0.5 / (len(change) + 2))
+    error = least_error(np.sqrt(sum(variances)), len(change))
     return Gap(who, float(change.mean()), error, df, than, 'cases and seeds')
 
 # %% ../../nbs/58_seeds.ipynb #c923220d

@@ -14,7 +14,7 @@ from scipy import stats
 from scipy.optimize import brentq, minimize
 from scipy.special import expit
 
-from ..bench.equivalence import Gap
+from ..bench.equivalence import Gap, least_error
 from ..bench.scores import Scores
 from ..bench.stats import cluster_covariance, cluster_df, critical_z
 from .verdict import answers_to
@@ -135,6 +135,7 @@ def pair_gain(
         error = (change - change.mean()) / len(change)
         by_case, by_person = (cluster_covariance(error, [given], few=True) for given in labels)
         size = math.sqrt(by_case + max(0, by_person - (error**2).sum()))
+        size = least_error(size, table.case.nunique())
         gaps.append(
             Gap('the pair', float(change.mean()), size, cluster_df(labels), f'the {member} alone')
         )

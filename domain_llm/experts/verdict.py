@@ -20,7 +20,7 @@ from ..bench.stats import (
     Comparison, Line, cluster_covariance, cluster_df, clustered_error, format_p,
     normal_interval, paired_comparison)
 from ..bench.cases import CASE_SETS, named_file
-from ..bench.equivalence import Gap, Spread, match_sentence
+from ..bench.equivalence import Gap, Spread, least_error, match_sentence
 from ..bench.looks import correct_looks, declared_beforehand, holm
 from ..bench.seeds import answers_matrix, pooled_df, seed_variance
 from ..bench.losses import PROMPT
@@ -76,11 +76,6 @@ def _crossed_gap(model, rows):
     df = cluster_df([rows.case, rows.person])
     return float(model.mean() - experts.mean()), by_case + by_person, df
 
-# %% ../../nbs/61_verdict.ipynb #16152844
-def _never_sure(error, n):
-    "Give an error, at least that of n equal answers and two that nobody asked, won and lost."
-    return max(float(error), 2**0.5 / (n + 2))
-
 # %% ../../nbs/61_verdict.ipynb #11b48276
 def against_experts(
     scores: Scores | list[Scores],  # of a model; or of one recipe's models, one for each seed
@@ -93,10 +88,10 @@ def against_experts(
     right = right[right.index.isin(rows.case.unique())]
     difference, variance, df = _crossed_gap(right.mean(axis=1), rows)
     if len(seeds) == 1:
-        return Gap(seeds[0].name, difference, _never_sure(np.sqrt(variance), len(right)), df)
+        return Gap(seeds[0].name, difference, least_error(np.sqrt(variance), len(right)), df)
     scatter = float(right.mean(axis=0).var(ddof=1) / len(seeds))
     df = pooled_df([variance, scatter], [df, len(seeds) - 1])
-    error = _never_sure(np.sqrt(variance + seed_variance(right)), len(right))
+    error = least_error(np.sqrt(variance + seed_variance(right)), len(right))
     who = f'{seeds[0].name} ({len(seeds)} seeds)'
     return Gap(who, difference, error, df, random='cases, participants and seeds')
 
@@ -105,7 +100,7 @@ def _gap_of_counts(a, b):
     "Compare two lines whose answers are lost, as separate draws where no error is known."
     error = np.hypot(*(max(line.se, line.error or 0) for line in (a, b)))
     drawn = next((line.random for line in (b, a) if line.error is not None), 'single answers')
-    return Gap(a.who, a.accuracy - b.accuracy, _never_sure(error, min(a.n, b.n)),
+    return Gap(a.who, a.accuracy - b.accuracy, least_error(error, min(a.n, b.n)),
                min(a.df, b.df), random=f'{drawn} (only counts are known)')
 
 # %% ../../nbs/61_verdict.ipynb #05087389
@@ -274,7 +269,7 @@ def _gap_of_models(a, b):
     "Give the difference of two models on the same cases, those of one abstract together."
     right = answers_matrix([b, a]).astype(float)  # (cases, 2)
     change, df = right.iloc[:, 1] - right.iloc[:, 0], cluster_df([b.abstract])
-    error = _never_sure(clustered_error(change, [b.abstract], few=True), df + 1)
+    error = least_error(clustered_error(change, [b.abstract], few=True), df + 1)
     return Gap(a.name, float(change.mean()), error, df, b.name, 'cases')
 
 # %% ../../nbs/61_verdict.ipynb #cded4912
